@@ -1,0 +1,1 @@
+"""Finance-native models for empirical asset pricing and portfolio learning."""

@@ -1,0 +1,20 @@
+//! `ml4t.models._core`: the list of what Python sees.
+
+use pyo3::prelude::*;
+
+mod bridge;
+
+/// Kernels of `ml4t.models`; import them from `ml4t.models.kernels`.
+#[pymodule]
+mod _core {
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
+        let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+        m.add("BUILD_PROFILE", profile)
+    }
+
+    #[pymodule_export]
+    use crate::bridge::{get_num_threads, set_num_threads};
+}
