@@ -1,0 +1,148 @@
+"""What the families promise each other: anything of the right shape takes part in a pipeline."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeAlias
+
+from ml4t.models.types import (
+    AssetForecastResult,
+    AssetSignalResult,
+    CrossSectionBatch,
+    FactorForecastResult,
+    FitRunRecord,
+    FitSummary,
+    LatentFactorState,
+    PersistentPanelBatch,
+    PortfolioSequenceBatch,
+    PortfolioWeightsResult,
+    StochasticDiscountFactorState,
+)
+
+__all__ = [
+    "AssetMapper",
+    "AssetPredictionModel",
+    "FactorForecaster",
+    "LatentFactorModel",
+    "PortfolioModel",
+    "PortfolioPostprocessor",
+    "StochasticDiscountFactorEstimator",
+]
+
+PanelBatch: TypeAlias = PersistentPanelBatch | CrossSectionBatch
+
+
+class _Fits(Protocol):
+    @property
+    def is_fitted(self) -> bool:
+        """Whether a fit has succeeded."""
+        ...
+
+    @property
+    def last_fit_record(self) -> FitRunRecord | None:
+        """How the last fit ran, also when it failed."""
+        ...
+
+
+class _Checkpointed(_Fits, Protocol):
+    @property
+    def available_checkpoints(self) -> tuple[int, ...]:
+        """Checkpoints that can be asked for."""
+        ...
+
+
+class LatentFactorModel(_Checkpointed, Protocol):
+    """Learns factors and exposures from a panel."""
+
+    def fit(self, batch: PanelBatch) -> FitSummary:
+        """Learn from a batch with returns."""
+        ...
+
+    def extract(self, batch: PanelBatch, *, checkpoint: int | None = None) -> LatentFactorState:
+        """Give the exposures of the batch, and its realised factors if it has returns."""
+        ...
+
+
+class FactorForecaster(_Fits, Protocol):
+    """Learns expected factor returns from realised ones."""
+
+    def fit(self, state: LatentFactorState) -> FitSummary:
+        """Learn from realised factors."""
+        ...
+
+    def predict(self, state: LatentFactorState) -> FactorForecastResult:
+        """Forecast the premia of every period of the state."""
+        ...
+
+
+class AssetMapper(Protocol):
+    """Turns exposures and factor premia into expected returns of assets."""
+
+    def predict(
+        self, state: LatentFactorState, factor_forecast: FactorForecastResult
+    ) -> AssetForecastResult:
+        """Forecast the returns of every asset of the state."""
+        ...
+
+
+class PortfolioModel(_Checkpointed, Protocol):
+    """Learns weights from windows of features."""
+
+    def fit(
+        self,
+        batch: PortfolioSequenceBatch,
+        *,
+        validation_batch: PortfolioSequenceBatch | None = None,
+    ) -> FitSummary:
+        """Learn from windows with returns."""
+        ...
+
+    def predict(
+        self, batch: PortfolioSequenceBatch, *, checkpoint: int | None = None
+    ) -> PortfolioWeightsResult:
+        """Choose the weights of every window."""
+        ...
+
+
+class PortfolioPostprocessor(Protocol):
+    """Makes weights obey constraints."""
+
+    def transform(
+        self, batch: PortfolioSequenceBatch, weights: PortfolioWeightsResult
+    ) -> PortfolioWeightsResult:
+        """Give weights that obey."""
+        ...
+
+
+class AssetPredictionModel(_Checkpointed, Protocol):
+    """Learns signals of assets from their characteristics."""
+
+    def fit(
+        self, batch: CrossSectionBatch, *, validation_batch: CrossSectionBatch | None = None
+    ) -> FitSummary:
+        """Learn from a batch with returns."""
+        ...
+
+    def predict(
+        self, batch: CrossSectionBatch, *, checkpoint: int | None = None
+    ) -> AssetSignalResult:
+        """Give the signal of every asset at every date."""
+        ...
+
+
+class StochasticDiscountFactorEstimator(Protocol):
+    """Learns a stochastic discount factor from a cross-section."""
+
+    @property
+    def available_checkpoints(self) -> tuple[tuple[str, int], ...]:
+        """Labels that can be asked for: phase and epoch."""
+        ...
+
+    def fit(self, batch: CrossSectionBatch) -> FitSummary:
+        """Learn from a batch with returns."""
+        ...
+
+    def extract(
+        self, batch: CrossSectionBatch, *, checkpoint: tuple[str, int] | int | None = None
+    ) -> StochasticDiscountFactorState:
+        """Give the weights of the batch, and its realised discount factor if it has returns."""
+        ...

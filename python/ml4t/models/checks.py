@@ -1,0 +1,95 @@
+"""The words of every refusal: what, the rule, and what was got.
+
+Each function returns the normalised value, so that a check reads as an assignment. Text where a
+number is wanted raises `TypeError`; every other breach raises `ValueError`. A message starts with
+the name that the caller knows the value by.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import reprlib
+from typing import NoReturn, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+
+def require_int(name: str, value: object, *, at_least: int | None = None) -> int:
+    """Return `value` as an int; NumPy integers are integers, bools and floats are not."""
+    rule = "must be an integer" if at_least is None else f"must be an integer >= {at_least}"
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
+        _refuse(name, rule, value)
+    number = int(value)
+    if at_least is not None and number < at_least:
+        _refuse(name, rule, value)
+    return number
+
+
+def require_real(
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+) -> float:
+    """Return `value` as a finite float within the given bounds; bools are not numbers."""
+    bounds = (("> ", above), (">= ", at_least), ("< ", below), ("<= ", at_most))
+    rule = "must be a finite number" + " and".join(
+        f" {sign}{bound:g}" for sign, bound in bounds if bound is not None
+    )
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        _refuse(name, rule, value)
+    number = float(value)
+    within = (
+        math.isfinite(number)
+        and (above is None or number > above)
+        and (at_least is None or number >= at_least)
+        and (below is None or number < below)
+        and (at_most is None or number <= at_most)
+    )
+    if not within:
+        _refuse(name, rule, value)
+    return number
+
+
+def require_bool(name: str, value: object) -> bool:
+    """Return `value` as a bool; only Python's and NumPy's bools are bools."""
+    if not isinstance(value, (bool, np.bool_)):
+        _refuse(name, "must be True or False", value)
+    return bool(value)
+
+
+def require_one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:
+    """Return `value` when it is one of the `allowed` words."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {reprlib.repr(value)}")
+    return value
+
+
+def require_shape(
+    name: str, expected: tuple[int, ...], got: tuple[int, ...], *, axes: str | None = None
+) -> None:
+    """Refuse a shape other than the `expected` one; `axes` says it in letters, as in "(T, K)"."""
+    if tuple(got) == tuple(expected):
+        return
+    if axes is None:
+        raise ValueError(f"{name} must have shape {tuple(expected)}; got {tuple(got)}")
+    raise ValueError(f"{name} must have shape {axes}: expected {tuple(expected)}, got {tuple(got)}")
+
+
+def require_type(name: str, value: object, *types: type[T]) -> T:
+    """Return `value` when it is an instance of one of `types`, else raise `TypeError`."""
+    if not isinstance(value, types):
+        wanted = " or ".join(kind.__name__ for kind in types)
+        raise TypeError(f"{name} must be a {wanted}; got {type(value).__name__}")
+    return value
+
+
+def _refuse(name: str, rule: str, value: object) -> NoReturn:
+    error = TypeError if isinstance(value, (str, bytes)) else ValueError
+    raise error(f"{name} {rule}; got {reprlib.repr(value)}")

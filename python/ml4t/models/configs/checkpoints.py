@@ -1,0 +1,50 @@
+"""Which epochs of a training are kept, and which of them may be asked for by default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def checkpoint_grid(
+    total: int, interval: int | None, explicit: Iterable[int] = ()
+) -> tuple[int, ...]:
+    """List the epochs to keep, in order; the last one is always among them.
+
+    Parameters
+    ----------
+    total : int
+        Number of epochs.
+    interval : int or None
+        Keep every so many epochs; None or less than one keeps the last alone.
+    explicit : iterable of int
+        Epochs to keep, clipped to 1..total; wins over `interval` unless empty.
+
+    Examples
+    --------
+    >>> checkpoint_grid(10, 5)
+    (5, 10)
+    >>> checkpoint_grid(5, 2)
+    (2, 4, 5)
+    >>> checkpoint_grid(5, 2, [3])
+    (3, 5)
+    """
+    wanted = set(explicit)
+    if not wanted and interval is not None and interval > 0:
+        wanted = set(range(interval, total + 1, interval))
+    return tuple(sorted({epoch for epoch in wanted if 1 <= epoch <= total} | {total}))
+
+
+def require_schedule(name: str, epochs: tuple[int, ...], total: int) -> None:
+    """Refuse a list of checkpoints that repeats itself or goes past the last epoch."""
+    if len(set(epochs)) != len(epochs):
+        raise ValueError(f"{name} must not repeat an epoch; got {epochs}")
+    if epochs and max(epochs) > total:
+        raise ValueError(f"{name} entries must be <= {total}; got {max(epochs)}")
+
+
+def require_on_grid(name: str, checkpoint: object, grid: tuple[object, ...]) -> None:
+    """Refuse a default that training will not keep; None and "best" are always there."""
+    if checkpoint is not None and checkpoint != "best" and checkpoint not in grid:
+        raise ValueError(
+            f"{name} must be one of the checkpoints {grid} or 'best'; got {checkpoint}"
+        )

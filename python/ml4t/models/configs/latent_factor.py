@@ -1,0 +1,158 @@
+"""Settings of the latent factor models."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Annotated, ClassVar
+
+from ml4t.models.configs.base import BaseModelConfig
+from ml4t.models.configs.checkpoints import checkpoint_grid, require_on_grid, require_schedule
+from ml4t.models.configs.rules import (
+    Checkpoint,
+    Count,
+    Counts,
+    Flag,
+    NonNegative,
+    OptionalCount,
+    Positive,
+    Real,
+    TaskType,
+    one_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LatentFactorConfig(BaseModelConfig):
+    """Settings that every latent factor model has.
+
+    Attributes
+    ----------
+    n_factors : int, default 5
+        K.
+    persistent_entities : bool
+        Of the class: whether the assets must be the same at every date.
+    """
+
+    persistent_entities: ClassVar[bool] = False
+
+    n_factors: Count = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PCAConfig(LatentFactorConfig):
+    """Settings of `PCAModel`."""
+
+    model_name: ClassVar[str] = "pca"
+    persistent_entities: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class RPPCAConfig(LatentFactorConfig):
+    r"""Settings of `RPPCAModel`.
+
+    Attributes
+    ----------
+    gamma : float, default 0.0
+        Weight :math:`\gamma` of the squared means next to the second moments; may be negative.
+    base_moment : {"second_moment", "covariance"}
+    scale_by_asset_volatility : bool, default False
+        Work on returns divided by each asset's standard deviation.
+    normalize_loadings : {"unit_length", "variance"}
+    orthogonalize_factors : bool, default False
+    """
+
+    model_name: ClassVar[str] = "rp_pca"
+    persistent_entities: ClassVar[bool] = True
+
+    gamma: Real = 0.0
+    base_moment: Annotated[str, one_of("covariance", "second_moment")] = "second_moment"
+    scale_by_asset_volatility: Flag = False
+    normalize_loadings: Annotated[str, one_of("unit_length", "variance")] = "unit_length"
+    orthogonalize_factors: Flag = False
+
+
+@dataclass(frozen=True, slots=True)
+class IPCAConfig(LatentFactorConfig):
+    """Settings of `IPCAModel`.
+
+    Attributes
+    ----------
+    max_iter : int, default 10000
+        Sweeps of alternating least squares.
+    tol : float, default 1e-6
+        Relative change at which the estimate counts as converged.
+    factor_ridge, gamma_ridge : float, default 1e-6
+        Relative to the scale of the instruments.
+    intercept : bool, default False
+        Estimate an alpha that is linear in the instruments.
+    weighting : {"panel", "portfolio"}
+        Minimise the errors of the assets, or of the managed portfolios.
+    constant : bool, default True
+        Put a constant before the characteristics.
+    min_assets : int, default 2
+        Dates with fewer usable assets are left out.
+    """
+
+    model_name: ClassVar[str] = "ipca"
+
+    max_iter: Count = 10_000
+    tol: Positive = 1e-6
+    factor_ridge: NonNegative = 1e-6
+    gamma_ridge: NonNegative = 1e-6
+    _: KW_ONLY
+    intercept: Flag = False
+    weighting: Annotated[str, one_of("panel", "portfolio")] = "panel"
+    constant: Flag = True
+    min_assets: Count = 2
+
+
+@dataclass(frozen=True, slots=True)
+class CAEConfig(LatentFactorConfig):
+    """Settings of `CAEModel`.
+
+    Attributes
+    ----------
+    task_type : {"regression", "classification"}
+    hidden_units : tuple of int, default (32,)
+        Widths of the hidden layers of the beta network; may be empty.
+    n_ensemble : int, default 1
+    n_epochs : int, default 50
+    checkpoint_interval : int, optional, default 5
+    checkpoint_epochs : tuple of int
+        Wins over `checkpoint_interval`.
+    default_checkpoint : int or "best", optional
+    lr : float, default 1e-3
+    lambda_l1 : float, default 1e-4
+    batch_size : int, default 10000
+        Observations per step.
+    factor_inputs : {"managed", "context"}
+        What the factor network sees: returns of managed portfolios, or context features.
+    l1_scope : {"beta_hidden", "beta", "factor", "all"}
+        Weight matrices under the penalty: the hidden layers of the beta network, all of its
+        layers, those of the factor network, or those of both networks.
+    """
+
+    model_name: ClassVar[str] = "cae"
+
+    task_type: TaskType = "regression"
+    hidden_units: Counts = (32,)
+    n_ensemble: Count = 1
+    n_epochs: Count = 50
+    checkpoint_interval: OptionalCount = 5
+    checkpoint_epochs: Counts = ()
+    default_checkpoint: Checkpoint = None
+    lr: Positive = 1e-3
+    lambda_l1: NonNegative = 1e-4
+    batch_size: Count = 10_000
+    _: KW_ONLY
+    factor_inputs: Annotated[str, one_of("managed", "context")] = "managed"
+    l1_scope: Annotated[str, one_of("beta_hidden", "beta", "factor", "all")] = "beta_hidden"
+
+    @property
+    def checkpoint_grid(self) -> tuple[int, ...]:
+        """Epochs to keep."""
+        return checkpoint_grid(self.n_epochs, self.checkpoint_interval, self.checkpoint_epochs)
+
+    def _require_consistent(self) -> None:
+        require_schedule("checkpoint_epochs", self.checkpoint_epochs, self.n_epochs)
+        require_on_grid("default_checkpoint", self.default_checkpoint, self.checkpoint_grid)

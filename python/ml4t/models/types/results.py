@@ -1,0 +1,274 @@
+"""What models give back: states, forecasts, signals, weights.
+
+Axes: `T` periods, `N` assets or slots, `K` factors, `B` windows. Returns and premia are simple
+returns per period, as fractions; weights are fractions of capital. NaN marks what is not there.
+Arrays are read-only views of what the model computed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ml4t.models.checks import require_shape
+from ml4t.models.types.arrays import (
+    FloatArray,
+    Timestamps,
+    as_asset_ids,
+    as_floats,
+    as_optional_floats,
+    as_timestamps,
+    require_label_counts,
+)
+from ml4t.models.types.base import Record
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class LatentFactorState(Record):
+    """Factor exposures of every asset at every date, and the factors that were realised.
+
+    Attributes
+    ----------
+    asset_betas : ndarray of float, shape (T, N, K)
+    factor_returns : ndarray of float, shape (T, K), optional
+        Realised, in sample: not a forecast.
+    checkpoint_epoch : int, optional
+    timestamps : sequence of length T, optional
+    asset_ids : tuple of str, length N, optional
+    metadata : dict
+    """
+
+    asset_betas: FloatArray
+    factor_returns: FloatArray | None = None
+    checkpoint_epoch: int | None = None
+    timestamps: Timestamps = ()
+    asset_ids: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Take the arrays, then check them against the exposures."""
+        betas = as_floats("asset_betas", self.asset_betas, "T N K")
+        n_periods, n_assets, n_factors = betas.shape
+        self._hold(
+            asset_betas=betas,
+            factor_returns=as_optional_floats("factor_returns", self.factor_returns, "T K"),
+            timestamps=as_timestamps(self.timestamps),
+            asset_ids=as_asset_ids(self.asset_ids),
+        )
+        if self.factor_returns is not None:
+            expected, got = (n_periods, n_factors), self.factor_returns.shape
+            require_shape("factor_returns", expected, got, axes="(T, K)")
+        require_label_counts(self.timestamps, n_periods, self.asset_ids, n_assets)
+
+    @property
+    def n_periods(self) -> int:
+        """Number of dates, T."""
+        return int(self.asset_betas.shape[0])
+
+    @property
+    def n_assets(self) -> int:
+        """Number of assets, N."""
+        return int(self.asset_betas.shape[1])
+
+    @property
+    def n_factors(self) -> int:
+        """Number of factors, K."""
+        return int(self.asset_betas.shape[2])
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FactorForecastResult(Record):
+    """Expected factor returns, known before the period they are for.
+
+    Attributes
+    ----------
+    factor_premia : ndarray of float, shape (T, K)
+    timestamps : sequence of length T, optional
+    metadata : dict
+    """
+
+    factor_premia: FloatArray
+    timestamps: Timestamps = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Take the array and its labels."""
+        self._hold(
+            factor_premia=as_floats("factor_premia", self.factor_premia, "T K"),
+            timestamps=as_timestamps(self.timestamps),
+        )
+        require_label_counts(self.timestamps, self.factor_premia.shape[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class AssetForecastResult(Record):
+    """Expected returns of assets.
+
+    Attributes
+    ----------
+    expected_returns : ndarray of float, shape (T, N)
+    timestamps : sequence of length T, optional
+    asset_ids : tuple of str, length N, optional
+    metadata : dict
+    """
+
+    expected_returns: FloatArray
+    timestamps: Timestamps = ()
+    asset_ids: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Take the array and its labels."""
+        _hold_panel(self, "expected_returns")
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class AssetSignalResult(Record):
+    """Signals of assets, in the unit of the model that gave them.
+
+    Attributes
+    ----------
+    signal_values : ndarray of float, shape (T, N)
+    timestamps : sequence of length T, optional
+    asset_ids : tuple of str, length N, optional
+    metadata : dict
+    """
+
+    signal_values: FloatArray
+    timestamps: Timestamps = ()
+    asset_ids: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Take the array and its labels."""
+        _hold_panel(self, "signal_values")
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class AssetWeightsResult(Record):
+    """Weights of assets.
+
+    Attributes
+    ----------
+    weights : ndarray of float, shape (T, N)
+    timestamps : sequence of length T, optional
+    asset_ids : tuple of str, length N, optional
+    metadata : dict
+    """
+
+    weights: FloatArray
+    timestamps: Timestamps = ()
+    asset_ids: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Take the array and its labels."""
+        _hold_panel(self, "weights")
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class StochasticDiscountFactorState(Record):
+    r"""Weights of the stochastic discount factor's portfolio, and its realised values.
+
+    Attributes
+    ----------
+    asset_weights : ndarray of float, shape (T, N)
+    sdf_values : ndarray of float, shape (T,), optional
+        :math:`M_t = 1 - \sum_i w_{it} R_{it}`.
+    checkpoint_epoch : label, optional
+    timestamps : sequence of length T, optional
+    asset_ids : tuple of str, length N, optional
+    metadata : dict
+    """
+
+    asset_weights: FloatArray
+    sdf_values: FloatArray | None = None
+    checkpoint_epoch: Any = None
+    timestamps: Timestamps = ()
+    asset_ids: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Take the arrays, then check them against the weights."""
+        _hold_panel(self, "asset_weights")
+        sdf_values = as_optional_floats("sdf_values", self.sdf_values, "T")
+        if sdf_values is not None:
+            require_shape("sdf_values", (self.n_periods,), sdf_values.shape, axes="(T,)")
+        self._hold(sdf_values=sdf_values)
+
+    @property
+    def n_periods(self) -> int:
+        """Number of dates, T."""
+        return int(self.asset_weights.shape[0])
+
+    @property
+    def n_assets(self) -> int:
+        """Number of assets, N."""
+        return int(self.asset_weights.shape[1])
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class PortfolioWeightsResult(Record):
+    """Weights of slots over windows.
+
+    Attributes
+    ----------
+    weights : ndarray of float, shape (B, T, N)
+    checkpoint_step : int, optional
+    timestamps : sequence of length T, optional
+    asset_ids : tuple of str, length N, optional
+    metadata : dict
+    """
+
+    weights: FloatArray
+    checkpoint_step: int | None = None
+    timestamps: Timestamps = ()
+    asset_ids: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Take the array and its labels."""
+        _hold_panel(self, "weights", "B T N")
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class LatentFactorPrediction(Record):
+    """What a latent factor pipeline predicts, step by step.
+
+    Attributes
+    ----------
+    state : LatentFactorState
+    factor_forecast : FactorForecastResult
+    asset_forecast : AssetForecastResult
+    """
+
+    state: LatentFactorState
+    factor_forecast: FactorForecastResult
+    asset_forecast: AssetForecastResult
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class PortfolioPrediction(Record):
+    """What an allocation pipeline predicts, before and after its postprocessors.
+
+    Attributes
+    ----------
+    raw_weights : PortfolioWeightsResult
+    processed_weights : PortfolioWeightsResult
+    """
+
+    raw_weights: PortfolioWeightsResult
+    processed_weights: PortfolioWeightsResult
+
+
+def _hold_panel(result: Any, name: str, axes: str = "T N") -> None:
+    """Take the one array of a result, whose last two axes are (T, N), and the labels of both."""
+    array = as_floats(name, getattr(result, name), axes)
+    held = {name: array}
+    result._hold(
+        **held,
+        timestamps=as_timestamps(result.timestamps),
+        asset_ids=as_asset_ids(result.asset_ids),
+    )
+    n_periods, n_assets = array.shape[-2:]
+    require_label_counts(result.timestamps, n_periods, result.asset_ids, n_assets)
