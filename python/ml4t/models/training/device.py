@@ -1,0 +1,86 @@
+"""Where tensors live, and how arrays become tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn a config's device into one that is there.
+
+    Parameters
+    ----------
+    name : str
+        `auto`, `cpu`, `cuda`, `cuda:<index>` or `mps`. `auto` takes CUDA when there is a GPU and
+        the CPU otherwise (MPS has no float64 and is never chosen unasked).
+
+    Raises
+    ------
+    RuntimeError
+        When the device is not available, naming CUDA or MPS.
+    """
+    wanted = name.strip().lower()
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(wanted)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise RuntimeError(f"device={name!r} needs CUDA; {count} CUDA devices are available")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise RuntimeError(f"device={name!r} needs MPS, which is not available")
+    return device
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """Turn `float32` or `float64` into a torch dtype."""
+    if name not in _DTYPES:
+        raise ValueError(f"dtype must be one of {sorted(_DTYPES)}; got {name!r}")
+    return _DTYPES[name]
+
+
+def generator(seed: int, device: torch.device) -> torch.Generator:
+    """Make a generator of its own on `device`; global generators stay as they are."""
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+class _Window:
+    """The memory of a read-only array, offered as if it could be written."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._kept_alive = array
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+
+
+def to_tensor(
+    array: NDArray[Any], *, device: torch.device, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Hand an array to torch, without a copy unless dtype or device differ.
+
+    Read-only arrays are welcome and cause no warning: the tensor may share memory with `array`, and
+    nobody writes into it, since data tensors are only read.
+
+    Parameters
+    ----------
+    array : ndarray
+        Any strides and byte order.
+    device : torch.device
+    dtype : torch.dtype, optional
+        The array's own when left out.
+    """
+    if array.dtype.byteorder not in "=|" or any(stride < 0 for stride in array.strides):
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    if not array.flags.writeable:
+        # torch warns about read-only memory, and silencing warnings is not thread-safe.
+        array = np.asarray(_Window(array))
+    return torch.from_numpy(array).to(device=device, dtype=dtype)

@@ -1,0 +1,142 @@
+"""What a caller hears while training runs: nothing, unless asked.
+
+The logger `ml4t.models.training` reports phases at INFO and epochs at DEBUG; Python shows neither
+unless logging is configured.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ml4t.models.training.state import RunState
+
+LOGGER = logging.getLogger("ml4t.models.training")
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseStarted:
+    """A phase begins, or goes on after a resume.
+
+    Attributes
+    ----------
+    phase : str
+    total : int
+        Epochs at most.
+    epoch : int
+        Epochs already done: 0 unless resumed.
+    """
+
+    phase: str
+    total: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEnded:
+    """An epoch is over.
+
+    Attributes
+    ----------
+    phase : str
+    epoch : int
+        Counted from 1.
+    total : int
+    metrics : mapping of str to float
+        Means over the members trained together.
+    capture : callable
+        Returns a `RunState` to resume from; valid while the callback runs.
+    """
+
+    phase: str
+    epoch: int
+    total: int
+    metrics: Mapping[str, float]
+    capture: Callable[[], RunState]
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseEnded:
+    """A phase is over.
+
+    Attributes
+    ----------
+    phase : str
+    epoch : int
+        Epochs done.
+    stopped_early : bool
+    """
+
+    phase: str
+    epoch: int
+    stopped_early: bool
+
+
+class Callback:
+    """Override what you want to hear. An exception raised here ends the fit and is passed on."""
+
+    def on_start(self, event: PhaseStarted) -> None:
+        """Hear that a phase begins."""
+
+    def on_epoch(self, event: EpochEnded) -> None:
+        """Hear that an epoch is over."""
+
+    def on_end(self, event: PhaseEnded) -> None:
+        """Hear that a phase is over."""
+
+
+class _Log(Callback):
+    """Pass events on to the standard library's logging."""
+
+    def on_start(self, event: PhaseStarted) -> None:
+        LOGGER.info("phase %s starts: %d epochs", event.phase, event.total)
+
+    def on_epoch(self, event: EpochEnded) -> None:
+        LOGGER.debug("phase %s epoch %d: %s", event.phase, event.epoch, dict(event.metrics))
+
+    def on_end(self, event: PhaseEnded) -> None:
+        how = "stopped early" if event.stopped_early else "done"
+        LOGGER.info("phase %s %s after %d epochs", event.phase, how, event.epoch)
+
+
+class ProgressBar(Callback):
+    """A tqdm bar per phase.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        When tqdm is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._tqdm: Any = import_module("tqdm.auto").tqdm
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                'progress=True needs tqdm: pip install "ml4t-models[progress]"', name="tqdm"
+            ) from error
+        self._bar: Any = None
+
+    def on_start(self, event: PhaseStarted) -> None:
+        """Open a bar."""
+        self._bar = self._tqdm(total=event.total, initial=event.epoch, desc=event.phase)
+
+    def on_epoch(self, event: EpochEnded) -> None:
+        """Move the bar on and show the metrics."""
+        self._bar.set_postfix({k: f"{v:.4g}" for k, v in event.metrics.items()}, refresh=False)
+        self._bar.update(1)
+
+    def on_end(self, event: PhaseEnded) -> None:  # noqa: ARG002 - the bar knows
+        """Close the bar."""
+        self._bar.close()
+
+
+def listeners(callbacks: tuple[Callback, ...], *, progress: bool) -> tuple[Callback, ...]:
+    """Put together who listens to a run: the log, the caller's callbacks, a bar when asked for."""
+    bar = (ProgressBar(),) if progress else ()
+    return (_Log(), *callbacks, *bar)
