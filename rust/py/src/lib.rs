@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod bridge;
+mod panel;
 
 /// Kernels of `ml4t.models`; import them from `ml4t.models.kernels`.
 #[pymodule]
@@ -11,10 +12,17 @@ mod _core {
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
-        let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+        let profile = if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        };
         m.add("BUILD_PROFILE", profile)
     }
 
     #[pymodule_export]
     use crate::bridge::{get_num_threads, set_num_threads};
+
+    #[pymodule_export]
+    use crate::panel::{panel_moments, row_moments};
 }

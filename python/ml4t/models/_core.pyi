@@ -1,0 +1,28 @@
+"""Typed face of the compiled kernels; import them from `ml4t.models.kernels`."""
+
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Floats: TypeAlias = NDArray[np.float64] | NDArray[np.float32]
+_Moments: TypeAlias = tuple[
+    NDArray[np.uint32], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]
+]
+
+BUILD_PROFILE: Final[str]
+
+def set_num_threads(n_threads: int) -> None: ...
+def get_num_threads() -> int: ...
+def panel_moments(
+    characteristics: _Floats,
+    returns: _Floats,
+    mask: NDArray[np.bool_] | None,
+    constant: bool,
+) -> _Moments: ...
+def row_moments(
+    characteristics: _Floats,
+    returns: _Floats,
+    offsets: NDArray[np.int64],
+    constant: bool,
+) -> _Moments: ...

@@ -1,0 +1,299 @@
+//! The blocked symmetric product `X'X` over usable rows: which tiles, in which order, and where
+//! every entry ends up.
+//!
+//! The columns of `X` are the characteristics, the constant when asked for, and the return, so that
+//! one pass gives `Z'Z`, `Z'r` and `r'r`. Usable rows are packed a block at a time (see
+//! [`crate::simd`]); groups of column panels stay in the first-level cache while every row tile
+//! above the diagonal passes over them. Only the upper triangle is computed: whole tiles off the
+//! diagonal, and on it each panel times itself turned (see `own` in the kernels), which leaves about
+//! 1 % of waste where a square tile leaves 7.
+
+use crate::real::Real;
+use crate::simd::{Ahead, Level, PackFrom, Rows, Scalar, TileShape, turns};
+
+/// One register tile, with the place of its sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tile {
+    /// Columns `row .. row + rows` times each column of `panels` panels.
+    Cross {
+        row: usize,
+        rows: usize,
+        panel: usize,
+        panels: usize,
+        at: usize,
+    },
+    /// Each of `panels` panels times itself, turned by `0 .. turns` lanes.
+    Own {
+        panel: usize,
+        panels: usize,
+        turns: usize,
+        at: usize,
+    },
+}
+
+impl Tile {
+    /// Vectors of sums.
+    fn vectors(self) -> usize {
+        match self {
+            Self::Cross { rows, panels, .. } => rows * panels,
+            Self::Own { panels, turns, .. } => panels * turns,
+        }
+    }
+
+    /// The pair of packed columns whose product lane `lane` of vector `vector` holds.
+    fn pair(self, vector: usize, lane: usize, width: usize) -> (usize, usize) {
+        match self {
+            Self::Cross {
+                row, panel, panels, ..
+            } => {
+                let column = (panel + vector % panels) * width + lane;
+                (row + vector / panels, column)
+            }
+            Self::Own { panel, turns, .. } => {
+                let start = (panel + vector / turns) * width;
+                (start + lane, start + (lane + vector % turns) % width)
+            }
+        }
+    }
+
+    fn at(self) -> usize {
+        match self {
+            Self::Cross { at, .. } | Self::Own { at, .. } => at,
+        }
+    }
+}
+
+/// How the products of a number of columns are computed at a level; shared by all dates.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    level: Level,
+    shape: TileShape,
+    /// Rows of a block.
+    block: usize,
+    n_characteristics: usize,
+    constant: bool,
+    tiles: Vec<Tile>,
+    n_sums: usize,
+    /// Place among the sums of every entry of the result: the triangle of `Z'Z`, `Z'r`, `r'r`.
+    places: Vec<u32>,
+}
+
+impl Plan {
+    /// The plan for `n_characteristics` columns, computed in `C` at `level` or the best one below.
+    pub(crate) fn new<C: Scalar>(level: Level, n_characteristics: usize, constant: bool) -> Self {
+        // The kernels rely on this: a plan never holds a level that the machine lacks.
+        let level = if Level::available().contains(&level) {
+            level
+        } else {
+            Level::best()
+        };
+        let shape = C::tile_shape(level);
+        let n_columns = n_characteristics + usize::from(constant) + 1;
+        let mut plan = Self {
+            level,
+            shape,
+            block: C::BLOCK,
+            n_characteristics,
+            constant,
+            tiles: Vec::new(),
+            n_sums: 0,
+            places: Vec::new(),
+        };
+        plan.lay_tiles(n_columns);
+        plan.places = plan.find_places(n_columns);
+        plan
+    }
+
+    /// Level of the kernels.
+    pub(crate) fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Register tile of the level.
+    pub(crate) fn shape(&self) -> TileShape {
+        self.shape
+    }
+
+    /// Rows of a block.
+    pub(crate) fn block(&self) -> usize {
+        self.block
+    }
+
+    /// Whether a constant follows the characteristics.
+    pub(crate) fn constant(&self) -> bool {
+        self.constant
+    }
+
+    /// Scalars from one panel to the next; one row more than a block, so that the panels' rows do
+    /// not compete for the same cache sets.
+    pub(crate) fn panel_stride(&self) -> usize {
+        self.shape.width * (self.block + 1)
+    }
+
+    /// The tiles, in the order in which they are computed.
+    pub(crate) fn tiles(&self) -> &[Tile] {
+        &self.tiles
+    }
+
+    /// Instruments: the characteristics and the constant.
+    pub(crate) fn n_instruments(&self) -> usize {
+        self.n_characteristics + usize::from(self.constant)
+    }
+
+    /// Sums in the order of the result: the triangle of `Z'Z` row by row, `Z'r`, `r'r`.
+    pub(crate) fn entries<'a>(&'a self, sums: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
+        self.places.iter().map(|&place| sums[place as usize])
+    }
+
+    fn push(&mut self, tile: Tile) {
+        self.n_sums += tile.vectors() * self.shape.width;
+        self.tiles.push(tile);
+    }
+
+    fn lay_tiles(&mut self, n_columns: usize) {
+        let TileShape {
+            width,
+            rows,
+            panels,
+            own,
+        } = self.shape;
+        let (full, rest) = (n_columns / width, n_columns % width);
+        for group in (0..full).step_by(panels) {
+            let end = (group + panels).min(full);
+            for row in (0..group * width).step_by(rows) {
+                self.push_cross(row, rows, group, end);
+            }
+            for (row, rows) in split(rest, rows) {
+                self.push_cross(full * width + row, rows, group, end);
+            }
+            for panel in group..end {
+                for row in (panel * width..(panel + 1) * width).step_by(rows) {
+                    self.push_cross(row, rows, panel + 1, end);
+                }
+            }
+            for panel in (group..end).step_by(own) {
+                self.push_own(panel, own.min(end - panel), width);
+            }
+        }
+        if rest > 0 {
+            self.push_own(full, 1, rest);
+        }
+    }
+
+    fn push_cross(&mut self, row: usize, rows: usize, panel: usize, end: usize) {
+        if panel < end {
+            let (panels, at) = (end - panel, self.n_sums);
+            self.push(Tile::Cross {
+                row,
+                rows,
+                panel,
+                panels,
+                at,
+            });
+        }
+    }
+
+    fn push_own(&mut self, panel: usize, panels: usize, columns: usize) {
+        let (turns, at) = (turns(self.shape, columns), self.n_sums);
+        self.push(Tile::Own {
+            panel,
+            panels,
+            turns,
+            at,
+        });
+    }
+
+    /// Where each entry of the result lies among the sums.
+    fn find_places(&self, n_columns: usize) -> Vec<u32> {
+        let mut found = vec![0; n_columns * n_columns];
+        for tile in &self.tiles {
+            for vector in 0..tile.vectors() {
+                for lane in 0..self.shape.width {
+                    let (a, b) = tile.pair(vector, lane, self.shape.width);
+                    if a.max(b) < n_columns {
+                        let place = tile.at() + vector * self.shape.width + lane;
+                        found[a.min(b) * n_columns + a.max(b)] = place as u32;
+                    }
+                }
+            }
+        }
+        let place = |a: usize, b: usize| found[a.min(b) * n_columns + a.max(b)];
+        let p = self.n_instruments();
+        // The constant leads the instruments but follows the characteristics in a packed row.
+        let column = |instrument: usize| match (self.constant, instrument) {
+            (true, 0) => p - 1,
+            (true, _) => instrument - 1,
+            (false, _) => instrument,
+        };
+        let triangle = (0..p).flat_map(|i| (i..p).map(move |j| (column(i), column(j))));
+        let cross = (0..=p).map(|i| (if i < p { column(i) } else { p }, p));
+        triangle.chain(cross).map(|(a, b)| place(a, b)).collect()
+    }
+}
+
+/// Cut `n` rows into tiles of the height `most`, and one of at most 4 where that suffices.
+fn split(n: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..n).step_by(most).map(move |row| {
+        let rest = (n - row).min(most);
+        (row, if rest > 4 { most } else { rest })
+    })
+}
+
+/// A cache line: the alignment of packed rows.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+#[expect(dead_code, reason = "only its bytes are used")]
+pub(crate) struct Line([f64; 8]);
+
+/// Working memory of one thread.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    packed: Vec<Line>,
+    sums: Vec<f64>,
+}
+
+impl Scratch {
+    /// Packed rows and sums, of the lengths that `plan` asks for.
+    pub(crate) fn parts(&mut self, plan: &Plan) -> (&mut [Line], &mut [f64]) {
+        let n_columns = plan.n_instruments() + 1;
+        let n_panels = n_columns.div_ceil(plan.shape.width);
+        // Eight bytes hold a scalar of either type.
+        let n_lines = (n_panels * plan.panel_stride()).div_ceil(8);
+        if self.packed.len() < n_lines {
+            // Zeros once: the lanes beyond the last column are never written.
+            self.packed.resize(n_lines, Line([0.0; 8]));
+        }
+        if self.sums.len() != plan.n_sums {
+            self.sums.clear();
+            self.sums.resize(plan.n_sums, 0.0);
+        }
+        (&mut self.packed, &mut self.sums)
+    }
+
+    /// The sums.
+    pub(crate) fn sums(&self) -> &[f64] {
+        &self.sums
+    }
+}
+
+/// Sum the products of the usable rows into the scratch's sums; the number of rows.
+pub(crate) fn accumulate<C, Z, R>(plan: &Plan, scratch: &mut Scratch, rows: &Rows<'_, Z, R>) -> u32
+where
+    C: PackFrom<Z>,
+    Z: Real,
+    R: Real,
+{
+    scratch.parts(plan).1.fill(0.0);
+    let (mut n_rows, mut next) = (0, 0);
+    while next < rows.len() {
+        let packed = C::pack(plan, scratch, rows, next);
+        next = packed.next;
+        n_rows += packed.n as u32;
+        if packed.n > 0 {
+            let (start, row_bytes) = rows.address(next);
+            let step = row_bytes.div_ceil(plan.tiles.len());
+            C::multiply(plan, scratch, packed.n, Ahead { start, step });
+        }
+    }
+    n_rows
+}

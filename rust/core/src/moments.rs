@@ -1,0 +1,342 @@
+//! Second moments of every date: all that linear cross-sectional estimation needs from a panel.
+//!
+//! With `z_ti` the instruments of asset `i` at date `t` (a leading constant, when asked for, and `L`
+//! characteristics) and `r_ti` its return,
+//!
+//! ```text
+//! n_t = #usable rows    S_t = Σ_i z_ti z_ti'    c_t = Σ_i z_ti r_ti    q_t = Σ_i r_ti²
+//! ```
+//!
+//! A row is usable when its mask is true and its characteristics and return are finite. One pass
+//! over the rows, no copy of the panel; dates are the unit of parallel work and each is summed in
+//! row order, so that neither the number of threads nor the memory layout changes a bit.
+
+use ndarray::parallel::prelude::*;
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, Axis, concatenate, s};
+
+use crate::gram::{Plan, Scratch, accumulate};
+use crate::real::{AnyView, Real};
+use crate::simd::{Level, PackFrom, Rows};
+use crate::{CoreError, Result, shape};
+
+/// Moments of `T` dates over `P` instruments: the constant first when asked for, then the `L`
+/// characteristics.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moments {
+    /// Usable rows, shape `(T,)`.
+    pub n_assets: Array1<u32>,
+    /// Upper triangle of `S_t`, shape `(T, P (P + 1) / 2)`, row by row: `(0, 0), (0, 1), ...,
+    /// (0, P - 1), (1, 1), ...`.
+    pub gram: Array2<f64>,
+    /// `c_t`, shape `(T, P)`.
+    pub cross: Array2<f64>,
+    /// `q_t`, shape `(T,)`.
+    pub return_squares: Array1<f64>,
+}
+
+impl Moments {
+    /// No date has a usable row.
+    pub fn zeros(n_dates: usize, n_instruments: usize) -> Self {
+        let n_pairs = n_instruments * (n_instruments + 1) / 2;
+        Self {
+            n_assets: Array1::zeros(n_dates),
+            gram: Array2::zeros((n_dates, n_pairs)),
+            cross: Array2::zeros((n_dates, n_instruments)),
+            return_squares: Array1::zeros(n_dates),
+        }
+    }
+
+    /// `T`.
+    pub fn n_dates(&self) -> usize {
+        self.cross.nrows()
+    }
+
+    /// `P`.
+    pub fn n_instruments(&self) -> usize {
+        self.cross.ncols()
+    }
+
+    /// `S_t` of one date as a full symmetric matrix, shape `(P, P)`.
+    pub fn gram_at(&self, date: usize) -> Array2<f64> {
+        full_symmetric(self.gram.row(date), self.n_instruments())
+    }
+
+    /// Moments of the same dates from two disjoint sets of assets.
+    ///
+    /// # Errors
+    ///
+    /// [`CoreError::Shape`] when dates or instruments differ in number.
+    pub fn merge(&self, other: &Self) -> Result<Self> {
+        shape::require(
+            "cross of the other moments",
+            self.cross.shape(),
+            other.cross.shape(),
+        )?;
+        Ok(Self {
+            n_assets: &self.n_assets + &other.n_assets,
+            gram: &self.gram + &other.gram,
+            cross: &self.cross + &other.cross,
+            return_squares: &self.return_squares + &other.return_squares,
+        })
+    }
+
+    /// These dates followed by the later ones.
+    ///
+    /// # Errors
+    ///
+    /// [`CoreError::Shape`] when the instruments differ in number.
+    pub fn append(&self, later: &Self) -> Result<Self> {
+        let expected = [later.n_dates(), self.n_instruments()];
+        shape::require("cross of the later moments", &expected, later.cross.shape())?;
+        let failed = |error: ndarray::ShapeError| CoreError::Failed {
+            what: "appending moments",
+            why: error.to_string(),
+        };
+        let one = |a: &Array1<f64>, b: &Array1<f64>| concatenate(Axis(0), &[a.view(), b.view()]);
+        let two = |a: &Array2<f64>, b: &Array2<f64>| concatenate(Axis(0), &[a.view(), b.view()]);
+        let counts = [self.n_assets.view(), later.n_assets.view()];
+        Ok(Self {
+            n_assets: concatenate(Axis(0), &counts).map_err(failed)?,
+            gram: two(&self.gram, &later.gram).map_err(failed)?,
+            cross: two(&self.cross, &later.cross).map_err(failed)?,
+            return_squares: one(&self.return_squares, &later.return_squares).map_err(failed)?,
+        })
+    }
+
+    /// The chosen dates, in the order given; a date may come more than once.
+    ///
+    /// # Errors
+    ///
+    /// [`CoreError::Range`] when a date is not there.
+    pub fn select(&self, dates: &[usize]) -> Result<Self> {
+        for &date in dates {
+            let rule = format!("below the number of dates, {}", self.n_dates());
+            shape::require_that("date", date < self.n_dates(), &rule, date)?;
+        }
+        Ok(Self {
+            n_assets: self.n_assets.select(Axis(0), dates),
+            gram: self.gram.select(Axis(0), dates),
+            cross: self.cross.select(Axis(0), dates),
+            return_squares: self.return_squares.select(Axis(0), dates),
+        })
+    }
+}
+
+/// Unfold a triangle stored row by row.
+pub(crate) fn full_symmetric(triangle: ArrayView1<'_, f64>, n: usize) -> Array2<f64> {
+    let mut full = Array2::zeros((n, n));
+    let mut entries = triangle.iter();
+    for i in 0..n {
+        for (j, &entry) in (i..n).zip(&mut entries) {
+            full[[i, j]] = entry;
+            full[[j, i]] = entry;
+        }
+    }
+    full
+}
+
+/// Moments of a padded panel.
+///
+/// `characteristics` is `(T, N, L)`, `returns` and `mask` are `(T, N)`; any strides. Cells with a
+/// false mask are not read. Two `f32` inputs are multiplied in `f32` and summed so over at most 64
+/// rows, everything beyond in `f64`; all other inputs are computed in `f64`.
+///
+/// # Errors
+///
+/// [`CoreError::Shape`] when the arrays do not line up.
+pub fn from_panel<Z: Real, R: Real>(
+    characteristics: ArrayView3<'_, Z>,
+    returns: ArrayView2<'_, R>,
+    mask: Option<ArrayView2<'_, bool>>,
+    constant: bool,
+) -> Result<Moments> {
+    from_panel_at(Level::best(), characteristics, returns, mask, constant)
+}
+
+/// [`from_panel`] at a chosen level, or the best one where the machine lacks it.
+///
+/// # Errors
+///
+/// As [`from_panel`].
+pub fn from_panel_at<Z: Real, R: Real>(
+    level: Level,
+    characteristics: ArrayView3<'_, Z>,
+    returns: ArrayView2<'_, R>,
+    mask: Option<ArrayView2<'_, bool>>,
+    constant: bool,
+) -> Result<Moments> {
+    let (n_dates, n_assets, n_characteristics) = characteristics.dim();
+    shape::require("returns", &[n_dates, n_assets], returns.shape())?;
+    if let Some(mask) = mask {
+        shape::require("mask", &[n_dates, n_assets], mask.shape())?;
+    }
+    let job = Job {
+        level,
+        n_dates,
+        n_characteristics,
+        constant,
+    };
+    match (Z::any(characteristics), R::any(returns)) {
+        (AnyView::F64(z), AnyView::F64(r)) => {
+            job.run::<f64, _, _>(|t| panel_rows(&z, &r, &mask, t))
+        }
+        (AnyView::F64(z), AnyView::F32(r)) => {
+            job.run::<f64, _, _>(|t| panel_rows(&z, &r, &mask, t))
+        }
+        (AnyView::F32(z), AnyView::F64(r)) => {
+            job.run::<f64, _, _>(|t| panel_rows(&z, &r, &mask, t))
+        }
+        (AnyView::F32(z), AnyView::F32(r)) => job.run_f32(|t| panel_rows(&z, &r, &mask, t)),
+    }
+}
+
+fn panel_rows<'a, Z: Real, R: Real>(
+    characteristics: &ArrayView3<'a, Z>,
+    returns: &ArrayView2<'a, R>,
+    mask: &Option<ArrayView2<'a, bool>>,
+    date: usize,
+) -> Rows<'a, Z, R> {
+    let mask = mask.map(|mask| mask.index_axis_move(Axis(0), date));
+    Rows::new(
+        &characteristics.index_axis_move(Axis(0), date),
+        &returns.index_axis_move(Axis(0), date),
+        mask.as_ref(),
+    )
+}
+
+/// Moments of rows sorted by date: those of date `t` are `offsets[t] .. offsets[t + 1]`.
+///
+/// `characteristics` is `(rows, L)`, `returns` is `(rows,)`, `offsets` is `(T + 1,)`. Arithmetic as
+/// in [`from_panel`].
+///
+/// # Errors
+///
+/// [`CoreError::Shape`] when the arrays do not line up, [`CoreError::Range`] when the offsets do not
+/// rise from zero to the number of rows.
+pub fn from_rows<Z: Real, R: Real>(
+    characteristics: ArrayView2<'_, Z>,
+    returns: ArrayView1<'_, R>,
+    offsets: &[usize],
+    constant: bool,
+) -> Result<Moments> {
+    from_rows_at(Level::best(), characteristics, returns, offsets, constant)
+}
+
+/// [`from_rows`] at a chosen level, or the best one where the machine lacks it.
+///
+/// # Errors
+///
+/// As [`from_rows`].
+pub fn from_rows_at<Z: Real, R: Real>(
+    level: Level,
+    characteristics: ArrayView2<'_, Z>,
+    returns: ArrayView1<'_, R>,
+    offsets: &[usize],
+    constant: bool,
+) -> Result<Moments> {
+    let (n_rows, n_characteristics) = characteristics.dim();
+    shape::require("returns", &[n_rows], returns.shape())?;
+    require_offsets(offsets, n_rows)?;
+    let job = Job {
+        level,
+        n_dates: offsets.len() - 1,
+        n_characteristics,
+        constant,
+    };
+    match (Z::any(characteristics), R::any(returns)) {
+        (AnyView::F64(z), AnyView::F64(r)) => {
+            job.run::<f64, _, _>(|t| some_rows(&z, &r, offsets, t))
+        }
+        (AnyView::F64(z), AnyView::F32(r)) => {
+            job.run::<f64, _, _>(|t| some_rows(&z, &r, offsets, t))
+        }
+        (AnyView::F32(z), AnyView::F64(r)) => {
+            job.run::<f64, _, _>(|t| some_rows(&z, &r, offsets, t))
+        }
+        (AnyView::F32(z), AnyView::F32(r)) => job.run_f32(|t| some_rows(&z, &r, offsets, t)),
+    }
+}
+
+fn some_rows<'a, Z: Real, R: Real>(
+    characteristics: &ArrayView2<'a, Z>,
+    returns: &ArrayView1<'a, R>,
+    offsets: &[usize],
+    date: usize,
+) -> Rows<'a, Z, R> {
+    let (start, end) = (offsets[date], offsets[date + 1]);
+    Rows::new(
+        &characteristics.slice_move(s![start..end, ..]),
+        &returns.slice_move(s![start..end]),
+        None,
+    )
+}
+
+fn require_offsets(offsets: &[usize], n_rows: usize) -> Result<()> {
+    let ends = (offsets.first().copied(), offsets.last().copied());
+    let rule = format!("start with 0 and end with the number of rows, {n_rows}");
+    let got = format!("{:?} to {:?} in {} entries", ends.0, ends.1, offsets.len());
+    shape::require_that("offsets", ends == (Some(0), Some(n_rows)), &rule, got)?;
+    match offsets.windows(2).position(|pair| pair[0] > pair[1]) {
+        None => Ok(()),
+        Some(date) => Err(CoreError::Range {
+            what: "offsets",
+            rule: "in ascending order".to_owned(),
+            got: format!(
+                "{} before {} at date {date}",
+                offsets[date],
+                offsets[date + 1]
+            ),
+        }),
+    }
+}
+
+/// What the dates of one call have in common.
+#[derive(Debug, Clone, Copy)]
+struct Job {
+    level: Level,
+    n_dates: usize,
+    n_characteristics: usize,
+    constant: bool,
+}
+
+impl Job {
+    /// Products in `C`, dates in parallel.
+    fn run<'a, C, Z, R>(&self, rows: impl Fn(usize) -> Rows<'a, Z, R> + Sync) -> Result<Moments>
+    where
+        C: PackFrom<Z>,
+        Z: Real,
+        R: Real,
+    {
+        let plan = Plan::new::<C>(self.level, self.n_characteristics, self.constant);
+        Ok(self.by_date(&plan, |scratch, date| {
+            accumulate::<C, Z, R>(&plan, scratch, &rows(date))
+        }))
+    }
+
+    fn run_f32<'a>(&self, rows: impl Fn(usize) -> Rows<'a, f32, f32> + Sync) -> Result<Moments> {
+        self.run::<f32, _, _>(rows)
+    }
+
+    fn by_date(&self, plan: &Plan, sum: impl Fn(&mut Scratch, usize) -> u32 + Sync) -> Moments {
+        let mut moments = Moments::zeros(self.n_dates, plan.n_instruments());
+        moments
+            .gram
+            .axis_iter_mut(Axis(0))
+            .into_par_iter()
+            .zip(moments.cross.axis_iter_mut(Axis(0)))
+            .zip(moments.return_squares.axis_iter_mut(Axis(0)))
+            .zip(moments.n_assets.axis_iter_mut(Axis(0)))
+            .enumerate()
+            .for_each_init(
+                Scratch::default,
+                |scratch, (date, (((gram, cross), square), n))| {
+                    n.into_scalar().clone_from(&sum(scratch, date));
+                    let out = gram.into_iter().chain(cross).chain([square.into_scalar()]);
+                    for (out, entry) in out.zip(plan.entries(scratch.sums())) {
+                        *out = entry;
+                    }
+                },
+            );
+        moments
+    }
+}

@@ -1,0 +1,95 @@
+//! Bindings of the panel kernels: moments, ranks, managed portfolios.
+
+use ml4t_models_core::moments;
+use numpy::{
+    IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3,
+};
+use pyo3::prelude::*;
+
+use crate::bridge;
+
+/// An array of either floating-point type, as it is: no copy.
+macro_rules! either {
+    ($name:ident, $array:ident) => {
+        #[derive(FromPyObject)]
+        pub(crate) enum $name<'py> {
+            F64($array<'py, f64>),
+            F32($array<'py, f32>),
+        }
+    };
+}
+
+either!(Either1, PyReadonlyArray1);
+either!(Either2, PyReadonlyArray2);
+either!(Either3, PyReadonlyArray3);
+
+/// Call a generic kernel with the view inside each of two `Either`s.
+macro_rules! with_views {
+    (($a:ident: $first:ident, $b:ident: $second:ident) => $call:expr) => {
+        match (&$a, &$b) {
+            ($first::F64($a), $second::F64($b)) => {
+                let ($a, $b) = ($a.as_array(), $b.as_array());
+                $call
+            }
+            ($first::F64($a), $second::F32($b)) => {
+                let ($a, $b) = ($a.as_array(), $b.as_array());
+                $call
+            }
+            ($first::F32($a), $second::F64($b)) => {
+                let ($a, $b) = ($a.as_array(), $b.as_array());
+                $call
+            }
+            ($first::F32($a), $second::F32($b)) => {
+                let ($a, $b) = ($a.as_array(), $b.as_array());
+                $call
+            }
+        }
+    };
+}
+
+type Moments<'py> = (
+    Bound<'py, PyArray1<u32>>,
+    Bound<'py, PyArray2<f64>>,
+    Bound<'py, PyArray2<f64>>,
+    Bound<'py, PyArray1<f64>>,
+);
+
+fn to_python(py: Python<'_>, moments: moments::Moments) -> Moments<'_> {
+    (
+        moments.n_assets.into_pyarray(py),
+        moments.gram.into_pyarray(py),
+        moments.cross.into_pyarray(py),
+        moments.return_squares.into_pyarray(py),
+    )
+}
+
+/// See `ml4t.models.kernels.panel_moments`.
+#[pyfunction]
+pub(crate) fn panel_moments<'py>(
+    py: Python<'py>,
+    characteristics: Either3<'py>,
+    returns: Either2<'py>,
+    mask: Option<PyReadonlyArray2<'py, bool>>,
+    constant: bool,
+) -> PyResult<Moments<'py>> {
+    let mask = mask.as_ref().map(|mask| mask.as_array());
+    let found = with_views!((characteristics: Either3, returns: Either2) => {
+        bridge::run(py, || moments::from_panel(characteristics, returns, mask, constant))
+    })?;
+    Ok(to_python(py, found))
+}
+
+/// See `ml4t.models.kernels.row_moments`.
+#[pyfunction]
+pub(crate) fn row_moments<'py>(
+    py: Python<'py>,
+    characteristics: Either2<'py>,
+    returns: Either1<'py>,
+    offsets: Vec<usize>,
+    constant: bool,
+) -> PyResult<Moments<'py>> {
+    let found = with_views!((characteristics: Either2, returns: Either1) => {
+        bridge::run(py, || moments::from_rows(characteristics, returns, &offsets, constant))
+    })?;
+    Ok(to_python(py, found))
+}
