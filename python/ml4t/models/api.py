@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from ml4t.models.types import (
     AssetForecastResult,
@@ -51,13 +51,17 @@ class _Checkpointed(_Fits, Protocol):
 
 
 class LatentFactorModel(_Checkpointed, Protocol):
-    """Learns factors and exposures from a panel."""
+    """Learns factors and exposures from a panel.
 
-    def fit(self, batch: PanelBatch) -> FitSummary:
+    A model takes the kind of `PanelBatch` it is made for; the hint is Any, so that a model that
+    asks for one kind is a `LatentFactorModel` to a type checker as well.
+    """
+
+    def fit(self, batch: Any) -> FitSummary:
         """Learn from a batch with returns."""
         ...
 
-    def extract(self, batch: PanelBatch, *, checkpoint: int | None = None) -> LatentFactorState:
+    def extract(self, batch: Any, *, checkpoint: int | None = None) -> LatentFactorState:
         """Give the exposures of the batch, and its realised factors if it has returns."""
         ...
 

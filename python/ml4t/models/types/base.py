@@ -54,8 +54,8 @@ def same_value(left: object, right: object) -> bool:
         )
     if isinstance(left, (list, tuple)) and type(left) is type(right):
         return len(left) == len(right) and all(map(same_value, left, right))
-    if isinstance(left, float) and isinstance(right, float) and left != left:
-        return right != right
+    if _is_nan(left) or _is_nan(right):
+        return _is_nan(left) and _is_nan(right)
     return _same_other(left, right)
 
 
@@ -69,13 +69,21 @@ def _same_array(left: NDArray[Any], right: NDArray[Any]) -> bool:
 
 def _same_other(left: object, right: object) -> bool:
     try:
-        answer = left == right
+        if _is_column(left) or _is_column(right):
+            # Their == answers per element, warns or raises.
+            return type(left) is type(right) and _same_array(np.asarray(left), np.asarray(right))
+        return bool(left == right)
     except (TypeError, ValueError, RuntimeError):
         return False
-    if isinstance(answer, (bool, np.bool_)):
-        return bool(answer)
-    # The == of an index, a series or a tensor answers per element.
-    return type(left) is type(right) and _same_array(np.asarray(left), np.asarray(right))
+
+
+def _is_column(value: object) -> bool:
+    """Recognise an index, a series, a table or a tensor."""
+    return hasattr(value, "__array__") and not isinstance(value, np.generic)
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, (float, np.generic)) and bool(value != value)
 
 
 def _fields(record: Record) -> tuple[Any, ...]:
