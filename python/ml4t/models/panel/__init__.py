@@ -1,0 +1,1 @@
+"""What a panel is: which cells are observed, which asset is which."""
