@@ -1,5 +1,6 @@
 """Typed face of the compiled kernels; import them from `ml4t.models.kernels`."""
 
+from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ BUILD_PROFILE: Final[str]
 
 def set_num_threads(n_threads: int) -> None: ...
 def get_num_threads() -> int: ...
+def content_digest(pieces: Iterable[NDArray[np.uint8]], float_bytes: int) -> bytes: ...
 def panel_moments(
     characteristics: _Floats,
     returns: _Floats,

@@ -1,5 +1,6 @@
 //! Linear algebra of empirical asset pricing, without Python.
 
+pub mod digest;
 mod error;
 mod gram;
 pub mod linalg;

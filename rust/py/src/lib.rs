@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod bridge;
+mod digest;
 mod panel;
 
 /// Kernels of `ml4t.models`; import them from `ml4t.models.kernels`.
@@ -22,6 +23,9 @@ mod _core {
 
     #[pymodule_export]
     use crate::bridge::{get_num_threads, set_num_threads};
+
+    #[pymodule_export]
+    use crate::digest::content_digest;
 
     #[pymodule_export]
     use crate::panel::{panel_moments, row_moments};

@@ -1,0 +1,353 @@
+"""Records to JSON and arrays, and back.
+
+Writing looks at the values, reading at the type hints: a file says what is there, the class says
+what may be there. No name in a file ever chooses the code that runs.
+
+| value                            | JSON                                             |
+|----------------------------------|--------------------------------------------------|
+| None, bool, int, finite float, str, list | as they are                              |
+| NaN, infinities                  | `{"float": "nan"}`, `"inf"`, `"-inf"`            |
+| tuple                            | `{"tuple": [...]}`                               |
+| dict with any plain keys         | `{"dict": [[key, value], ...]}`                  |
+| frozen dataclass                 | `{"record": "PCAFit", "fields": {...}}`          |
+| array of numbers or bools        | `{"array": name}`, the array beside              |
+| array of datetime64, timedelta64 | the same with `"dtype": "datetime64[ns]"`        |
+| numpy.datetime64                 | `{"datetime64": [n, dtype]}`                     |
+| date, datetime                   | `{"date": iso}`, `{"datetime": [iso, zone, fold]}` |
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from datetime import date, datetime, timezone
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml4t.models.types.arrays import BoolArray, FloatArray, IntArray
+
+JSON: TypeAlias = Any
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+
+# Annotations are often imported for the type checker alone; these are what they mean.
+_WORDS = {
+    "np": np,
+    "NDArray": NDArray,
+    "FloatArray": FloatArray,
+    "BoolArray": BoolArray,
+    "IntArray": IntArray,
+    "Any": Any,
+    "Mapping": Mapping,
+    "Sequence": Sequence,
+}
+_PLAIN = (NoneType, bool, int, float, str)
+
+
+def pack(value: object, name: str) -> tuple[JSON, Arrays]:
+    """Turn a value into JSON and the arrays it refers to.
+
+    Parameters
+    ----------
+    value : object
+        A frozen dataclass or any value of the table above.
+    name : str
+        What the value is called; arrays get it as the first part of their names.
+
+    Raises
+    ------
+    TypeError
+        Naming the part that no file can hold.
+    """
+    arrays: Arrays = {}
+    return _write(value, name, arrays), arrays
+
+
+def unpack(data: JSON, hint: Any, arrays: Mapping[str, NDArray[Any]], name: str) -> Any:
+    """Turn JSON and exactly the arrays it refers to into a value of type `hint`.
+
+    Raises
+    ------
+    ValueError
+        When anything is missing, left over, of another type than `hint` says, or refused by the
+        class that it belongs to.
+    """
+    reader = _Reader(arrays)
+    value = reader.read(data, hint, name)
+    if left := sorted(arrays.keys() - reader.used):
+        raise ValueError(f"{name} must use every array; {left[0]!r} is left over")
+    return value
+
+
+def settled(value: Any) -> Any:
+    """Give a record its own arrays: contiguous in C order, shared with nobody, read-only.
+
+    A fit is a value: what the caller does to the training data later cannot change it, and it has
+    the same memory layout, hence the same rounding, before a round trip and after.
+    """
+    if isinstance(value, np.ndarray):
+        flags = value.flags
+        if value.base is None and flags.c_contiguous and not flags.writeable:
+            return value
+        array = np.array(value, order="C", subok=False)
+        array.flags.writeable = False
+        return array
+    if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
+        return type(value)(map(settled, value))
+    if type(value) is dict:
+        return {key: settled(one) for key, one in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {field.name: settled(getattr(value, field.name)) for field in _parts(type(value))}
+        return type(value)(**parts)
+    return value
+
+
+def _parts(record: type) -> tuple[Field[Any], ...]:
+    return tuple(field for field in fields(record) if field.init)
+
+
+def _write(value: Any, where: str, arrays: Arrays) -> JSON:
+    if isinstance(value, np.generic) and not isinstance(value, np.datetime64):
+        value = value.item()
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        number = float(value)
+        return number if math.isfinite(number) else {"float": repr(number)}
+    if isinstance(value, np.ndarray):
+        return _write_array(value, where, arrays)
+    if isinstance(value, (np.datetime64, date)):
+        return _write_time(value, where)
+    if isinstance(value, tuple):
+        return {"tuple": [_write(one, f"{where}.{i}", arrays) for i, one in enumerate(value)]}
+    if isinstance(value, list):
+        return [_write(one, f"{where}.{i}", arrays) for i, one in enumerate(value)]
+    if isinstance(value, Mapping):
+        return {"dict": [_write_pair(pair, where, arrays) for pair in value.items()]}
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {
+            field.name: _write(getattr(value, field.name), f"{where}.{field.name}", arrays)
+            for field in _parts(type(value))
+        }
+        return {"record": type(value).__name__, "fields": parts}
+    raise TypeError(f"{where} must be of a kind that a file can hold; got {type(value).__name__}")
+
+
+def _write_pair(pair: tuple[Any, Any], where: str, arrays: Arrays) -> JSON:
+    key, value = pair
+    return [_write(key, f"{where} key", {}), _write(value, f"{where}.{key}", arrays)]
+
+
+def _write_array(array: NDArray[Any], where: str, arrays: Arrays) -> JSON:
+    stored: JSON = {"array": where}
+    if array.dtype.kind in "mM":
+        stored["dtype"] = array.dtype.name
+        array = array.astype(array.dtype.newbyteorder("=")).view(np.int64)
+    elif array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise TypeError(f"{where} must hold plain numbers or bools; got dtype {array.dtype}")
+    if where in arrays:
+        raise TypeError(f"{where} must be the name of one array; got two")
+    arrays[where] = array
+    return stored
+
+
+def _write_time(value: np.datetime64 | date, where: str) -> JSON:
+    if isinstance(value, np.datetime64):
+        return {"datetime64": [int(value.astype(np.int64)), value.dtype.name]}
+    if type(value) is date:
+        return {"date": value.isoformat()}
+    if type(value) is datetime and isinstance(value.tzinfo, (ZoneInfo, timezone, NoneType)):
+        zone = value.tzinfo.key if isinstance(value.tzinfo, ZoneInfo) else None
+        plain = value.replace(tzinfo=None) if zone else value
+        return {"datetime": [plain.isoformat(), zone, value.fold]}
+    raise TypeError(f"{where} must be of a kind that a file can hold; got {type(value).__name__}")
+
+
+class _Reader:
+    """Reads one value and remembers which arrays it used."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.arrays = arrays
+        self.used: set[str] = set()
+
+    def read(self, data: JSON, hint: Any, where: str) -> Any:
+        if isinstance(data, _PLAIN):
+            _arm(hint, type(data), where, data)
+            return data
+        if isinstance(data, list):
+            (item,) = get_args(_arm(hint, list, where)) or (Any,)
+            return [self.read(one, item, f"{where}.{i}") for i, one in enumerate(data)]
+        tag = next(iter(data), None)
+        reader = self._READERS.get(tag)
+        if reader is None:
+            raise ValueError(f"{where} must be a value of a known kind; got {tag!r}")
+        return reader(self, data, hint, where)
+
+    def _float(self, data: JSON, hint: Any, where: str) -> float:
+        _arm(hint, float, where)
+        _require(data, where, "float")
+        if data["float"] not in ("nan", "inf", "-inf"):
+            raise ValueError(f"{where} must be nan, inf or -inf; got {data['float']!r}")
+        return float(data["float"])
+
+    def _tuple(self, data: JSON, hint: Any, where: str) -> tuple[Any, ...]:
+        items = _require(data, where, "tuple", list)
+        wanted = get_args(_arm(hint, tuple, where)) or (Any, ...)
+        if len(wanted) == 2 and wanted[1] is ...:
+            wanted = (wanted[0],) * len(items)
+        if len(wanted) != len(items):
+            raise ValueError(f"{where} must have {len(wanted)} items; got {len(items)}")
+        parts = enumerate(zip(items, wanted, strict=True))
+        return tuple(self.read(one, kind, f"{where}.{i}") for i, (one, kind) in parts)
+
+    def _dict(self, data: JSON, hint: Any, where: str) -> dict[Any, Any]:
+        pairs = _require(data, where, "dict", list)
+        key_hint, value_hint = get_args(_arm(hint, dict, where)) or (Any, Any)
+        found: dict[Any, Any] = {}
+        for pair in pairs:
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise ValueError(f"{where} must hold pairs of a key and a value")
+            key = self.read(pair[0], key_hint, f"{where} key")
+            try:
+                known = key in found
+            except TypeError as error:
+                raise ValueError(f"{where} must have plain keys; {error}") from error
+            if known:
+                raise ValueError(f"{where} must hold every key once; got {key!r} again")
+            found[key] = self.read(pair[1], value_hint, f"{where}.{key}")
+        return found
+
+    def _array(self, data: JSON, hint: Any, where: str) -> NDArray[Any]:
+        _arm(hint, np.ndarray, where)
+        also = ("dtype",) if "dtype" in data else ()
+        if _require(data, where, "array", str, also=also) != where:
+            raise ValueError(f"{where} must be the array of that name; got {data['array']!r}")
+        if where not in self.arrays:
+            raise ValueError(f"{where} must be among the arrays; it is missing")
+        self.used.add(where)
+        array = self.arrays[where]
+        if "dtype" in data:
+            array = array.view(_time_dtype(data["dtype"], array.dtype, where))
+        wanted = _scalar_types(hint)
+        if not issubclass(array.dtype.type, wanted):
+            names = " or ".join(one.__name__ for one in wanted)
+            raise ValueError(f"{where} must hold {names}; got dtype {array.dtype}")
+        return array
+
+    def _record(self, data: JSON, hint: Any, where: str) -> Any:
+        given = _require(data, where, "record", str, also=("fields",))
+        record = _arm(hint, object, where, given)
+        parts = data["fields"]
+        if not isinstance(parts, dict):
+            raise ValueError(f"{where} must have named fields; got {type(parts).__name__}")
+        known = {field.name: field for field in _parts(record)}
+        if extra := sorted(parts.keys() - known.keys()):
+            raise ValueError(f"{where} must be a {given}, which has no field {extra[0]!r}")
+        for name, field in known.items():
+            needed = field.default is MISSING and field.default_factory is MISSING
+            if needed and name not in parts:
+                raise ValueError(f"{where}.{name} must be there; it is missing")
+        hints = get_type_hints(record, localns=_WORDS)
+        values = {
+            name: self.read(part, hints[name], f"{where}.{name}") for name, part in parts.items()
+        }
+        try:
+            return record(**values)
+        except Exception as error:
+            raise ValueError(f"{where} is not a valid {given}: {error}") from error
+
+    def _time(self, data: JSON, hint: Any, where: str) -> Any:
+        _arm(hint, np.datetime64 if "datetime64" in data else date, where)
+        try:
+            if "date" in data:
+                return date.fromisoformat(_require(data, where, "date", str))
+            if "datetime64" in data:
+                ticks, dtype = _require(data, where, "datetime64", list)
+                count = np.array(ticks, dtype=np.int64)
+                return count.view(_time_dtype(dtype, count.dtype, where))[()]
+            iso, zone, fold = _require(data, where, "datetime", list)
+            moment = datetime.fromisoformat(iso).replace(fold=fold)
+            return moment if zone is None else moment.replace(tzinfo=ZoneInfo(zone))
+        except (TypeError, ValueError, KeyError, OSError) as error:
+            raise ValueError(f"{where} must be a moment in time; {error}") from error
+
+    _READERS: Mapping[Any, Any] = {
+        "float": _float,
+        "tuple": _tuple,
+        "dict": _dict,
+        "array": _array,
+        "record": _record,
+        "date": _time,
+        "datetime": _time,
+        "datetime64": _time,
+    }
+
+
+def _require(
+    data: JSON, where: str, tag: str, kind: type = object, *, also: tuple[str, ...] = ()
+) -> Any:
+    if data.keys() != {tag, *also} or not isinstance(data[tag], kind):
+        raise ValueError(f"{where} must be a well-formed {tag}")
+    return data[tag]
+
+
+def _arm(hint: Any, kind: type, where: str, value: Any = None) -> Any:
+    """Find the alternative of `hint` that speaks of `kind`, or refuse."""
+    for one in _alternatives(hint):
+        if _speaks_of(one, kind, value):
+            return one
+    raise ValueError(f"{where} must be {getattr(hint, '__name__', hint)}; got {_told(kind, value)}")
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _told(kind: type, value: Any) -> str:
+    return str(value) if kind is object else kind.__name__
+
+
+def _speaks_of(hint: Any, kind: type, value: Any) -> bool:
+    origin = get_origin(hint) or hint
+    if kind is object:
+        return is_dataclass(origin) and getattr(origin, "__name__", None) == value
+    if origin in (Any, object) or getattr(origin, "_is_protocol", False):
+        return True
+    if origin is Literal:
+        return any(type(one) is kind and one == value for one in get_args(hint))
+    if kind is int:
+        return origin in (int, float)
+    if kind is NoneType:
+        return origin in (None, NoneType)
+    if kind is date:
+        return origin in (date, datetime)
+    return isinstance(origin, type) and (origin is kind or (kind is dict and origin is Mapping))
+
+
+def _scalar_types(hint: Any) -> tuple[type, ...]:
+    """Find what an array hint wants to hold: np.float64 of NDArray[np.float64] | None."""
+    found: list[type] = []
+    for one in _alternatives(hint):
+        parts = get_args(one)
+        if (get_origin(one) or one) is np.ndarray and len(parts) == 2:
+            found += [
+                get_origin(of) or of for kind in get_args(parts[1]) for of in _alternatives(kind)
+            ]
+    return tuple(one if isinstance(one, type) else np.generic for one in found) or (np.generic,)
+
+
+def _time_dtype(name: Any, stored: np.dtype[Any], where: str) -> np.dtype[Any]:
+    try:
+        dtype = np.dtype(str(name))
+    except TypeError as error:
+        raise ValueError(f"{where} must have a dtype of time; got {name!r}") from error
+    if dtype.kind not in "mM" or stored != np.int64:
+        raise ValueError(f"{where} must have a dtype of time over int64; got {name!r}, {stored}")
+    return dtype

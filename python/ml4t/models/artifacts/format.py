@@ -1,0 +1,272 @@
+"""The file of a fitted object: a safetensors file with a manifest in its header.
+
+Layout, as safetensors defines it: 8 bytes with the length of the header (little-endian), the header
+(JSON: a `__metadata__` text and, per tensor, dtype, shape and offsets), the tensors side by side.
+The metadata has one entry, `ml4t.models`, whose text is the manifest:
+
+| key              | content                                                             |
+|------------------|---------------------------------------------------------------------|
+| `content_sha256` | of the whole file with these 64 digits replaced by zeros; always first |
+| `format_version` | 1                                                                   |
+| `model_type`     | such as `ml4t.models.PCAModel`                                      |
+| `package_version`| of the writer; for people                                           |
+| `config`, `state`| what `artifacts.codec` makes of them                                |
+
+A file is read in this order: it begins like one of ours; the hash holds; the header is what
+safetensors allows; the manifest is understood. Nothing is allocated or run on a file's word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from ml4t.models.artifacts.codec import JSON, Arrays
+
+FORMAT_VERSION = 1
+_KEYS = ("content_sha256", "format_version", "model_type", "package_version", "config", "state")
+_LENGTH = 8
+# Compact JSON, so every file begins the same way after the length: magic number and hash field.
+_MAGIC = b'{"__metadata__":{"ml4t.models":"{\\"content_sha256\\":\\"'
+_DIGITS = slice(_LENGTH + len(_MAGIC), _LENGTH + len(_MAGIC) + 64)
+_DTYPES = {
+    "BOOL": np.dtype(np.bool_),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    **{
+        f"{letter.upper()}{8 * n}": np.dtype(f"<{letter}{n}")
+        for letter in "iu"
+        for n in (1, 2, 4, 8)
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What a file holds.
+
+    Attributes
+    ----------
+    model_type : str
+        `ml4t.models.` and the name of the class.
+    package_version : str
+        Version of the package that wrote it.
+    config, state : JSON
+        As `artifacts.codec.pack` makes them.
+    arrays : dict of str to ndarray
+        Numbers and bools only.
+    """
+
+    model_type: str
+    package_version: str
+    config: JSON
+    state: JSON
+    arrays: Arrays = field(default_factory=dict)
+
+
+def write(path: str | os.PathLike[str], artifact: Artifact) -> Path:
+    """Write a file whole, or leave what was there.
+
+    Parents are created; permissions follow the umask; a link is followed.
+
+    Raises
+    ------
+    OSError
+        When the target is a folder, is read-only, or cannot be written; no temporary file stays.
+    """
+    content = to_bytes(artifact)
+    given = Path(path)
+    target = Path(os.path.realpath(given))
+    _require_writable(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(target) as handle:
+        handle.write(content)
+    return given
+
+
+def read(path: str | os.PathLike[str]) -> bytes:
+    """Read a file's bytes: as many as are there, whatever they say.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    ValueError
+        When it is something other than a file.
+    """
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise ValueError(f"{os.fspath(path)} must be a file; it is something else")
+    return Path(path).read_bytes()
+
+
+def to_bytes(artifact: Artifact) -> bytearray:
+    """Lay an artifact out; the same artifact gives the same bytes."""
+    manifest = dict.fromkeys(_KEYS, None) | {
+        "content_sha256": "0" * 64,
+        "format_version": FORMAT_VERSION,
+        "model_type": artifact.model_type,
+        "package_version": artifact.package_version,
+        "config": artifact.config,
+        "state": artifact.state,
+    }
+    told = json.dumps(manifest, allow_nan=False, separators=(",", ":"))
+    arrays = {name: np.ascontiguousarray(array) for name, array in artifact.arrays.items()}
+    content = bytearray(safetensors.numpy.save(arrays, metadata={"ml4t.models": told}))
+    if content[_LENGTH : _DIGITS.start] != _MAGIC:
+        raise RuntimeError("this safetensors writes headers that do not begin with the metadata")
+    content[_DIGITS] = hashlib.sha256(content).hexdigest().encode("ascii")
+    return content
+
+
+def from_bytes(content: bytes) -> Artifact:
+    """Understand a file, or say why not.
+
+    Raises
+    ------
+    ValueError
+        When the bytes are not exactly what `to_bytes` makes of some artifact.
+    """
+    _require_untouched(content)
+    manifest = _manifest(content)
+    version = manifest["format_version"]
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise ValueError(f"format_version must be {FORMAT_VERSION}; got {version!r}")
+    if not isinstance(manifest["model_type"], str):
+        raise ValueError("model_type must be text")
+    if not isinstance(manifest["package_version"], str):
+        raise ValueError("package_version must be text")
+    return Artifact(
+        model_type=manifest["model_type"],
+        package_version=manifest["package_version"],
+        config=manifest["config"],
+        state=manifest["state"],
+        arrays=_arrays(content),
+    )
+
+
+def strict_json(text: str | bytes, what: str) -> Any:
+    """Parse JSON without its loose ends: no repeated key, no NaN, no endless nesting."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise ValueError(f"{what} must not be nested that deep") from error
+    except ValueError as error:
+        raise ValueError(f"{what} must be JSON: {error}") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a number")
+
+
+def _require_untouched(content: bytes) -> None:
+    if content[_LENGTH : _LENGTH + len(_MAGIC)] != _MAGIC or len(content) < _DIGITS.stop:
+        raise ValueError("not a model file: it does not begin like one")
+    digest = hashlib.sha256(content[: _DIGITS.start])
+    digest.update(b"0" * 64)
+    digest.update(memoryview(content)[_DIGITS.stop :])
+    if digest.hexdigest().encode("ascii") != content[_DIGITS]:
+        raise ValueError("damaged model file: its content does not have the hash it names")
+
+
+def _manifest(content: bytes) -> dict[str, Any]:
+    n_header = int.from_bytes(content[:_LENGTH], "little")
+    if n_header > len(content) - _LENGTH:
+        raise ValueError("damaged model file: the header is longer than the file")
+    header = strict_json(content[_LENGTH : _LENGTH + n_header], "header")
+    told = header["__metadata__"]
+    if told.keys() != {"ml4t.models"} or not isinstance(told["ml4t.models"], str):
+        raise ValueError("header must hold the manifest and nothing else")
+    manifest = strict_json(told["ml4t.models"], "manifest")
+    if not isinstance(manifest, dict) or manifest.keys() != set(_KEYS):
+        raise ValueError(f"manifest must have the keys {', '.join(_KEYS)}")
+    return manifest
+
+
+def _arrays(content: bytes) -> Arrays:
+    try:
+        tensors = safetensors.deserialize(content)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"damaged model file: {error}") from error
+    return {name: _array(name, tensor) for name, tensor in tensors}
+
+
+def _array(name: str, tensor: dict[str, Any]) -> NDArray[Any]:
+    dtype = _DTYPES.get(tensor["dtype"])
+    if dtype is None:
+        raise ValueError(f"array {name!r} must hold numbers or bools; got {tensor['dtype']}")
+    if tensor["dtype"] == "BOOL" and max(tensor["data"], default=0) > 1:
+        raise ValueError(f"array {name!r} must hold bools; got other bytes")
+    try:
+        # A copy: memory of its own, aligned, and as large as the bytes that are really there.
+        array = np.frombuffer(tensor["data"], dtype=dtype).reshape(tensor["shape"]).copy()
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"array {name!r} must have the shape it names; {error}") from error
+    array.flags.writeable = False
+    return array
+
+
+def _require_writable(target: Path) -> None:
+    if target.is_dir():
+        message = "path must name a model file; it is a folder"
+        raise IsADirectoryError(errno.EISDIR, message, str(target))
+    # A file without write permission is meant to stay, although its folder would let us replace it.
+    if target.exists() and not target.stat().st_mode & 0o222:
+        raise PermissionError(errno.EACCES, "path must be writable; it is read-only", str(target))
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[Any]:
+    """Open a temporary neighbour that takes the target's place when all went well."""
+    temporary = target.with_name(f".ml4t-{secrets.token_hex(8)}.tmp")
+    try:
+        with _create(temporary, target) as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    _settle_folder(target.parent)
+
+
+def _create(temporary: Path, target: Path) -> Any:
+    try:
+        return temporary.open("xb")
+    except PermissionError as error:
+        message = "the folder of path must be writable; it is read-only"
+        raise PermissionError(error.errno, message, str(target)) from error
+
+
+def _settle_folder(folder: Path) -> None:
+    """Make the new name outlast a power cut; either file is whole if that fails."""
+    if os.name == "nt":
+        return
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,311 @@
+"""Everything with a fit: settings, one frozen fit or none, the record of the last attempt."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
+
+from numpy.typing import NDArray
+
+from ml4t.models.artifacts import format as files
+from ml4t.models.artifacts import v1
+from ml4t.models.artifacts.codec import pack, settled, unpack
+from ml4t.models.checks import require_type
+from ml4t.models.lifecycle import fit_record
+from ml4t.models.lifecycle.fingerprint import Fingerprint, fingerprint
+from ml4t.models.lifecycle.params import Parameters, show
+from ml4t.models.types.record import FitRunRecord, FitSummary
+
+ConfigT = TypeVar("ConfigT")
+FitT = TypeVar("FitT")
+V1State: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimated(Generic[FitT]):
+    """What an estimation returns.
+
+    Attributes
+    ----------
+    fit : frozen dataclass
+        Of arrays, numbers, text, tuples, dicts and further such records.
+    summary : FitSummary
+        Without `run_record`.
+    stopping_reason : str, optional
+        Such as "early_stopping", where the summary alone does not tell.
+    """
+
+    fit: FitT
+    summary: FitSummary
+    stopping_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Held(Generic[FitT]):
+    """A fit and the record of the run that made it."""
+
+    fit: FitT
+    record: FitRunRecord
+
+
+class Fittable(Parameters, Generic[ConfigT, FitT]):
+    """Base of models, forecasters and mappers that learn.
+
+    A subclass names its `config_type` and `fit_type` (a frozen dataclass that checks itself in
+    `__post_init__`) and writes `fit` as `return self._run(lambda: self._estimate(batch), batch)`.
+    The fit is replaced whole or not at all. Fits of different objects may run at the same time.
+
+    Parameters
+    ----------
+    config
+        Settings, an instance of `config_type`.
+    """
+
+    config_type: ClassVar[type]
+    fit_type: ClassVar[type]
+
+    def __init__(self, config: ConfigT) -> None:
+        self._config: ConfigT = require_type("config", config, self.config_type)
+        self._held: _Held[FitT] | None = None
+        self._last_fit_record: FitRunRecord | None = None
+
+    @property
+    def config(self) -> ConfigT:
+        """Settings; `set_params` changes them."""
+        return self._config
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there is a fit to use."""
+        return self._held is not None
+
+    @property
+    def last_fit_record(self) -> FitRunRecord | None:
+        """Record of the last attempt to fit, failed ones included; None before the first."""
+        return self._last_fit_record
+
+    @property
+    def available_checkpoints(self) -> tuple[Any, ...]:
+        """Training checkpoints to choose from; none unless the model trains in epochs."""
+        return ()
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the settings, the fit and its record into one file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            Any name; missing folders are created, an existing file is replaced.
+
+        Raises
+        ------
+        RuntimeError
+            Before a fit.
+        OSError
+            When the target cannot be written; what was there stays.
+        """
+        return files.write(path, self.to_artifact())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, device: str | None = None) -> Self:
+        """Read a file that `save` wrote, or one of 0.1.x where that is possible.
+
+        Parameters
+        ----------
+        path : path-like
+        device : str, optional
+            Instead of the stored one.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        ValueError
+            When the file is damaged, of another class, or not understood in full.
+        """
+        content = files.read(path)
+        try:
+            if v1.begins_like_one(content):
+                return cls._from_v1_file(v1.from_bytes(content), device)
+            return cls.from_artifact(files.from_bytes(content), device=device)
+        except ValueError as error:
+            raise ValueError(f"cannot load {os.fspath(path)}: {error}") from error
+
+    def to_artifact(self) -> files.Artifact:
+        """Lay out what `save` writes; for what holds several models."""
+        self._fitted("save")
+        held = self._held
+        assert held is not None  # `_fitted` saw to it
+        fit, arrays = pack(held.fit, "fit")
+        last = None if self._last_fit_record == held.record else self._last_fit_record
+        artifact = files.Artifact(
+            model_type=self._model_type(),
+            package_version=fit_record.package_version(),
+            config=pack(self._config, "config")[0],
+            state={
+                "fit": fit,
+                "record": pack(held.record, "record")[0],
+                "last_record": pack(last, "last_record")[0],
+            },
+            arrays=arrays,
+        )
+        # What could not be read again is refused now, not on the day it is needed.
+        self.from_artifact(artifact)
+        return artifact
+
+    @classmethod
+    def from_artifact(cls, artifact: files.Artifact, *, device: str | None = None) -> Self:
+        """Take what `to_artifact` laid out, or raise `ValueError`."""
+        cls._require_own(artifact.model_type)
+        config = unpack(artifact.config, cls.config_type, {}, "config")
+        state = artifact.state
+        if not isinstance(state, dict) or state.keys() != {"fit", "record", "last_record"}:
+            raise ValueError("state must hold a fit, its record and the last record")
+        fit = unpack(state["fit"], cls.fit_type, artifact.arrays, "fit")
+        record = unpack(state["record"], FitRunRecord, {}, "record")
+        last = unpack(state["last_record"], FitRunRecord | None, {}, "last_record")
+        return cls._restored(config, fit, record, last or record, device)
+
+    def __repr__(self) -> str:
+        """Show the settings that are not defaults, and what the fit has seen."""
+        told = [show(self._config)]
+        if self._held is not None:
+            told.append(f"fitted on {_sizes(self._held.record.input_dimensions) or 'no arrays'}")
+        return f"{type(self).__name__}({', '.join(told)})"
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take a copy's or a pickle's state; NumPy forgets that arrays were read-only."""
+        self.__dict__.update(state)
+        held = self._held
+        self._held = held and replace(held, fit=settled(held.fit))
+
+    def _run(self, estimate: Callable[[], Estimated[FitT]], *inputs: object) -> FitSummary:
+        """Run an estimation and take its fit; if it fails, keep the fit there was.
+
+        Parameters
+        ----------
+        estimate : callable
+            Returns what was learned; changes nothing of the object.
+        *inputs
+            Arguments of `fit` in order, positional ones first.
+        """
+        started, config = time.perf_counter(), self._config
+        taken = fingerprint(inputs)
+        try:
+            found = estimate()
+            fit = settled(require_type("fit", found.fit, self.fit_type))
+            summary = replace(found.summary, run_record=self._record(config, taken, started, found))
+        except Exception as error:
+            self._last_fit_record = fit_record.make_record(
+                config,
+                taken,
+                time.perf_counter() - started,
+                stopping_reason="failed",
+                error_type=type(error).__name__,
+            )
+            raise
+        assert summary.run_record is not None
+        self._held = _Held(fit, summary.run_record)
+        self._last_fit_record = summary.run_record
+        return summary
+
+    def _fitted(self, verb: str) -> FitT:
+        """Give the fit, or refuse to `verb`."""
+        if self._held is None:
+            raise RuntimeError(f"{type(self).__name__} must be fitted before {verb}")
+        return self._held.fit
+
+    def _resolved_device(self) -> str | None:
+        """Device that a fit used, where it is not the one of the settings."""
+        return None
+
+    def _resolved_dtype(self) -> str | None:
+        """Precision that a fit used, where it is not the one of the settings."""
+        return None
+
+    @classmethod
+    def _from_config(cls, config: ConfigT) -> Self:
+        """Make an unfitted object; for constructors that take something else."""
+        return cls(config)
+
+    @classmethod
+    def _from_v1(cls, state: V1State, arrays: Mapping[str, NDArray[Any]]) -> FitT:
+        """Turn the state and arrays of a 0.1.x file (see `artifacts.v1`) into a fit."""
+        del state, arrays
+        raise ValueError(
+            f"{cls.__name__} cannot read a file of ml4t-models 0.1.x; fit and save it again"
+        )
+
+    @classmethod
+    def _model_type(cls) -> str:
+        return f"ml4t.models.{cls.__name__}"
+
+    @classmethod
+    def _require_own(cls, model_type: object) -> None:
+        if model_type != cls._model_type():
+            raise ValueError(
+                f"model_type mismatch: expected {cls._model_type()}, got {model_type!r}"
+            )
+
+    @classmethod
+    def _from_v1_file(cls, file: v1.V1File, device: str | None) -> Self:
+        cls._require_own(file.model_type)
+        try:
+            config = cls.config_type(**file.config)
+            fit = settled(cls._from_v1(file.state, file.arrays))
+        except Exception as error:  # whatever a wrong state makes a model stumble over
+            raise ValueError(f"not a valid {cls.__name__} of 0.1.x: {error!r}") from error
+        return cls._restored(config, fit, file.record, file.record, device)
+
+    @classmethod
+    def _restored(
+        cls,
+        config: Any,
+        fit: FitT,
+        record: FitRunRecord,
+        last: FitRunRecord,
+        device: str | None,
+    ) -> Self:
+        if device is not None and not hasattr(config, "device"):
+            raise ValueError(f"device must be None: {cls.__name__} runs on none; got {device!r}")
+        model = cls._from_config(config if device is None else replace(config, device=device))
+        model._held = _Held(settled(fit), record)
+        model._last_fit_record = last
+        return model
+
+    def _record(
+        self, config: Any, taken: Fingerprint, started: float, found: Estimated[FitT]
+    ) -> FitRunRecord:
+        summary = found.summary
+        return fit_record.make_record(
+            config,
+            taken,
+            time.perf_counter() - started,
+            stopping_reason=found.stopping_reason or fit_record.stopping_reason(config, summary),
+            skipped_updates=fit_record.skipped_updates(summary),
+            device=self._resolved_device(),
+            dtype=self._resolved_dtype(),
+        )
+
+    def _take_params(self, values: Mapping[str, Any]) -> None:
+        """Store parameters; a fit belongs to its settings and goes with them."""
+        rest = dict(values)
+        config = require_type("config", rest.pop("config", self._config), self.config_type)
+        super()._take_params(rest)
+        if config != self._config:
+            self._held = None
+        self._config = config
+
+
+def _sizes(dimensions: Mapping[str, int]) -> str:
+    """Write the array sizes of the first input as "returns (120, 30)"."""
+    shapes: dict[str, list[int]] = {}
+    for key, size in dimensions.items():
+        if key.startswith("input_0_"):
+            name, _, _ = key.removeprefix("input_0_").rpartition("_")
+            shapes.setdefault(name, []).append(size)
+    return ", ".join(f"{name} {tuple(sizes)}" for name, sizes in shapes.items())
