@@ -254,7 +254,7 @@ class _Reader:
             needed = field.default is MISSING and field.default_factory is MISSING
             if needed and name not in parts:
                 raise ValueError(f"{where}.{name} must be there; it is missing")
-        hints = get_type_hints(record, localns=_WORDS)
+        hints = _hints(record)
         values = {
             name: self.read(part, hints[name], f"{where}.{name}") for name, part in parts.items()
         }
@@ -288,6 +288,14 @@ class _Reader:
         "datetime": _time,
         "datetime64": _time,
     }
+
+
+def _hints(record: type) -> dict[str, Any]:
+    try:
+        return get_type_hints(record, localns=_WORDS)
+    except NameError as error:
+        message = f"{record.__name__} must import at run time what its fields are; {error}"
+        raise TypeError(message) from error
 
 
 def _require(

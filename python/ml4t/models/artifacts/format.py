@@ -28,14 +28,15 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from ml4t.models.artifacts.codec import JSON, Arrays
+if TYPE_CHECKING:
+    from ml4t.models.artifacts.codec import JSON, Arrays
 
 FORMAT_VERSION = 1
 _KEYS = ("content_sha256", "format_version", "model_type", "package_version", "config", "state")

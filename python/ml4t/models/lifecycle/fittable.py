@@ -137,9 +137,7 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
 
     def to_artifact(self) -> files.Artifact:
         """Lay out what `save` writes; for what holds several models."""
-        self._fitted("save")
-        held = self._held
-        assert held is not None  # `_fitted` saw to it
+        held = self._require_held("save")
         fit, arrays = pack(held.fit, "fit")
         last = None if self._last_fit_record == held.record else self._last_fit_record
         artifact = files.Artifact(
@@ -198,7 +196,8 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         try:
             found = estimate()
             fit = settled(require_type("fit", found.fit, self.fit_type))
-            summary = replace(found.summary, run_record=self._record(config, taken, started, found))
+            record = self._record(config, taken, started, found)
+            summary = replace(found.summary, run_record=record)
         except Exception as error:
             self._last_fit_record = fit_record.make_record(
                 config,
@@ -208,16 +207,19 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
                 error_type=type(error).__name__,
             )
             raise
-        assert summary.run_record is not None
-        self._held = _Held(fit, summary.run_record)
-        self._last_fit_record = summary.run_record
+        self._held = _Held(fit, record)
+        self._last_fit_record = record
         return summary
 
     def _fitted(self, verb: str) -> FitT:
         """Give the fit, or refuse to `verb`."""
-        if self._held is None:
+        return self._require_held(verb).fit
+
+    def _require_held(self, verb: str) -> _Held[FitT]:
+        held = self._held
+        if held is None:
             raise RuntimeError(f"{type(self).__name__} must be fitted before {verb}")
-        return self._held.fit
+        return held
 
     def _resolved_device(self) -> str | None:
         """Device that a fit used, where it is not the one of the settings."""
