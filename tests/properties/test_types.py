@@ -194,6 +194,15 @@ def test_what_is_no_real_number_is_refused_by_name(kind, name, fill):
         build(kind, **{name: bad})
 
 
+def test_a_tensor_that_cannot_be_seen_is_refused_by_name():
+    class OnAnotherDevice:
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("copy to the host first")
+
+    with pytest.raises(ValueError, match="returns must be an array; copy to the host first"):
+        PersistentPanelBatch(returns=OnAnotherDevice())
+
+
 def test_a_ragged_list_is_refused_by_name():
     with pytest.raises(ValueError, match=r"^returns must be an array"):
         PersistentPanelBatch(returns=[[1.0, 2.0], [3.0]])
@@ -346,7 +355,9 @@ def test_no_labels_are_an_empty_tuple(empty):
     assert batch.asset_ids == ()
 
 
-@pytest.mark.parametrize("wrong", ["ab", b"ab", 2, iter((1, 2))])
+@pytest.mark.parametrize(
+    "wrong", ["ab", b"ab", 2, iter((1, 2)), {1, 2}, {1: 2}, np.array(1), np.ones((2, 1))], ids=repr
+)
 @pytest.mark.parametrize("name", ["timestamps", "asset_ids"])
 def test_labels_are_sequences(name, wrong):
     with pytest.raises(ValueError, match=f"^{name} must be a sequence"):

@@ -7,7 +7,7 @@ where it lies: no copy, and the caller's own array stays writable.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Mapping, Set, Sized
 from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
@@ -112,8 +112,7 @@ def as_timestamps(value: Any) -> Timestamps:
     """Take labels of periods as they are; only that they can be counted matters."""
     if value is None:
         return ()
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sized):
-        raise ValueError(f"timestamps must be a sequence; got {type(value).__name__}")
+    _require_sequence("timestamps", value)
     if len(value) == 0:
         return ()  # an empty array has no truth value
     return read_only(value) if isinstance(value, np.ndarray) else cast("Timestamps", value)
@@ -126,9 +125,11 @@ def as_asset_ids(value: Any) -> tuple[str, ...]:
     """
     if value is None:
         return ()
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sized):
-        raise ValueError(f"asset_ids must be a sequence of ids; got {type(value).__name__}")
-    ids = tuple(_asset_id(position, one) for position, one in enumerate(_iterate(value)))
+    _require_sequence("asset_ids", value)
+    # tolist gives Python's own scalars at once; iterating an array makes one NumPy scalar each.
+    ids = tuple(value.tolist() if isinstance(value, np.ndarray) else value)
+    if set(map(type, ids)) != {str} or not all(ids):
+        ids = tuple(_asset_id(position, one) for position, one in enumerate(ids))
     if len(set(ids)) != len(ids):
         first: dict[str, int] = {}
         again = next(i for i, one in enumerate(ids) if first.setdefault(one, i) != i)
@@ -154,9 +155,12 @@ def require_agreement(what: str, expected: tuple[int, ...], got: tuple[int, ...]
         raise ValueError(f"{what}: expected {expected}, got {got}")
 
 
-def _iterate(value: Any) -> Any:
-    # tolist gives Python's own scalars at once; iterating an array makes one NumPy scalar each.
-    return value.ravel().tolist() if isinstance(value, np.ndarray) else value
+def _require_sequence(name: str, value: object) -> None:
+    """Refuse what has no length, no order, or more than one axis."""
+    no_sequence = isinstance(value, (str, bytes, Set, Mapping)) or not isinstance(value, Sized)
+    if no_sequence or (isinstance(value, np.ndarray) and value.ndim != 1):
+        shape = f" of shape {value.shape}" if isinstance(value, np.ndarray) else ""
+        raise ValueError(f"{name} must be a sequence; got {type(value).__name__}{shape}")
 
 
 def _asset_id(position: int, value: object) -> str:
@@ -174,7 +178,7 @@ def _asset_id(position: int, value: object) -> str:
 def _array(name: str, value: Any) -> NDArray[Any]:
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} must be an array; {error}") from error
     if array.dtype.kind not in "biufO":
         raise ValueError(f"{name} must hold real numbers; got dtype {array.dtype}")

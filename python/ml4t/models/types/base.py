@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_SHORT = reprlib.Repr()
+_SHORT.maxdict, _SHORT.maxtuple, _SHORT.maxlist, _SHORT.maxstring = 12, 4, 4, 80
+
 
 class Record:
     """Base of the frozen dataclasses that hold arrays.
@@ -97,4 +100,4 @@ def _field(record: Record, name: str) -> Any:
 def _show(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"<{value.dtype} {value.shape}>"
-    return repr(value) if isinstance(value, Record) else reprlib.repr(value)
+    return repr(value) if isinstance(value, Record) else _SHORT.repr(value)
