@@ -8,6 +8,8 @@
 //! diagonal, and on it each panel times itself turned (see `own` in the kernels), which leaves about
 //! 1 % of waste where a square tile leaves 7.
 
+use rayon::prelude::*;
+
 use crate::real::Real;
 use crate::simd::{Ahead, Level, PackFrom, Rows, Scalar, TileShape, turns};
 
@@ -76,6 +78,8 @@ pub(crate) struct Plan {
     n_sums: usize,
     /// Place among the sums of every entry of the result: the triangle of `Z'Z`, `Z'r`, `r'r`.
     places: Vec<u32>,
+    /// The same for the square of every packed column.
+    squares: Vec<u32>,
 }
 
 impl Plan {
@@ -98,9 +102,10 @@ impl Plan {
             tiles: Vec::new(),
             n_sums: 0,
             places: Vec::new(),
+            squares: Vec::new(),
         };
         plan.lay_tiles(n_columns);
-        plan.places = plan.find_places(n_columns);
+        plan.find_places(n_columns);
         plan
     }
 
@@ -143,6 +148,15 @@ impl Plan {
     /// Sums in the order of the result: the triangle of `Z'Z` row by row, `Z'r`, `r'r`.
     pub(crate) fn entries<'a>(&'a self, sums: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
         self.places.iter().map(|&place| sums[place as usize])
+    }
+
+    /// Every packed column (characteristics, constant, return) with the sum of its squares.
+    pub(crate) fn squares<'a>(
+        &'a self,
+        sums: &'a [f64],
+    ) -> impl Iterator<Item = (usize, f64)> + 'a {
+        let sum = |&place: &u32| sums[place as usize];
+        self.squares.iter().map(sum).enumerate()
     }
 
     fn push(&mut self, tile: Tile) {
@@ -204,7 +218,7 @@ impl Plan {
     }
 
     /// Where each entry of the result lies among the sums.
-    fn find_places(&self, n_columns: usize) -> Vec<u32> {
+    fn find_places(&mut self, n_columns: usize) {
         let mut found = vec![0; n_columns * n_columns];
         for tile in &self.tiles {
             for vector in 0..tile.vectors() {
@@ -227,7 +241,8 @@ impl Plan {
         };
         let triangle = (0..p).flat_map(|i| (i..p).map(move |j| (column(i), column(j))));
         let cross = (0..=p).map(|i| (if i < p { column(i) } else { p }, p));
-        triangle.chain(cross).map(|(a, b)| place(a, b)).collect()
+        self.places = triangle.chain(cross).map(|(a, b)| place(a, b)).collect();
+        self.squares = (0..n_columns).map(|column| place(column, column)).collect();
     }
 }
 
@@ -276,8 +291,48 @@ impl Scratch {
     }
 }
 
-/// Sum the products of the usable rows into the scratch's sums; the number of rows.
-pub(crate) fn accumulate<C, Z, R>(plan: &Plan, scratch: &mut Scratch, rows: &Rows<'_, Z, R>) -> u32
+/// Rows of a date that are summed in one go; the parts of a longer date run in parallel.
+const PART: usize = 1 << 15;
+
+/// Sum the products of the usable rows into the scratch's sums; the number of usable rows.
+///
+/// The candidates of a long date are cut into parts of a fixed size, whose sums are added in order:
+/// the number of threads does not change a bit.
+pub(crate) fn accumulate<'a, C, Z, R>(
+    plan: &Plan,
+    scratch: &mut Scratch,
+    rows: impl Fn() -> Rows<'a, Z, R> + Sync,
+) -> u32
+where
+    C: PackFrom<Z>,
+    Z: Real,
+    R: Real,
+{
+    let n_parts = rows().len().div_ceil(PART);
+    if n_parts <= 1 {
+        return accumulate_part::<C, Z, R>(plan, scratch, &rows());
+    }
+    let sum_part = |spare: &mut Scratch, part| {
+        let rows = rows().part(part * PART, (part + 1) * PART);
+        let n = accumulate_part::<C, Z, R>(plan, spare, &rows);
+        (n, spare.sums.clone())
+    };
+    let parts: Vec<(u32, Vec<f64>)> = (0..n_parts)
+        .into_par_iter()
+        .map_init(Scratch::default, sum_part)
+        .collect();
+    let (_, total) = scratch.parts(plan);
+    total.fill(0.0);
+    for (_, sums) in &parts {
+        total
+            .iter_mut()
+            .zip(sums)
+            .for_each(|(total, sum)| *total += sum);
+    }
+    parts.iter().map(|(n, _)| n).sum()
+}
+
+fn accumulate_part<C, Z, R>(plan: &Plan, scratch: &mut Scratch, rows: &Rows<'_, Z, R>) -> u32
 where
     C: PackFrom<Z>,
     Z: Real,

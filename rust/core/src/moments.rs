@@ -16,7 +16,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, Axis, concaten
 
 use crate::gram::{Plan, Scratch, accumulate};
 use crate::real::{AnyView, Real};
-use crate::simd::{Level, PackFrom, Rows};
+use crate::simd::{Level, PackFrom, Rows, Scalar};
 use crate::{CoreError, Result, shape};
 
 /// Moments of `T` dates over `P` instruments: the constant first when asked for, then the `L`
@@ -176,7 +176,7 @@ pub fn from_panel_at<Z: Real, R: Real>(
         n_characteristics,
         constant,
     };
-    match (Z::any(characteristics), R::any(returns)) {
+    Ok(match (Z::any(characteristics), R::any(returns)) {
         (AnyView::F64(z), AnyView::F64(r)) => {
             job.run::<f64, _, _>(|t| panel_rows(&z, &r, &mask, t))
         }
@@ -187,7 +187,7 @@ pub fn from_panel_at<Z: Real, R: Real>(
             job.run::<f64, _, _>(|t| panel_rows(&z, &r, &mask, t))
         }
         (AnyView::F32(z), AnyView::F32(r)) => job.run_f32(|t| panel_rows(&z, &r, &mask, t)),
-    }
+    })
 }
 
 fn panel_rows<'a, Z: Real, R: Real>(
@@ -243,7 +243,7 @@ pub fn from_rows_at<Z: Real, R: Real>(
         n_characteristics,
         constant,
     };
-    match (Z::any(characteristics), R::any(returns)) {
+    Ok(match (Z::any(characteristics), R::any(returns)) {
         (AnyView::F64(z), AnyView::F64(r)) => {
             job.run::<f64, _, _>(|t| some_rows(&z, &r, offsets, t))
         }
@@ -254,7 +254,7 @@ pub fn from_rows_at<Z: Real, R: Real>(
             job.run::<f64, _, _>(|t| some_rows(&z, &r, offsets, t))
         }
         (AnyView::F32(z), AnyView::F32(r)) => job.run_f32(|t| some_rows(&z, &r, offsets, t)),
-    }
+    })
 }
 
 fn some_rows<'a, Z: Real, R: Real>(
@@ -299,26 +299,61 @@ struct Job {
     constant: bool,
 }
 
+/// Where the moments of one date go.
+struct Row<'a> {
+    gram: &'a mut [f64],
+    cross: &'a mut [f64],
+    square: &'a mut f64,
+}
+
+impl Row<'_> {
+    fn fill(self, entries: impl Iterator<Item = f64>) {
+        let out = self.gram.iter_mut().chain(self.cross).chain([self.square]);
+        for (out, entry) in out.zip(entries) {
+            *out = entry;
+        }
+    }
+}
+
 impl Job {
-    /// Products in `C`, dates in parallel.
-    fn run<'a, C, Z, R>(&self, rows: impl Fn(usize) -> Rows<'a, Z, R> + Sync) -> Result<Moments>
+    /// Products in `C`.
+    fn run<'a, C, Z, R>(&self, rows: impl Fn(usize) -> Rows<'a, Z, R> + Sync) -> Moments
     where
         C: PackFrom<Z>,
         Z: Real,
         R: Real,
     {
-        let plan = Plan::new::<C>(self.level, self.n_characteristics, self.constant);
-        Ok(self.by_date(&plan, |scratch, date| {
-            accumulate::<C, Z, R>(&plan, scratch, &rows(date))
-        }))
+        let plan = self.plan::<C>();
+        self.by_date(|scratch: &mut Scratch, date, out| {
+            let n = accumulate::<C, Z, R>(&plan, scratch, || rows(date));
+            out.fill(plan.entries(scratch.sums()));
+            n
+        })
     }
 
-    fn run_f32<'a>(&self, rows: impl Fn(usize) -> Rows<'a, f32, f32> + Sync) -> Result<Moments> {
-        self.run::<f32, _, _>(rows)
+    /// Products in `f32`, but in `f64` at dates whose scale does not suit it.
+    fn run_f32<'a>(&self, rows: impl Fn(usize) -> Rows<'a, f32, f32> + Sync) -> Moments {
+        let (narrow, wide) = (self.plan::<f32>(), self.plan::<f64>());
+        self.by_date(|(scratch, spare): &mut (Scratch, Scratch), date, out| {
+            let n = accumulate::<f32, _, _>(&narrow, scratch, || rows(date));
+            if n == 0 || suits_f32(&narrow, scratch.sums(), &rows(date)) {
+                out.fill(narrow.entries(scratch.sums()));
+                return n;
+            }
+            let n = accumulate::<f64, _, _>(&wide, spare, || rows(date));
+            out.fill(wide.entries(spare.sums()));
+            n
+        })
     }
 
-    fn by_date(&self, plan: &Plan, sum: impl Fn(&mut Scratch, usize) -> u32 + Sync) -> Moments {
-        let mut moments = Moments::zeros(self.n_dates, plan.n_instruments());
+    fn plan<C: Scalar>(&self) -> Plan {
+        Plan::new::<C>(self.level, self.n_characteristics, self.constant)
+    }
+
+    /// Dates in parallel, working memory `S` by thread.
+    fn by_date<S: Default>(&self, sum: impl Fn(&mut S, usize, Row<'_>) -> u32 + Sync) -> Moments {
+        let p = self.n_characteristics + usize::from(self.constant);
+        let mut moments = Moments::zeros(self.n_dates, p);
         moments
             .gram
             .axis_iter_mut(Axis(0))
@@ -328,15 +363,29 @@ impl Job {
             .zip(moments.n_assets.axis_iter_mut(Axis(0)))
             .enumerate()
             .for_each_init(
-                Scratch::default,
+                S::default,
                 |scratch, (date, (((gram, cross), square), n))| {
-                    n.into_scalar().clone_from(&sum(scratch, date));
-                    let out = gram.into_iter().chain(cross).chain([square.into_scalar()]);
-                    for (out, entry) in out.zip(plan.entries(scratch.sums())) {
-                        *out = entry;
-                    }
+                    let out = Row {
+                        // Rows of an array made here are contiguous.
+                        gram: gram.into_slice().unwrap_or_default(),
+                        cross: cross.into_slice().unwrap_or_default(),
+                        square: square.into_scalar(),
+                    };
+                    *n.into_scalar() = sum(scratch, date, out);
                 },
             );
         moments
     }
+}
+
+/// Whether products in `f32` neither overflowed nor vanished.
+///
+/// A square that sums to less than `TINY` may have lost values to underflow, unless its column is
+/// zero to begin with, as a characteristic that is missing at a date often is.
+fn suits_f32(plan: &Plan, sums: &[f64], rows: &Rows<'_, f32, f32>) -> bool {
+    const TINY: f64 = 1e-28;
+    sums.iter().all(|sum| sum.is_finite())
+        && plan
+            .squares(sums)
+            .all(|(column, square)| square >= TINY || rows.is_zero(column))
 }

@@ -53,6 +53,39 @@ impl<'a, Z: Real, R: Real> Rows<'a, Z, R> {
         self.n
     }
 
+    /// Candidates `from .. to`, as far as there are.
+    pub(crate) fn part(&self, from: usize, to: usize) -> Self {
+        let (to, skip) = (to.min(self.n), from as isize);
+        Self {
+            z: self.z.wrapping_offset(skip * self.z_row),
+            r: self.r.wrapping_offset(skip * self.r_row),
+            mask: self.mask.wrapping_offset(skip * self.mask_row),
+            n: to.saturating_sub(from),
+            ..*self
+        }
+    }
+
+    /// Whether a characteristic, or beyond the last one the return, is zero in every usable row.
+    pub(crate) fn is_zero(&self, column: usize) -> bool {
+        (0..self.n).all(|i| {
+            // SAFETY: `i` is a candidate; a masked one is not read.
+            unsafe {
+                let Some(value) = self.usable_return(i) else {
+                    return true;
+                };
+                let row = self.z.offset(i as isize * self.z_row);
+                let cell = |l: usize| -> f64 { (*row.offset(l as isize * self.z_column)).into() };
+                let columns = 0..self.n_characteristics;
+                let x = if columns.contains(&column) {
+                    cell(column)
+                } else {
+                    value
+                };
+                x == 0.0 || columns.into_iter().any(|l| !cell(l).is_finite())
+            }
+        })
+    }
+
     /// Where candidate `i` starts and how many bytes there are from one to the next; zero bytes
     /// where rows do not lie one after the other.
     pub(crate) fn address(&self, i: usize) -> (*const u8, usize) {

@@ -171,3 +171,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_long_date_is_the_sum_of_its_parts() {
+    let panel = Panel::new((1, 70_000, 3), 20, 7);
+    let want = naive(&panel, true);
+    for &level in Level::available() {
+        let got = at(level, panel.z.view(), panel.r.view(), &panel, true);
+        assert_close(&got, &want, 1e-12);
+    }
+}
