@@ -222,9 +222,9 @@ def _pieces(array: NDArray[Any]) -> Iterator[NDArray[np.uint8]]:
     pieces = np.nditer(
         array,
         flags=["external_loop", "buffered"],
-        op_flags=[["readonly", "contig"]],
+        op_flags=["readonly"],
         order="C",
         buffersize=_SCRATCH,
     )
     for piece in pieces:
-        yield piece.view(np.uint8)
+        yield np.ascontiguousarray(piece).view(np.uint8)

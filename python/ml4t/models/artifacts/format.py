@@ -206,7 +206,7 @@ def _manifest(content: bytes) -> dict[str, Any]:
 
 def _arrays(content: bytes) -> Arrays:
     try:
-        tensors = safetensors.deserialize(content)
+        tensors = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
         raise ValueError(f"damaged model file: {error}") from error
     return {name: _array(name, tensor) for name, tensor in tensors}

@@ -296,7 +296,8 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
     def _take_params(self, values: Mapping[str, Any]) -> None:
         """Store parameters; a fit belongs to its settings and goes with them."""
         rest = dict(values)
-        config = require_type("config", rest.pop("config", self._config), self.config_type)
+        config: ConfigT = rest.pop("config", self._config)
+        require_type("config", config, self.config_type)
         super()._take_params(rest)
         if config != self._config:
             self._held = None

@@ -92,10 +92,7 @@ def _is_default(field: Any, value: object) -> bool:
 
 
 def _names(owner: type) -> list[str]:
-    # Through the class: bound to an instance, `__init__` of object would add *args.
-    if owner.__init__ is object.__init__:
-        return []
-    arguments = list(inspect.signature(owner.__init__).parameters.values())[1:]
+    arguments = inspect.signature(owner).parameters.values()
     return [one.name for one in arguments if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
 
 
