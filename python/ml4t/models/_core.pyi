@@ -10,6 +10,7 @@ _Floats: TypeAlias = NDArray[np.float64] | NDArray[np.float32]
 _Moments: TypeAlias = tuple[
     NDArray[np.uint32], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]
 ]
+_F64: TypeAlias = NDArray[np.float64]
 
 BUILD_PROFILE: Final[str]
 
@@ -28,3 +29,9 @@ def row_moments(
     offsets: NDArray[np.int64],
     constant: bool,
 ) -> _Moments: ...
+def pca(returns: _Floats, n_factors: int) -> tuple[_F64, _F64, _F64, _F64, _F64]: ...
+def project_pca(returns: _Floats, mean: _F64, loadings: _F64) -> _F64: ...
+def rp_pca(
+    returns: _Floats, settings: tuple[int, float, bool, bool, bool, bool]
+) -> tuple[_F64, _F64, _F64, _F64, _F64, _F64, _F64, _F64]: ...
+def project_rp_pca(returns: _Floats, factor_weights: _F64) -> _F64: ...

@@ -80,6 +80,25 @@ pub fn symmetric_eigen(a: ArrayView2<'_, f64>) -> Result<Eigen> {
     })
 }
 
+/// Singular values in descending order and right singular vectors; `vectors` is `(columns, min)`.
+///
+/// # Errors
+///
+/// [`CoreError::Failed`] when the iteration does not converge.
+pub fn right_singular(a: ArrayView2<'_, f64>) -> Result<Eigen> {
+    let found = as_faer(a).thin_svd().map_err(|_| CoreError::Failed {
+        what: "singular value decomposition",
+        why: "no convergence".to_owned(),
+    })?;
+    let (values, vectors) = (found.S().column_vector(), found.V());
+    Ok(Eigen {
+        values: Array1::from_shape_fn(values.nrows(), |k| values[k]),
+        vectors: Array2::from_shape_fn((vectors.nrows(), vectors.ncols()), |(i, k)| {
+            vectors[(i, k)]
+        }),
+    })
+}
+
 /// Solve `A X = B` for symmetric positive definite `A`; `None` when it is not numerically so.
 pub fn solve_positive_definite(
     a: ArrayView2<'_, f64>,

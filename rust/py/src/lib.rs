@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 mod bridge;
 mod digest;
+mod factors;
 mod panel;
 
 /// Kernels of `ml4t.models`; import them from `ml4t.models.kernels`.
@@ -26,6 +27,9 @@ mod _core {
 
     #[pymodule_export]
     use crate::digest::content_digest;
+
+    #[pymodule_export]
+    use crate::factors::{pca, project_pca, project_rp_pca, rp_pca};
 
     #[pymodule_export]
     use crate::panel::{panel_moments, row_moments};

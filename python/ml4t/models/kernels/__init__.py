@@ -14,6 +14,15 @@ import numpy as np
 
 from ml4t.models import _core
 from ml4t.models._core import BUILD_PROFILE, get_num_threads, set_num_threads
+from ml4t.models.kernels._arrays import bools, floats
+from ml4t.models.kernels.factors import (
+    PCAFactors,
+    RPPCAFactors,
+    pca,
+    project_pca,
+    project_rp_pca,
+    rp_pca,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,10 +32,16 @@ if TYPE_CHECKING:
 __all__ = [
     "BUILD_PROFILE",
     "Moments",
+    "PCAFactors",
+    "RPPCAFactors",
     "content_digest",
     "get_num_threads",
     "panel_moments",
+    "pca",
+    "project_pca",
+    "project_rp_pca",
     "row_moments",
+    "rp_pca",
     "set_num_threads",
 ]
 
@@ -110,9 +125,9 @@ def panel_moments(
     """
     return Moments(
         *_core.panel_moments(
-            _floats("characteristics", characteristics, 3),
-            _floats("returns", returns, 2),
-            None if mask is None else _bools("mask", mask, 2),
+            floats("characteristics", characteristics, 3),
+            floats("returns", returns, 2),
+            None if mask is None else bools("mask", mask, 2),
             constant,
         )
     )
@@ -152,35 +167,12 @@ def row_moments(
         )
     return Moments(
         *_core.row_moments(
-            _floats("characteristics", characteristics, 2),
-            _floats("returns", returns, 1),
+            floats("characteristics", characteristics, 2),
+            floats("returns", returns, 1),
             ends.astype(np.int64),
             constant,
         )
     )
-
-
-def _floats(name: str, values: ArrayLike, ndim: int) -> NDArray[Any]:
-    """Float32 and float64 in native byte order as they are, other numbers as float64."""
-    array = np.asarray(values)
-    if array.dtype not in (np.float32, np.float64):
-        array = array.astype(np.float64)
-    return _aligned(_of_dimension(name, array, ndim))
-
-
-def _bools(name: str, values: ArrayLike, ndim: int) -> NDArray[np.bool_]:
-    return _of_dimension(name, np.asarray(values, dtype=np.bool_), ndim)
-
-
-def _of_dimension(name: str, array: NDArray[Any], ndim: int) -> NDArray[Any]:
-    if array.ndim != ndim:
-        raise ValueError(f"{name} must have {ndim} dimensions; got shape {array.shape}")
-    return array
-
-
-def _aligned(array: NDArray[Any]) -> NDArray[Any]:
-    """Copy only where the elements are not aligned, which no kernel can read."""
-    return array if array.flags.aligned else array.copy()
 
 
 def content_digest(array: NDArray[Any]) -> bytes:

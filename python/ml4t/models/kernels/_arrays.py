@@ -1,0 +1,39 @@
+"""How arrays reach the compiled kernels."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Float64Array: TypeAlias = NDArray[np.float64]
+
+
+def floats(name: str, values: ArrayLike, ndim: int) -> NDArray[Any]:
+    """Float32 and float64 in native byte order as they are, other numbers as float64."""
+    array = np.asarray(values)
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float64)
+    return _aligned(_of_dimension(name, array, ndim))
+
+
+def bools(name: str, values: ArrayLike, ndim: int) -> NDArray[np.bool_]:
+    """Truth values."""
+    return _of_dimension(name, np.asarray(values, dtype=np.bool_), ndim)
+
+
+def _of_dimension(name: str, array: NDArray[Any], ndim: int) -> NDArray[Any]:
+    if array.ndim != ndim:
+        raise ValueError(f"{name} must have {ndim} dimensions; got shape {array.shape}")
+    return array
+
+
+def _aligned(array: NDArray[Any]) -> NDArray[Any]:
+    """Copy only where the elements are not aligned, which no kernel can read."""
+    return array if array.flags.aligned else array.copy()
+
+
+def float64s(name: str, values: ArrayLike, ndim: int) -> Float64Array:
+    """Any numbers as float64."""
+    return _aligned(_of_dimension(name, np.asarray(values, dtype=np.float64), ndim))

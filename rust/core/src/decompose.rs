@@ -1,0 +1,125 @@
+//! Leading right singular vectors of a streamed panel, by the cheapest way that is right.
+//!
+//! First a short block Krylov attempt on the panel itself; when the gap is too weak for it, the Gram
+//! matrix of the lesser side and Krylov on that; then a full eigendecomposition. Where a wanted
+//! singular value is so small that squares have lost it, a full singular value decomposition.
+
+use ndarray::{Array1, Array2, ArrayView2, s};
+
+use crate::krylov::{self, Leading, Outcome};
+use crate::stream::Stream;
+use crate::{CoreError, Real, Result, linalg};
+
+/// Squared singular values below this fraction of the largest are too blurred by rounding.
+const BLURRED: f64 = 1e-7;
+
+/// Leading singular triplets.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Triplets {
+    /// Singular values in descending order, shape `(K,)`.
+    pub(crate) values: Array1<f64>,
+    /// Right singular vectors in columns, shape `(N, K)`.
+    pub(crate) right: Array2<f64>,
+    /// The panel times these, shape `(n_rows, K)`.
+    pub(crate) scores: Array2<f64>,
+}
+
+/// Find the `k` leading triplets.
+///
+/// # Errors
+///
+/// [`CoreError::Rank`] when the panel's rank is below `k`.
+pub(crate) fn leading<R: Real>(stream: &Stream<'_, R>, k: usize) -> Result<Triplets> {
+    let found = eigenpairs(stream, k)?;
+    if found.values[k - 1] <= BLURRED * found.values[0] || found.values[0] <= 0.0 {
+        return by_svd(stream, k);
+    }
+    Ok(triplets(stream, found))
+}
+
+/// Singular triplets from eigenpairs of the lesser Gram matrix.
+///
+/// Orthogonalising in descending order takes out of the small ones what rounding mixed in from the
+/// large, and the length that is left is the singular value to full accuracy.
+pub(crate) fn triplets<R: Real>(stream: &Stream<'_, R>, found: Leading) -> Triplets {
+    let wide = stream.is_wide();
+    let image = if wide {
+        stream.transpose_times(found.vectors.view())
+    } else {
+        stream.times(found.vectors.view())
+    };
+    let (values, image) = krylov::orthonormal_columns(image.view());
+    let (right, left) = if wide {
+        (image, found.vectors)
+    } else {
+        (found.vectors, image)
+    };
+    Triplets {
+        scores: left * &values,
+        values,
+        right,
+    }
+}
+
+/// Eigenpairs of the Gram matrix of the lesser side.
+fn eigenpairs<R: Real>(stream: &Stream<'_, R>, k: usize) -> Result<Leading> {
+    let (short, _) = stream.sides();
+    let affordable = short / (4 * krylov::block_size(k));
+    let mut start = None;
+    if affordable >= 8 {
+        match krylov::leading(short, k, affordable, None, |q| stream.gram_times(q))? {
+            Outcome::Found(found, _) => return Ok(found),
+            Outcome::Stalled(best) => start = Some(best),
+        }
+    }
+    of_matrix(
+        stream.gram().view(),
+        k,
+        start.as_ref().map(|best| best.view()),
+    )
+}
+
+/// Leading eigenpairs of a symmetric matrix that is at hand.
+///
+/// # Errors
+///
+/// [`CoreError::Failed`] when the matrix is not finite.
+pub(crate) fn of_matrix(
+    matrix: ArrayView2<'_, f64>,
+    k: usize,
+    start: Option<ArrayView2<'_, f64>>,
+) -> Result<Leading> {
+    let n = matrix.nrows();
+    let steps = n / (2 * krylov::block_size(k));
+    if steps >= 4 {
+        let tried = krylov::leading(n, k, steps, start, |q| linalg::product(matrix, q))?;
+        if let Outcome::Found(found, _) = tried {
+            return Ok(found);
+        }
+    }
+    let full = linalg::symmetric_eigen(matrix)?;
+    Ok(Leading {
+        values: full.values.slice(s![..k]).to_owned(),
+        vectors: full.vectors.slice(s![.., ..k]).to_owned(),
+    })
+}
+
+fn by_svd<R: Real>(stream: &Stream<'_, R>, k: usize) -> Result<Triplets> {
+    let found = linalg::right_singular(stream.dense().view())?;
+    let (_, long) = stream.sides();
+    let floor = long as f64 * f64::EPSILON * found.values[0];
+    let rank = found.values.iter().filter(|&&v| v > floor).count();
+    if rank < k {
+        return Err(CoreError::Rank {
+            what: "returns",
+            rank,
+            wanted: k,
+        });
+    }
+    let right = found.vectors.slice(s![.., ..k]).to_owned();
+    Ok(Triplets {
+        scores: stream.times(right.view()),
+        values: found.values.slice(s![..k]).to_owned(),
+        right,
+    })
+}
