@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     # What a type checker sees; a test holds it equal to `_public_api`.
     from ml4t.models.api import *  # noqa: F403
     from ml4t.models.configs import *  # noqa: F403
+    from ml4t.models.forecasters import *  # noqa: F403
+    from ml4t.models.mappers import *  # noqa: F403
+    from ml4t.models.pipelines import *  # noqa: F403
     from ml4t.models.types import *  # noqa: F403
 
     __version__: str

@@ -26,6 +26,13 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "SAEConfig",
         "StochasticDiscountFactorConfig",
     ),
+    "forecasters": (
+        "AR1FactorForecaster",
+        "EWMABaseFactorForecaster",
+        "ExpandingMeanFactorForecaster",
+    ),
+    "mappers": ("BetaLambdaMapper",),
+    "pipelines": ("LatentFactorForecastPipeline", "PipelineFitResult"),
     "types": (
         "AssetForecastResult",
         "AssetSignalResult",

@@ -57,7 +57,7 @@ def fitted_positions(
 
 
 def labels(batch_ids: tuple[str, ...], fitted_ids: Sequence[str], n_assets: int) -> tuple[str, ...]:
-    """Identifiers of a result: the batch's, else the fitted ones where they are as many."""
+    """Give the batch's identifiers, else the fitted ones where they are as many."""
     if batch_ids or len(fitted_ids) != n_assets:
         return batch_ids
     return tuple(fitted_ids)

@@ -41,7 +41,7 @@ class Sample:
 
 
 def known(batch: CrossSectionBatch) -> NDArray[np.bool_]:
-    """Mark the cells that the mask admits and whose characteristics are all finite, shape (T, N)."""
+    """Mark cells that the mask admits and whose characteristics are all finite, shape (T, N)."""
     z = batch.characteristics
     known = np.empty(z.shape[:2], dtype=np.bool_)
     for date, cross_section in enumerate(z):  # one date at a time: no temporary of panel size

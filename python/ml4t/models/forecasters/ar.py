@@ -1,0 +1,116 @@
+"""The premium as the conditional mean of a first-order autoregression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from ml4t.models.configs import AR1ForecasterConfig
+from ml4t.models.forecasters.base import BaseFactorForecaster, require_finite, require_same_length
+from ml4t.models.forecasters.mean import finite_mean
+from ml4t.models.lifecycle.fittable import Estimated
+from ml4t.models.types import FitSummary, LatentFactorState
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class AR1Fit:
+    """What `AR1FactorForecaster` learned, one number for each factor.
+
+    Attributes
+    ----------
+    intercepts, slopes : ndarray of float64, shape (K,)
+        Of x_t on [1, x_{t-1}], after shrinkage.
+    last_values : ndarray of float64, shape (K,)
+        Last finite realisation of the training history.
+    fallback_mean : ndarray of float64, shape (K,)
+        Mean of the training history.
+    """
+
+    intercepts: NDArray[np.float64]
+    slopes: NDArray[np.float64]
+    last_values: NDArray[np.float64]
+    fallback_mean: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        """Refuse a record whose parts disagree; `load` relies on it."""
+        require_same_length(
+            self, self.intercepts, self.slopes, self.last_values, self.fallback_mean
+        )
+
+
+def regress_on_lag(x: NDArray[np.float64], mean: float) -> tuple[float, float]:
+    """Intercept and slope of x_t on [1, x_{t-1}] over adjacent finite pairs.
+
+    With fewer than two pairs, or a lag that does not vary, the slope is 0 and the intercept `mean`.
+    """
+    paired = np.isfinite(x[:-1]) & np.isfinite(x[1:])
+    lag, lead = x[:-1][paired], x[1:][paired]
+    if lag.size < 2:
+        return mean, 0.0
+    deviation = lag - lag.mean()
+    variation = float(deviation @ deviation)
+    if variation <= (1e-14 * float(np.abs(lag).max())) ** 2 * lag.size:
+        return mean, 0.0
+    slope = float(deviation @ lead) / variation
+    return float(lead.mean()) - slope * float(lag.mean()), slope
+
+
+def last_finite(x: NDArray[np.float64]) -> float:
+    """Last finite value; the history is known to have one."""
+    return float(x[np.isfinite(x)][-1])
+
+
+class AR1FactorForecaster(BaseFactorForecaster[AR1ForecasterConfig, AR1Fit]):
+    r"""Forecast by a first-order autoregression of each factor.
+
+    .. math:: \hat x_{t} = a + b\,x_{t-1}
+
+    The recursion starts from the last finite realisation of the training history. Where the state
+    to predict brings realised factors, the forecast of a period starts from the realisation of the
+    period before it: a one-step forecast, which never reads the period it forecasts. A step that
+    is not finite becomes the training mean.
+
+    Parameters
+    ----------
+    config : AR1ForecasterConfig, optional
+        `shrinkage` s in [0, 1] replaces (a, b) by ((1 - s) a + s mean, (1 - s) b): 0 is least
+        squares, 1 the training mean.
+    """
+
+    config_type: ClassVar[type] = AR1ForecasterConfig
+    fit_type: ClassVar[type] = AR1Fit
+
+    def _estimate(self, factors: NDArray[np.float64]) -> Estimated[AR1Fit]:
+        mean = finite_mean(factors)
+        require_finite(type(self).__name__, fallback_mean=mean)
+        columns = list(factors.T)
+        with np.errstate(over="ignore", invalid="ignore"):
+            lines = [regress_on_lag(x, float(m)) for x, m in zip(columns, mean, strict=True)]
+        intercepts, slopes = np.array(lines).T
+        keep = 1.0 - self.config.shrinkage
+        fit = AR1Fit(
+            intercepts=keep * intercepts + self.config.shrinkage * mean,
+            slopes=keep * slopes,
+            last_values=np.array([last_finite(x) for x in columns]),
+            fallback_mean=mean,
+        )
+        require_finite(type(self).__name__, intercepts=fit.intercepts, slopes=fit.slopes)
+        metrics = {"n_train_periods": float(len(factors))}
+        return Estimated(fit, FitSummary(converged=True, train_metrics=metrics))
+
+    def _forecast(self, fit: AR1Fit, state: LatentFactorState) -> NDArray[np.float64]:
+        realised = state.factor_returns
+        premia = np.empty((state.n_periods, fit.slopes.size))
+        level = fit.last_values
+        for period in range(state.n_periods):
+            with np.errstate(over="ignore", invalid="ignore"):
+                step = fit.intercepts + fit.slopes * level
+            premia[period] = level = np.where(np.isfinite(step), step, fit.fallback_mean)
+            if realised is not None and realised.shape[1] == level.size:
+                level = np.where(np.isfinite(realised[period]), realised[period], level)
+        return premia

@@ -1,0 +1,138 @@
+"""What forecasters share: a history comes in, premia of coming periods go out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+
+from ml4t.models.checks import require_type
+from ml4t.models.configs.base import BaseModelConfig
+from ml4t.models.lifecycle.fittable import Estimated, Fittable
+from ml4t.models.types import FactorForecastResult, FitSummary, LatentFactorState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from ml4t.models.lifecycle.fittable import V1State
+
+ConfigT = TypeVar("ConfigT", bound=BaseModelConfig)
+FitT = TypeVar("FitT")
+
+
+class BaseFactorForecaster(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
+    """A forecaster of factor premia.
+
+    Parameters
+    ----------
+    config : optional
+        Settings; the defaults of `config_type` where none are given.
+    """
+
+    def __init__(self, config: ConfigT | None = None) -> None:
+        super().__init__(self.config_type() if config is None else config)
+
+    def fit(self, state: LatentFactorState) -> FitSummary:
+        """Learn from realised factors.
+
+        Parameters
+        ----------
+        state : LatentFactorState
+            `factor_returns` (T, K), return per period; NaN marks a missing realisation.
+
+        Returns
+        -------
+        FitSummary
+
+        Raises
+        ------
+        ValueError
+            Without `factor_returns`, or when a factor has no finite value.
+        FloatingPointError
+            When an estimate is not finite.
+        """
+        return self._run(lambda: self._estimate_checked(state), state)
+
+    def predict(self, state: LatentFactorState) -> FactorForecastResult:
+        """Forecast the premia of the periods of `state`.
+
+        Parameters
+        ----------
+        state : LatentFactorState
+            Gives the number of periods and their labels. Forecasters that condition on the last
+            realisation say so; none reads the realisation of the period it forecasts.
+
+        Returns
+        -------
+        FactorForecastResult
+            `factor_premia` (T, K), expected return per period for one unit of exposure.
+
+        Raises
+        ------
+        RuntimeError
+            Before a fit.
+        ValueError
+            When the number of factors differs from the fit's.
+        """
+        fit = self._fitted("predict")
+        require_type("state", state, LatentFactorState)
+        premia = self._forecast(fit, state)
+        if premia.shape[1] != state.n_factors:
+            raise ValueError(
+                f"{type(self).__name__}: state must have the fitted number of factors "
+                f"{premia.shape[1]}; got {state.n_factors}"
+            )
+        return FactorForecastResult(
+            premia, timestamps=state.timestamps, metadata={"model_name": self.config.model_name}
+        )
+
+    def _estimate_checked(self, state: LatentFactorState) -> Estimated[FitT]:
+        require_type("state", state, LatentFactorState)
+        return self._estimate(history(type(self).__name__, state))
+
+    @abstractmethod
+    def _estimate(self, factors: NDArray[np.float64]) -> Estimated[FitT]:
+        """Learn from a history (T, K) in which every factor has a finite value; NaN is missing."""
+
+    @abstractmethod
+    def _forecast(self, fit: FitT, state: LatentFactorState) -> NDArray[np.float64]:
+        """Premia (T, K) for the periods of `state`."""
+
+    @classmethod
+    def _from_v1(cls, state: V1State, arrays: Mapping[str, NDArray[Any]]) -> FitT:
+        """0.1.x kept the estimates under the names that the fit records have."""
+        del state
+        fit: FitT = cls.fit_type(**arrays)
+        return fit
+
+
+def history(model: str, state: LatentFactorState) -> NDArray[np.float64]:
+    """Realised factors (T, K) in float64 with NaN for whatever is not finite."""
+    if state.factor_returns is None:
+        raise ValueError(f"{model} requires factor_returns to fit; the state has none")
+    realised = np.asarray(state.factor_returns, dtype=np.float64)
+    factors = np.where(np.isfinite(realised), realised, np.nan)
+    empty = np.flatnonzero(np.isnan(factors).all(axis=0))
+    if empty.size:
+        raise ValueError(
+            "factor_returns require at least one finite value in every factor; "
+            f"factor {empty[0]} has none over {len(factors)} periods"
+        )
+    return factors
+
+
+def require_finite(model: str, **estimates: NDArray[np.float64]) -> None:
+    """Raise `FloatingPointError` naming the first estimate that overflowed."""
+    for name, values in estimates.items():
+        if not np.isfinite(values).all():
+            raise FloatingPointError(f"{model}: {name} is not finite; got {values}")
+
+
+def require_same_length(fit: object, *vectors: NDArray[np.float64]) -> None:
+    """Refuse a record whose vectors are not all of one shape (K,)."""
+    shapes = {vector.shape for vector in vectors}
+    if len(shapes) != 1 or vectors[0].ndim != 1 or not vectors[0].size:
+        raise ValueError(f"{type(fit).__name__}: estimates must share one shape (K,); got {shapes}")

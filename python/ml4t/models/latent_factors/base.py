@@ -1,0 +1,158 @@
+"""What latent factor models share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+
+from ml4t.models.checks import require_type
+from ml4t.models.configs.base import BaseModelConfig
+from ml4t.models.lifecycle.fittable import Fittable
+from ml4t.models.panel.identity import fitted_positions, labels
+from ml4t.models.panel.observed import require_returns
+from ml4t.models.types import FitSummary, LatentFactorState, PersistentPanelBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ml4t.models.lifecycle.fittable import Estimated
+
+ConfigT = TypeVar("ConfigT", bound=BaseModelConfig)
+FitT = TypeVar("FitT")
+
+
+class BaseLatentFactorModel(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
+    """A model whose fit turns batches into exposures and realised factors.
+
+    Parameters
+    ----------
+    config
+        Settings of the model.
+    """
+
+
+class StablePanelModel(BaseLatentFactorModel[ConfigT, FitT], Generic[ConfigT, FitT]):
+    """A latent factor model of a panel in which every column is the same asset throughout.
+
+    Parameters
+    ----------
+    config
+        Settings of the model.
+    """
+
+    def fit(self, batch: PersistentPanelBatch) -> FitSummary:
+        """Estimate loadings and factors.
+
+        Parameters
+        ----------
+        batch : PersistentPanelBatch
+            `returns` (T, N), simple returns per period; NaN marks a missing one.
+
+        Returns
+        -------
+        FitSummary
+
+        Raises
+        ------
+        TypeError
+            When `batch` is not a `PersistentPanelBatch`.
+        ValueError
+            Without returns; when an asset or a date has no finite return; when K exceeds what the
+            panel supports.
+        """
+        return self._run(lambda: self._estimate_checked(batch), batch)
+
+    def extract(
+        self, batch: PersistentPanelBatch, *, checkpoint: int | None = None
+    ) -> LatentFactorState:
+        """Exposures for the periods of `batch`, and realised factors where it has returns.
+
+        Parameters
+        ----------
+        batch : PersistentPanelBatch
+            The fitted assets, in any order if both sides have `asset_ids`; labels alone suffice.
+        checkpoint : None
+            These models have no checkpoints.
+
+        Returns
+        -------
+        LatentFactorState
+            `asset_betas` (T, N, K) in the order of the batch, the same in every period;
+            `factor_returns` (T, K) realised return per period, NaN where a date has no return;
+            None without returns.
+
+        Raises
+        ------
+        RuntimeError
+            Before a fit.
+        ValueError
+            When the assets are not the fitted ones, or a checkpoint is asked for.
+        """
+        refuse_checkpoint(type(self).__name__, checkpoint)
+        fit = self._fitted("extract")
+        require_type("batch", batch, PersistentPanelBatch)
+        betas, asset_ids = self._fitted_betas(fit)
+        order = fitted_positions(
+            type(self).__name__,
+            fitted=asset_ids,
+            n_fitted=len(betas),
+            requested=batch.asset_ids,
+            n_requested=batch.n_assets,
+        )
+        realised = None
+        if batch.returns is not None:
+            realised = self._realised(fit, batch.returns, order).astype(betas.dtype, copy=False)
+            realised[~np.isfinite(batch.returns).any(axis=1)] = np.nan
+        # One (N, K) block seen T times: no memory grows with the number of periods.
+        shape = (batch.n_periods, *betas.shape)
+        return LatentFactorState(
+            np.broadcast_to(betas[order], shape),
+            factor_returns=realised,
+            timestamps=batch.timestamps,
+            asset_ids=labels(batch.asset_ids, asset_ids, batch.n_assets),
+            metadata=self._metadata(fit),
+        )
+
+    def _metadata(self, fit: FitT) -> dict[str, Any]:
+        del fit
+        return {"model_name": self.config.model_name, "persistent_entities": True}
+
+    def _estimate_checked(self, batch: PersistentPanelBatch) -> Estimated[FitT]:
+        require_type("batch", batch, PersistentPanelBatch)
+        returns = require_returns(type(self).__name__, batch.returns)
+        require_dates(type(self).__name__, returns)
+        return self._estimate(returns, tuple(batch.asset_ids))
+
+    @abstractmethod
+    def _estimate(self, returns: NDArray[Any], asset_ids: tuple[str, ...]) -> Estimated[FitT]:
+        """Learn from returns (T, N) in which every date has a finite one."""
+
+    @abstractmethod
+    def _fitted_betas(self, fit: FitT) -> tuple[NDArray[Any], Sequence[str]]:
+        """Exposures (N, K) and identifiers in the order of the fit."""
+
+    @abstractmethod
+    def _realised(
+        self, fit: FitT, returns: NDArray[Any], order: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Factor returns (T, K) of new returns whose columns are the fitted assets `order`."""
+
+
+def refuse_checkpoint(model: str, checkpoint: object) -> None:
+    """Refuse a checkpoint where a model has none."""
+    if checkpoint is not None:
+        raise ValueError(f"{model} has no checkpoints; checkpoint must be None; got {checkpoint!r}")
+
+
+def require_dates(model: str, returns: NDArray[Any]) -> None:
+    """Refuse a date on which no asset has a finite return."""
+    empty = np.flatnonzero(~np.isfinite(returns).any(axis=1))
+    if empty.size:
+        raise ValueError(
+            f"{model} requires a finite return on every date; date {empty[0]} has none "
+            f"({empty.size} of {len(returns)} dates)"
+        )

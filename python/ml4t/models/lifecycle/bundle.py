@@ -1,0 +1,128 @@
+"""Several objects in one file: what a pipeline saves and loads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ml4t.models.artifacts import format as files
+from ml4t.models.artifacts.codec import Arrays, pack, unpack
+from ml4t.models.lifecycle.fit_record import package_version
+from ml4t.models.lifecycle.fittable import Fittable
+
+_FITTED = ("model_type", "package_version", "config", "state")
+_STATELESS = ("model_type", "config")
+
+
+def save(path: str | os.PathLike[str], model_type: str, parts: Mapping[str, Any]) -> Path:
+    """Write named parts into one file, whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+    model_type : str
+        Of the whole, such as "ml4t.models.LatentFactorForecastPipeline".
+    parts : mapping of str to object
+        Fitted objects of this package, and objects that are nothing but their `config`.
+
+    Raises
+    ------
+    RuntimeError
+        When a part is not fitted.
+    TypeError
+        When a part is not of this package.
+    OSError
+        When the target cannot be written; what was there stays.
+    """
+    state: dict[str, Any] = {}
+    arrays: Arrays = {}
+    for name, part in parts.items():
+        state[name], own = _pack(name, part)
+        arrays |= {f"{name}/{key}": array for key, array in own.items()}
+    artifact = files.Artifact(
+        model_type, package_version(), config=None, state=state, arrays=arrays
+    )
+    return files.write(path, artifact)
+
+
+def load(
+    path: str | os.PathLike[str], model_type: str, *, device: str | None = None
+) -> dict[str, Any]:
+    """Read what `save` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    ValueError
+        When the file is damaged, of another type, or not understood in full.
+    """
+    content = files.read(path)
+    try:
+        artifact = files.from_bytes(content)
+        if artifact.model_type != model_type:
+            raise ValueError(
+                f"model_type mismatch: expected {model_type}, got {artifact.model_type!r}"
+            )
+        return _unpack_all(artifact, device)
+    except ValueError as error:
+        raise ValueError(f"cannot load {os.fspath(path)}: {error}") from error
+
+
+def _pack(name: str, part: Any) -> tuple[dict[str, Any], Arrays]:
+    if isinstance(part, Fittable):
+        inner = part.to_artifact()
+        _own_class(inner.model_type)
+        return {key: getattr(inner, key) for key in _FITTED}, inner.arrays
+    model_type = f"ml4t.models.{type(part).__name__}"
+    try:
+        if _own_class(model_type) is type(part):
+            return {"model_type": model_type, "config": pack(part.config, "config")[0]}, {}
+    except ValueError:
+        pass
+    raise TypeError(f"{name} must be of this package to be saved; got {type(part).__name__}")
+
+
+def _unpack_all(artifact: files.Artifact, device: str | None) -> dict[str, Any]:
+    if not isinstance(artifact.state, dict):
+        raise ValueError("state must hold named parts")
+    left = dict(artifact.arrays)
+    parts = {}
+    for name, told in artifact.state.items():
+        own = {key.removeprefix(f"{name}/"): left.pop(key) for key in _keys_of(name, left)}
+        parts[name] = _unpack(name, told, own, device)
+    if left:
+        raise ValueError(f"every array must belong to a part; {min(left)!r} does not")
+    return parts
+
+
+def _keys_of(name: str, arrays: Mapping[str, Any]) -> list[str]:
+    return [key for key in arrays if key.startswith(f"{name}/")]
+
+
+def _unpack(name: str, told: Any, arrays: Arrays, device: str | None) -> Any:
+    if not isinstance(told, dict) or told.keys() not in (set(_FITTED), set(_STATELESS)):
+        raise ValueError(f"{name} must be a part that a pipeline can hold")
+    found = _own_class(told["model_type"])
+    if issubclass(found, Fittable):
+        if told.keys() != set(_FITTED):
+            raise ValueError(f"{name} must be fitted")
+        own_device = device if hasattr(found.config_type, "device") else None
+        return found.from_artifact(files.Artifact(**told, arrays=arrays), device=own_device)
+    config = unpack(told["config"], found.config_type, arrays, "config")
+    return found(config)
+
+
+def _own_class(model_type: object) -> Any:
+    """Find a public class of this package; no other name in a file leads anywhere."""
+    name = str(model_type).removeprefix("ml4t.models.")
+    package = import_module("ml4t.models")  # late: it stands above everything
+    if name not in package.__all__:
+        raise ValueError(f"model_type must be a class of this package; got {model_type!r}")
+    found = getattr(package, name)
+    if not (isinstance(found, type) and hasattr(found, "config_type")):
+        raise ValueError(f"model_type must be a model, forecaster or mapper; got {model_type!r}")
+    return found
