@@ -33,6 +33,7 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "mappers": ("BetaLambdaMapper",),
     "pipelines": ("LatentFactorForecastPipeline", "PipelineFitResult"),
+    "latent_factors": ("CAEModel",),
     "types": (
         "AssetForecastResult",
         "AssetSignalResult",

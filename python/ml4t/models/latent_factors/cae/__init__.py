@@ -1,0 +1,1 @@
+"""Conditional autoencoder of Gu, Kelly and Xiu (2021), Autoencoder Asset Pricing Models."""

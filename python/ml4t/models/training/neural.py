@@ -1,0 +1,75 @@
+"""What the models that train networks share besides their lifecycle; imports no torch."""
+
+from __future__ import annotations
+
+import os  # noqa: TC003 - public signatures stay readable at run time
+from collections.abc import Hashable, Sequence
+from typing import Self, TypeVar
+
+from ml4t.models.lifecycle.fittable import Fittable
+from ml4t.models.training.requirement import require_torch
+
+ConfigT = TypeVar("ConfigT")
+FitT = TypeVar("FitT")
+Label = TypeVar("Label", bound=Hashable)
+
+
+class Neural(Fittable[ConfigT, FitT]):
+    """A model that needs PyTorch for everything but its construction."""
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, device: str | None = None) -> Self:
+        """Read a file that `save` wrote; see `Fittable.load`."""
+        require_torch(cls.__name__)
+        return super().load(path, device=device)
+
+    def _resolved_device(self) -> str | None:
+        require_torch(type(self).__name__)
+        from ml4t.models.training.device import resolve_device  # noqa: PLC0415 - torch is optional
+
+        return str(resolve_device(getattr(self.config, "device", "cpu")))
+
+
+def choose_checkpoint(
+    asked: Label | None,
+    configured: Label | str | None,
+    available: Sequence[Label],
+    *,
+    best: Label | None,
+    fallback: Label,
+) -> Label:
+    """Settle which checkpoint a request means.
+
+    Parameters
+    ----------
+    asked : label or None
+        From the call; must be available.
+    configured : label, "best" or None
+        The setting `default_checkpoint`, used when nothing is asked for.
+    available : sequence of labels
+    best : label or None
+        What "best" means; `fallback` when training had nothing to compare.
+    fallback : label
+        When nothing is asked for or configured.
+
+    Raises
+    ------
+    ValueError
+        When the label is not available, naming it and those that are.
+    """
+    if asked is not None:
+        if asked not in available:
+            raise ValueError(
+                f"checkpoint={asked!r} is not in available_checkpoints {tuple(available)}"
+            )
+        return asked
+    if configured is None:
+        return fallback
+    if configured == "best":
+        return fallback if best is None else best
+    for label in available:
+        if label == configured:
+            return label
+    raise ValueError(
+        f"default_checkpoint={configured!r} is not in available_checkpoints {tuple(available)}"
+    )

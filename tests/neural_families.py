@@ -1,0 +1,101 @@
+"""The neural models as the laws see them: tiny panels, tiny networks, predictions as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ml4t.models.configs import CAEConfig
+from ml4t.models.latent_factors import CAEModel
+from ml4t.models.types import CrossSectionBatch
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny networks on a shared machine: more threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def ragged_batch(seed=0, n_dates=8, n_assets=9, n_chars=3):
+    """A panel with holes of every kind; every asset has at least two usable dates."""
+    rng = np.random.default_rng(seed)
+    shape = (n_dates, n_assets)
+    z = rng.uniform(-1, 1, (*shape, n_chars))
+    factor = rng.normal(0.02, 0.05, (n_dates, 1))
+    r = factor * (1.0 + z[..., 0]) + 0.02 * rng.standard_normal(shape)
+    mask = rng.random(shape) > 0.15
+    mask[:2] = True
+    r[3, 1] = np.nan
+    z[4, 2, 0] = np.nan
+    return CrossSectionBatch(
+        characteristics=z,
+        returns=r,
+        factor_returns=r,
+        context_features=rng.standard_normal((n_dates, 2)),
+        mask=mask,
+        timestamps=tuple(range(n_dates)),
+        asset_ids=tuple(f"a{i}" for i in range(n_assets)),
+    )
+
+
+def labelled(batch):
+    """The same panel with labels for returns."""
+    r = batch.returns
+    return replace(batch, returns=np.where(np.isfinite(r), (r > 0).astype(float), np.nan))
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to make a model, and what it says about a batch."""
+
+    name: str
+    make: Callable[..., Any]
+    batch: Callable[..., CrossSectionBatch]
+    predictions: Callable[[Any, CrossSectionBatch], dict[str, np.ndarray]]
+
+    def fitted(self, batch=None, **settings):
+        model = self.make(**settings)
+        model.fit(self.batch() if batch is None else batch)
+        return model
+
+
+def cae(**settings):
+    defaults = {"n_factors": 2, "hidden_units": (4,), "n_epochs": 3, "lr": 0.02}
+    return CAEModel(CAEConfig(**(defaults | settings)))
+
+
+def cae_says(model, batch):
+    return {"asset_betas": model.extract(batch).asset_betas}
+
+
+FAMILIES = [
+    Family("cae", cae, ragged_batch, cae_says),
+    Family(
+        "cae minibatch ensemble",
+        lambda **s: cae(**({"batch_size": 16, "n_ensemble": 2} | s)),
+        ragged_batch,
+        cae_says,
+    ),
+    Family(
+        "cae deep context",
+        lambda **s: cae(
+            **({"hidden_units": (4, 3), "factor_inputs": "context", "l1_scope": "all"} | s)
+        ),
+        ragged_batch,
+        cae_says,
+    ),
+    Family(
+        "cae classification",
+        lambda **s: cae(**({"task_type": "classification"} | s)),
+        lambda *a, **k: labelled(ragged_batch(*a, **k)),
+        cae_says,
+    ),
+]

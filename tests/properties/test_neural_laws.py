@@ -1,0 +1,196 @@
+"""Laws of every neural model."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from neural_families import FAMILIES, one_thread  # noqa: F401
+
+pytestmark = pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
+
+
+def assert_same_bits(left, right):
+    assert left.keys() == right.keys()
+    for name in left:
+        np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+
+
+def test_same_seed_same_bits_other_seed_other_bits(family):
+    batch = family.batch()
+    first, second = family.fitted(), family.fitted()
+    assert_same_bits(family.predictions(first, batch), family.predictions(second, batch))
+    other = family.predictions(family.fitted(seed=7), batch)
+    assert any(
+        not np.array_equal(other[k], v, equal_nan=True)
+        for k, v in family.predictions(first, batch).items()
+    )
+
+
+def test_global_random_state_and_flags_stay(family):
+    numpy_before = np.random.get_state()[1].copy()  # noqa: NPY002
+    torch_before = torch.get_rng_state()
+    flags = torch.are_deterministic_algorithms_enabled(), torch.get_default_dtype()
+    model = family.fitted()
+    family.predictions(model, family.batch())
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), torch_before)
+    assert (torch.are_deterministic_algorithms_enabled(), torch.get_default_dtype()) == flags
+
+
+def test_permuting_assets_permutes_outputs(family):
+    batch = family.batch()
+    order = np.random.default_rng(3).permutation(batch.n_assets)
+    shuffled = replace(
+        batch,
+        characteristics=batch.characteristics[:, order],
+        returns=batch.returns[:, order],
+        factor_returns=batch.factor_returns[:, order],
+        mask=batch.mask[:, order],
+        asset_ids=tuple(batch.asset_ids[i] for i in order),
+    )
+    straight = family.predictions(family.fitted(batch), batch)
+    permuted = family.predictions(family.fitted(shuffled), shuffled)
+    for name, value in straight.items():
+        # Sums over assets run in another order; training amplifies the last digits a little.
+        np.testing.assert_allclose(
+            permuted[name], value[:, order], rtol=1e-8, atol=1e-10, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("junk", [np.nan, np.inf, -np.inf, 1e30])
+def test_values_in_masked_cells_are_never_read(family, junk):
+    batch = family.batch()
+    out = ~batch.mask
+    z, r, f = (np.array(x) for x in (batch.characteristics, batch.returns, batch.factor_returns))
+    z[out], r[out], f[out] = junk, junk, junk
+    spoiled = replace(batch, characteristics=z, returns=r, factor_returns=f)
+    clean = family.predictions(family.fitted(batch), batch)
+    dirty = family.predictions(family.fitted(spoiled), spoiled)
+    assert_same_bits(clean, dirty)
+    for value in clean.values():
+        assert np.isnan(value[out]).all()
+        known = batch.mask & np.isfinite(batch.characteristics).all(axis=2)
+        assert np.isfinite(value[known]).all()
+
+
+def test_predictions_do_not_read_returns(family):
+    batch = family.batch()
+    model = family.fitted(batch)
+    expected = family.predictions(model, batch)
+    rng = np.random.default_rng(9)
+    holes = np.where(rng.random(batch.returns.shape) < 0.5, np.nan, batch.returns)
+    for returns in (holes, -3.0 * batch.returns, np.full(holes.shape, np.nan), None):
+        changed = replace(batch, returns=returns, factor_returns=returns)
+        assert_same_bits(family.predictions(model, changed), expected)
+
+
+def test_predictions_of_a_date_do_not_read_later_dates(family):
+    batch = family.batch()
+    model = family.fitted(batch)
+    until = 5
+    head = replace(
+        batch,
+        characteristics=batch.characteristics[:until],
+        returns=batch.returns[:until],
+        factor_returns=batch.factor_returns[:until],
+        context_features=batch.context_features[:until],
+        mask=batch.mask[:until],
+        timestamps=batch.timestamps[:until],
+    )
+    whole, part = family.predictions(model, batch), family.predictions(model, head)
+    for name in whole:
+        np.testing.assert_allclose(part[name], whole[name][:until], rtol=1e-12, atol=1e-14)
+
+
+def test_save_and_load_give_the_same_bits(family, tmp_path):
+    batch = family.batch()
+    model = family.fitted(batch)
+    loaded = type(model).load(model.save(tmp_path / "model.ml4t"))
+    assert loaded.available_checkpoints == model.available_checkpoints
+    assert loaded.last_fit_record == model.last_fit_record
+    assert_same_bits(family.predictions(loaded, batch), family.predictions(model, batch))
+
+
+def test_a_failed_refit_leaves_the_earlier_fit(family):
+    batch = family.batch()
+    model = family.fitted(batch)
+    before = family.predictions(model, batch)
+    with pytest.raises(ValueError, match="no valid observations"):
+        model.fit(replace(batch, returns=np.full(batch.returns.shape, np.nan)))
+    assert model.is_fitted
+    assert model.last_fit_record.stopping_reason == "failed"
+    assert_same_bits(family.predictions(model, batch), before)
+
+
+def test_a_failed_first_fit_leaves_nothing(family):
+    model = family.make()
+    with pytest.raises(ValueError, match="requires returns"):
+        model.fit(replace(family.batch(), returns=None))
+    assert not model.is_fitted
+    assert model.available_checkpoints == ()
+
+
+def test_a_second_fit_equals_a_first_one(family):
+    batch = family.batch()
+    model = family.fitted(family.batch(seed=5))
+    model.fit(batch)
+    fresh = family.predictions(family.fitted(batch), batch)
+    assert_same_bits(family.predictions(model, batch), fresh)
+
+
+def test_concurrent_fits_equal_serial_ones(family):
+    seeds = range(4)
+
+    def one(seed):
+        return family.predictions(family.fitted(seed=seed), family.batch())
+
+    serial = [one(seed) for seed in seeds]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(one, seeds))
+    for a, b in zip(serial, together, strict=True):
+        assert_same_bits(a, b)
+
+
+def test_divergence_names_phase_and_epoch_and_keeps_the_fit(family):
+    batch = family.batch()
+    model = family.make(lr=1e200)
+    with pytest.raises(FloatingPointError, match=r"non-finite .* at epoch \d+ \(phase"):
+        model.fit(batch)
+    assert not model.is_fitted
+
+
+def test_float32_settings_give_float64_results(family):
+    for value in family.predictions(family.fitted(dtype="float32"), family.batch()).values():
+        assert value.dtype == np.float64
+
+
+def test_unfitted_models_say_so(family, tmp_path):
+    model = family.make()
+    with pytest.raises(RuntimeError, match="must be fitted before"):
+        family.predictions(model, family.batch())
+    with pytest.raises(RuntimeError, match="must be fitted before save"):
+        model.save(tmp_path / "x.ml4t")
+
+
+def test_a_wrong_feature_count_is_refused(family):
+    batch = family.batch()
+    model = family.fitted(batch)
+    with pytest.raises(ValueError, match="feature dimension"):
+        family.predictions(model, family.batch(n_chars=4))
+
+
+def test_an_unknown_checkpoint_is_refused(family):
+    model = family.fitted()
+    ask = model.extract if hasattr(model, "extract") else model.predict
+    with pytest.raises(ValueError, match=r"checkpoint=77 is not in available_checkpoints"):
+        ask(family.batch(), checkpoint=77)
+
+
+def test_a_wrong_batch_type_is_refused(family):
+    with pytest.raises(TypeError, match="batch"):
+        family.make().fit("not a batch")
