@@ -146,15 +146,16 @@ def _write_pair(pair: tuple[Any, Any], where: str, arrays: Arrays) -> JSON:
 
 
 def _write_array(array: NDArray[Any], where: str, arrays: Arrays) -> JSON:
-    stored: JSON = {"array": where}
+    name = where
+    while name in arrays:  # of {1: array, "1": array}
+        name += "'"
+    stored: JSON = {"array": name}
     if array.dtype.kind in "mM":
         stored["dtype"] = array.dtype.name
         array = array.astype(array.dtype.newbyteorder("=")).view(np.int64)
     elif array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         raise TypeError(f"{where} must hold plain numbers or bools; got dtype {array.dtype}")
-    if where in arrays:
-        raise TypeError(f"{where} must be the name of one array; got two")
-    arrays[where] = array
+    arrays[name] = array
     return stored
 
 
@@ -227,12 +228,12 @@ class _Reader:
     def _array(self, data: JSON, hint: Any, where: str) -> NDArray[Any]:
         _arm(hint, np.ndarray, where)
         also = ("dtype",) if "dtype" in data else ()
-        if _require(data, where, "array", str, also=also) != where:
-            raise ValueError(f"{where} must be the array of that name; got {data['array']!r}")
-        if where not in self.arrays:
-            raise ValueError(f"{where} must be among the arrays; it is missing")
-        self.used.add(where)
-        array = self.arrays[where]
+        name = _require(data, where, "array", str, also=also)
+        if name not in self.arrays or name in self.used:
+            why = "taken already" if name in self.used else "missing"
+            raise ValueError(f"{where} must have an array of its own; {name!r} is {why}")
+        self.used.add(name)
+        array = self.arrays[name]
         if "dtype" in data:
             array = array.view(_time_dtype(data["dtype"], array.dtype, where))
         wanted = _scalar_types(hint)

@@ -125,7 +125,7 @@ def to_bytes(artifact: Artifact) -> bytearray:
         "state": artifact.state,
     }
     told = json.dumps(manifest, allow_nan=False, separators=(",", ":"))
-    arrays = {name: np.ascontiguousarray(array) for name, array in artifact.arrays.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in artifact.arrays.items()}
     content = bytearray(safetensors.numpy.save(arrays, metadata={"ml4t.models": told}))
     if content[_LENGTH : _DIGITS.start] != _MAGIC:
         raise RuntimeError("this safetensors writes headers that do not begin with the metadata")
@@ -195,9 +195,14 @@ def _manifest(content: bytes) -> dict[str, Any]:
     if n_header > len(content) - _LENGTH:
         raise ValueError("damaged model file: the header is longer than the file")
     header = strict_json(content[_LENGTH : _LENGTH + n_header], "header")
+    if not all(isinstance(entry, dict) for entry in header.values()):
+        raise ValueError("header must hold objects")
     told = header["__metadata__"]
     if told.keys() != {"ml4t.models"} or not isinstance(told["ml4t.models"], str):
         raise ValueError("header must hold the manifest and nothing else")
+    for name, tensor in header.items():
+        if name != "__metadata__" and tensor.keys() != {"dtype", "shape", "data_offsets"}:
+            raise ValueError(f"array {name!r} must have dtype, shape and offsets, no more")
     manifest = strict_json(told["ml4t.models"], "manifest")
     if not isinstance(manifest, dict) or manifest.keys() != set(_KEYS):
         raise ValueError(f"manifest must have the keys {', '.join(_KEYS)}")
