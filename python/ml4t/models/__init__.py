@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ml4t.models.api import *  # noqa: F403
     from ml4t.models.configs import *  # noqa: F403
     from ml4t.models.forecasters import *  # noqa: F403
+    from ml4t.models.integration import *  # noqa: F403
     from ml4t.models.latent_factors import *  # noqa: F403
     from ml4t.models.mappers import *  # noqa: F403
     from ml4t.models.pipelines import *  # noqa: F403

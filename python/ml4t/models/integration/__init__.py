@@ -1,0 +1,51 @@
+"""Frames in, frames out: the hand-off to data pipelines, backtests and diagnoses."""
+
+from ml4t.models.integration.checkpoints import predictions_frame_from_checkpoints
+from ml4t.models.integration.data import (
+    ResolvedDatasetSchema,
+    Windows,
+    cross_section_batch_from_long_frame,
+    persistent_panel_batch_from_long_frame,
+    portfolio_sequence_batch_from_long_frame,
+    resolve_dataset_schema,
+)
+from ml4t.models.integration.labels import Timestamp
+from ml4t.models.integration.surfaces import (
+    ContextFrame,
+    PredictionsFrame,
+    ResultsFrame,
+    SignalsFrame,
+    WeightsFrame,
+    context_frame_from_weights,
+    predictions_frame_from_asset_forecast,
+    predictions_frame_from_asset_signal,
+    signals_frame_from_asset_weights,
+    signals_frame_from_portfolio_weights,
+    weights_frame_from_asset_weights,
+    weights_frame_from_portfolio_weights,
+    write_backtest_frames,
+)
+
+__all__ = [
+    "ContextFrame",
+    "PredictionsFrame",
+    "ResolvedDatasetSchema",
+    "ResultsFrame",
+    "SignalsFrame",
+    "Timestamp",
+    "WeightsFrame",
+    "Windows",
+    "context_frame_from_weights",
+    "cross_section_batch_from_long_frame",
+    "persistent_panel_batch_from_long_frame",
+    "portfolio_sequence_batch_from_long_frame",
+    "predictions_frame_from_asset_forecast",
+    "predictions_frame_from_asset_signal",
+    "predictions_frame_from_checkpoints",
+    "resolve_dataset_schema",
+    "signals_frame_from_asset_weights",
+    "signals_frame_from_portfolio_weights",
+    "weights_frame_from_asset_weights",
+    "weights_frame_from_portfolio_weights",
+    "write_backtest_frames",
+]

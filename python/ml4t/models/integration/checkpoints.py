@@ -1,0 +1,122 @@
+"""Predictions of every checkpoint and fold in one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ml4t.models.integration.emit import Surface, add_constants, concatenate, long_columns
+from ml4t.models.integration.frame_keys import FrameKeys
+from ml4t.models.integration.surfaces import PredictionsFrame
+
+if TYPE_CHECKING:
+    from ml4t.models.integration.columns import AnyColumn
+
+VALUE_FIELDS = ("expected_returns", "signal_values", "weights", "asset_weights")
+BUNDLED = ("asset_forecast", "processed_weights")
+
+
+def predictions_frame_from_checkpoints(
+    results: Any,
+    batch: Any = None,
+    *,
+    fold: int | str = 0,
+    checkpoints: Sequence[Any] | None = None,
+    constants: Mapping[str, Any] | None = None,
+    outcomes: Any = None,
+    feed_spec: Any = None,
+    prices: Any = None,
+) -> PredictionsFrame:
+    """Put the predictions of several folds and checkpoints below one another.
+
+    Parameters
+    ----------
+    results : iterable of (fold, checkpoint, result), or a fitted model or pipeline
+        A result is a forecast, signals, weights, or a bundle that holds one of them. A model is
+        asked for each of its `available_checkpoints` in turn (one without any, once).
+    batch : batch, optional
+        What a model predicts; only with a model.
+    fold : int or str, default 0
+        Label of a model's rows; only with a model.
+    checkpoints : sequence, optional
+        Those to ask a model for, instead of all.
+    outcomes : ndarray, batch, or mapping from fold to one of them, optional
+        Realised returns, as in `predictions_frame_from_asset_forecast`.
+    constants, feed_spec, prices : optional
+        As there.
+
+    Returns
+    -------
+    PredictionsFrame
+        Columns timestamp, asset, [batch_id], prediction_value, [realized_return], fold, checkpoint,
+        *constants. Checkpoints are integers or else text: ("conditional", 1024) reads
+        ``conditional:1024``.
+
+    Raises
+    ------
+    ValueError
+        When there is no result, or they give different columns.
+    TypeError
+        When a result holds no predictions.
+    """
+    rows = list(_asked(results, batch, fold, checkpoints) if _is_model(results) else results)
+    if not rows:
+        raise ValueError("results must hold at least one (fold, checkpoint, result); got none")
+    folds = _labels([one for one, _, _ in rows])
+    steps = _labels([one for _, one, _ in rows])
+    parts: list[dict[str, AnyColumn]] = []
+    keys: FrameKeys | None = None
+    for place, (this_fold, _, result) in enumerate(rows):
+        surface = _surface(result)
+        keys = keys or FrameKeys.find(feed_spec=feed_spec, prices=prices, metadata=surface.metadata)
+        realised = outcomes[this_fold] if isinstance(outcomes, Mapping) else outcomes
+        part = long_columns(surface, "prediction_value", keys, outcomes=realised)
+        parts.append(add_constants(part, {"fold": folds[place], "checkpoint": steps[place]}))
+    metadata = {"frame_type": "prediction", **_surface(rows[0][2]).metadata}
+    return PredictionsFrame.from_columns(add_constants(concatenate(parts), constants), metadata)
+
+
+def _is_model(results: Any) -> bool:
+    return hasattr(results, "predict") or hasattr(results, "extract")
+
+
+def _asked(
+    model: Any, batch: Any, fold: int | str, checkpoints: Sequence[Any] | None
+) -> Iterator[tuple[Any, Any, Any]]:
+    if batch is None:
+        raise ValueError("batch must be given with a model; got None")
+    ask = model.predict if hasattr(model, "predict") else model.extract
+    inner = getattr(model, "model", model)  # a pipeline has the checkpoints of its model
+    available = getattr(inner, "available_checkpoints", ())
+    chosen = available if checkpoints is None else checkpoints
+    if not chosen:
+        yield fold, None, ask(batch)
+    for checkpoint in chosen:
+        yield fold, checkpoint, ask(batch, checkpoint=checkpoint)
+
+
+def _surface(result: Any) -> Surface:
+    for name in BUNDLED:
+        result = getattr(result, name, result)
+    for field in VALUE_FIELDS:
+        if hasattr(result, field):
+            return Surface.of(result, field)
+    raise TypeError(
+        f"result must hold one of {list(VALUE_FIELDS)}; got {type(result).__name__}; "
+        "factor models predict through a pipeline"
+    )
+
+
+def _labels(values: Iterable[Any]) -> list[Any]:
+    """Keep integers when there is nothing else; read everything else as text."""
+    found = [value.item() if isinstance(value, np.generic) else value for value in values]
+    present = [value for value in found if value is not None]
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in present):
+        return found
+    return [None if value is None else _text(value) for value in found]
+
+
+def _text(value: Any) -> str:
+    return ":".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,145 @@
+"""Long frames, one row per date and asset, into batches.
+
+Rows may come in any order. Timestamps ascend in the batch; assets come in order of first
+appearance when rows are sorted by (timestamp, text of the entity), so that one entering later comes
+later. What is not a finite number becomes NaN. Time is linear in rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ml4t.models.integration.grid import shared_by_date
+from ml4t.models.integration.long_frame import LongFrame, listed
+from ml4t.models.integration.schema import ResolvedDatasetSchema, resolve_dataset_schema
+from ml4t.models.integration.windows import Windows, portfolio_sequence_batch_from_long_frame
+from ml4t.models.types import CrossSectionBatch, PersistentPanelBatch
+
+__all__ = [
+    "ResolvedDatasetSchema",
+    "Windows",
+    "cross_section_batch_from_long_frame",
+    "persistent_panel_batch_from_long_frame",
+    "portfolio_sequence_batch_from_long_frame",
+    "resolve_dataset_schema",
+]
+
+
+def persistent_panel_batch_from_long_frame(
+    frame: Any,
+    *,
+    schema: Any = None,
+    return_col: str | None = None,
+    feature_cols: Sequence[str] = (),
+    timestamp_col: str | None = None,
+    entity_col: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> PersistentPanelBatch:
+    """Turn a long frame into a panel; without returns and features it holds labels only.
+
+    Parameters
+    ----------
+    frame : mapping of columns, or polars (eager, lazy), pandas or pyarrow frame
+        A lazy frame is collected once, with the columns named here only.
+    schema : mapping or object, optional
+        Names the key columns; see `resolve_dataset_schema`.
+    return_col : str, optional
+        Simple returns per period, as fractions.
+    feature_cols : sequence of str
+        The L characteristics, in this order.
+    timestamp_col, entity_col : str, optional
+    metadata : mapping, optional
+        Goes into the batch, the names of the key columns on top.
+
+    Returns
+    -------
+    PersistentPanelBatch
+        `returns` (T, N), `characteristics` (T, N, L): float32 when all value columns are, else
+        float64.
+
+    Raises
+    ------
+    ValueError
+        When key columns cannot be found, hold missing values or mix time zones, or a
+        (timestamp, entity) pair is given twice.
+    KeyError
+        When a value column is missing.
+    """
+    keys = resolve_dataset_schema(
+        frame, schema=schema, timestamp_col=timestamp_col, entity_col=entity_col
+    )
+    features = listed("feature_cols", feature_cols)
+    returns = [] if return_col is None else [return_col]
+    long = LongFrame.read(frame, keys, [*features, *returns])
+    return PersistentPanelBatch(
+        returns=long.panel(return_col),
+        characteristics=long.tensor(features) if features else None,
+        timestamps=long.grid.timestamps,
+        asset_ids=long.grid.asset_ids,
+        metadata=long.metadata(metadata),
+    )
+
+
+def cross_section_batch_from_long_frame(
+    frame: Any,
+    *,
+    schema: Any = None,
+    feature_cols: Sequence[str],
+    return_col: str | None = None,
+    context_cols: Sequence[str] = (),
+    timestamp_col: str | None = None,
+    entity_col: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> CrossSectionBatch:
+    """Turn a long frame into one cross-section of characteristics per date.
+
+    Parameters
+    ----------
+    frame : mapping of columns, or polars (eager, lazy), pandas or pyarrow frame
+        A lazy frame is collected once, with the columns named here only.
+    schema : mapping or object, optional
+        Names the key columns; see `resolve_dataset_schema`.
+    feature_cols : sequence of str
+        The L characteristics, in this order.
+    return_col : str, optional
+        Simple returns per period, as fractions.
+    context_cols : sequence of str
+        The Q columns that all assets of a date share, to 1e-12.
+    timestamp_col, entity_col : str, optional
+    metadata : mapping, optional
+        Goes into the batch, the names of the key columns on top.
+
+    Returns
+    -------
+    CrossSectionBatch
+        `characteristics` (T, N, L), `returns` (T, N), `context_features` (T, Q): float32 when all
+        value columns are, else float64. `mask` (T, N) is True where a row exists.
+
+    Raises
+    ------
+    ValueError
+        When key columns cannot be found, hold missing values or mix time zones, a
+        (timestamp, entity) pair is given twice, or a context column varies within a date.
+    KeyError
+        When a value column is missing.
+    """
+    keys = resolve_dataset_schema(
+        frame, schema=schema, timestamp_col=timestamp_col, entity_col=entity_col
+    )
+    features = listed("feature_cols", feature_cols)
+    context = listed("context_cols", context_cols)
+    returns = [] if return_col is None else [return_col]
+    long = LongFrame.read(frame, keys, [*features, *returns, *context])
+    shared = [shared_by_date(long.columns[name], long.grid, long.dtype) for name in context]
+    return CrossSectionBatch(
+        characteristics=long.tensor(features),
+        returns=long.panel(return_col),
+        context_features=np.stack(shared, axis=1) if shared else None,
+        timestamps=long.grid.timestamps,
+        asset_ids=long.grid.asset_ids,
+        mask=long.grid.mask,
+        metadata=long.metadata(metadata),
+    )

@@ -1,0 +1,172 @@
+"""The one door for frames: names and columns of whatever the caller has.
+
+polars (eager and lazy), pandas, pyarrow and all else that narwhals knows go through narwhals; a
+mapping of columns and any object with `columns` and `frame[name]` are read as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a frame, in whatever form it came.
+
+    Attributes
+    ----------
+    name : str
+    data : narwhals Series, one-dimensional ndarray or list
+    """
+
+    name: str
+    data: Any
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def dtype(self) -> Any:
+        """The narwhals type or NumPy dtype; None for a list."""
+        return getattr(self.data, "dtype", None)
+
+    def is_single(self) -> bool:
+        """Say whether the column holds float32."""
+        return bool(self.dtype in (nw.Float32, np.dtype(np.float32)))
+
+    def to_list(self) -> list[Any]:
+        """Give Python objects; a null is None."""
+        data = self.data
+        return list(data) if isinstance(data, list) else list(data.to_list())
+
+    def floats(self, start: int, stop: int, dtype: DTypeLike) -> NDArray[np.floating[Any]]:
+        """Give rows `start` to `stop` as floats; what is not a number is NaN."""
+        part = self.data[start:stop]
+        if isinstance(part, nw.Series):
+            kind = part.dtype
+            if kind.is_numeric() or kind == nw.Boolean:
+                if not kind.is_float():
+                    part = part.cast(nw.Float64)
+                return np.asarray(part.to_numpy(), dtype=dtype)
+            part = part.to_list()
+        elif isinstance(part, np.ndarray) and part.dtype.kind in "biuf":
+            return part.astype(dtype, copy=False)
+        elif isinstance(part, np.ndarray):
+            part = part.tolist() if part.dtype.kind == "O" else list(part)
+        return np.array([_number(value) for value in part], dtype=dtype)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        return np.nan  # float() would count its ticks
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return np.nan
+
+
+def has_columns(frame: object) -> bool:
+    """Say whether columns can be read from it."""
+    if isinstance(frame, Mapping) or _narwhals(frame) is not None:
+        return True
+    return hasattr(frame, "columns") and hasattr(frame, "__getitem__")
+
+
+def column_names(frame: Any) -> tuple[str, ...]:
+    """List the columns; a lazy frame is asked for its schema only.
+
+    Raises
+    ------
+    TypeError
+        When it is not a frame.
+    """
+    if isinstance(frame, Mapping):
+        return tuple(frame)
+    known = _narwhals(frame)
+    if known is not None:
+        return tuple(known.collect_schema().names())
+    if has_columns(frame):
+        return tuple(frame.columns)
+    raise TypeError(
+        "frame must be a mapping of columns, a polars, pandas or pyarrow frame, or an object with "
+        f"columns and frame[name]; got {type(frame).__name__}"
+    )
+
+
+def column_types(frame: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Look up types without reading rows; nothing for a frame that narwhals does not know."""
+    known = None if isinstance(frame, Mapping) else _narwhals(frame)
+    if known is None:
+        return {}
+    schema = known.collect_schema()
+    types = {name: schema[name] for name in names if name in schema}
+    if isinstance(known, nw.DataFrame) and known.implementation.is_pandas():
+        native = known.to_native()
+        # pandas says more about a zone than narwhals passes on.
+        types = {name: _zoned(native[name].dtype) or kind for name, kind in types.items()}
+    return types
+
+
+def read_columns(frame: Any, names: Sequence[str]) -> dict[str, Column]:
+    """Read the columns named, and no others; a lazy frame is collected here, once.
+
+    Raises
+    ------
+    KeyError
+        When the frame lacks a column.
+    ValueError
+        When columns differ in length or are not one-dimensional.
+    """
+    present = set(column_names(frame))
+    wanted = tuple(dict.fromkeys(names))
+    missing = [name for name in wanted if name not in present]
+    if missing:
+        raise KeyError(
+            f"columns {missing} not found in the frame; it has {sorted(map(str, present))}"
+        )
+    known = None if isinstance(frame, Mapping) else _narwhals(frame)
+    if known is None:
+        columns = {name: Column(name, _column_data(name, frame[name])) for name in wanted}
+    else:
+        table = known.select(*wanted)
+        if isinstance(table, nw.LazyFrame):
+            table = table.collect()
+        columns = {name: Column(name, table[name]) for name in wanted}
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"columns must have the same length; got {lengths}")
+    return columns
+
+
+def _narwhals(frame: Any) -> nw.DataFrame[Any] | nw.LazyFrame[Any] | None:
+    found: Any = nw.from_native(frame, pass_through=True)
+    return found if isinstance(found, (nw.DataFrame, nw.LazyFrame)) else None
+
+
+def _zoned(dtype: Any) -> Any:
+    return dtype if getattr(dtype, "tz", None) is not None else None
+
+
+def _column_data(name: str, values: Any) -> Any:
+    known: Any = nw.from_native(values, series_only=True, pass_through=True)
+    if isinstance(known, nw.Series) or isinstance(values, list):
+        return known
+    if hasattr(values, "to_numpy"):
+        values = values.to_numpy()
+    if not isinstance(values, np.ndarray):
+        return _listed(name, values)
+    if values.ndim != 1:
+        raise ValueError(f"column {name!r} must be one-dimensional; got shape {values.shape}")
+    return values
+
+
+def _listed(name: str, values: Any) -> list[Any]:
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise ValueError(f"column {name!r} must be a sequence; got {type(values).__name__}")
+    return list(values)

@@ -1,0 +1,200 @@
+"""Rows of a long frame laid out on the grid of dates and assets.
+
+The cell of row r is ``t(r) * N + i(r)``. Values travel in blocks of rows small enough for the
+cache: each column of a block is converted, then whole rows are written to their cells, so that
+neither the columns nor the tensor exist twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml4t.models.integration.keys import Coded, code
+
+if TYPE_CHECKING:
+    from ml4t.models.integration.door import Column
+    from ml4t.models.integration.labels import Dtype
+
+BLOCK = 8192
+"""Rows per block: 20 columns of float64 are 1.3 MB."""
+
+SAME = 1e-12
+"""How far values that must be constant may lie apart, relative to the first or to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where each row of a long frame belongs.
+
+    Attributes
+    ----------
+    timestamps : tuple of length T
+        Ascending.
+    asset_ids : tuple of str, length N
+        In order of first appearance when rows are sorted by (timestamp, str(entity)).
+    cells : ndarray of int64, shape (rows,)
+        Flat index into (T, N).
+    mask : ndarray of bool, shape (T, N)
+        True where a row exists.
+    timestamp_dtype, entity_dtype : tuple, optional
+        Types of the key columns.
+    """
+
+    timestamps: tuple[Any, ...]
+    asset_ids: tuple[str, ...]
+    cells: NDArray[np.int64]
+    mask: NDArray[np.bool_]
+    timestamp_dtype: Dtype | None
+    entity_dtype: Dtype | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(T, N)."""
+        return len(self.timestamps), len(self.asset_ids)
+
+
+def lay_out(timestamps: Column, entities: Column) -> Grid:
+    """Sort, number and check the keys.
+
+    Raises
+    ------
+    ValueError
+        When a key is missing or given twice, or timestamps cannot be ordered.
+    """
+    times = _sorted_times(timestamps.name, code(timestamps))
+    assets = _by_text(code(entities))
+    n_dates, n_assets = len(times.labels), len(assets.labels)
+    first = np.full(n_assets, n_dates, dtype=np.int64)
+    np.minimum.at(first, assets.codes, times.codes)
+    # Labels are in order of their text; a stable sort by first date keeps that among equals.
+    assets = assets.sorted_by(np.argsort(first, kind="stable").tolist())
+    cells = times.codes * n_assets + assets.codes
+    mask = np.zeros(n_dates * n_assets, dtype=bool)
+    mask[cells] = True
+    if int(np.count_nonzero(mask)) != cells.size:
+        _refuse_duplicate(cells, times, assets)
+    return Grid(
+        times.labels,
+        assets.labels,
+        cells,
+        mask.reshape(n_dates, n_assets),
+        times.dtype,
+        assets.dtype,
+    )
+
+
+def scatter(columns: Sequence[Column], grid: Grid, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Put columns on the grid.
+
+    Parameters
+    ----------
+    columns : sequence of L columns
+    grid : Grid
+    dtype : float32 or float64
+
+    Returns
+    -------
+    ndarray, shape (T, N, L)
+        NaN where no row exists and where a value is not a finite number.
+    """
+    n_dates, n_assets = grid.shape
+    tensor = np.full((n_dates * n_assets, len(columns)), np.nan, dtype=dtype)
+    rows = grid.cells.size
+    block = np.empty((min(BLOCK, rows), len(columns)), dtype=dtype)
+    for start in range(0, rows, BLOCK):
+        stop = min(start + BLOCK, rows)
+        part = block[: stop - start]
+        for place, column in enumerate(columns):
+            part[:, place] = column.floats(start, stop, dtype)
+        part[~np.isfinite(part)] = np.nan
+        tensor[grid.cells[start:stop]] = part
+    return tensor.reshape(n_dates, n_assets, len(columns))
+
+
+def shared_by_date(column: Column, grid: Grid, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Take the one value that all rows of a date share.
+
+    Returns
+    -------
+    ndarray, shape (T,)
+        The first finite value by text of the entity; NaN where there is none.
+
+    Raises
+    ------
+    ValueError
+        When the finite values of a date differ.
+    """
+    ids = grid.asset_ids
+    by_text = sorted(range(len(ids)), key=ids.__getitem__)
+    values = scatter([column], grid, dtype)[:, by_text, 0]
+    shared, bad = _first_of_each(values)
+    if bad is not None:
+        raise ValueError(
+            f"context column {column.name!r} must be constant within timestamp; got "
+            f"{_apart(values[bad])} at {grid.timestamps[bad]}"
+        )
+    return shared
+
+
+def shared_by_asset(column: Column, grid: Grid, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Take the one value that all rows of an asset share, shape (N,); see `shared_by_date`."""
+    values = scatter([column], grid, dtype)[:, :, 0].T
+    shared, bad = _first_of_each(values)
+    if bad is not None:
+        raise ValueError(
+            f"column {column.name!r} must be constant within entity; got "
+            f"{_apart(values[bad])} for {grid.asset_ids[bad]!r}"
+        )
+    return shared
+
+
+def _first_of_each(values: NDArray[Any]) -> tuple[NDArray[Any], int | None]:
+    """Find the first finite value of each row, and the first row whose values differ."""
+    if values.size == 0:
+        return np.full(len(values), np.nan, dtype=values.dtype), None
+    finite = np.isfinite(values)
+    first = values[np.arange(len(values)), finite.argmax(axis=1)]
+    # NaN compares as not greater: absent cells agree with everything.
+    gap = np.abs(values - first[:, None]) > SAME * np.maximum(1.0, np.abs(first))[:, None]
+    differ = gap.any(axis=1)
+    return first, int(differ.argmax()) if differ.any() else None
+
+
+def _apart(values: NDArray[Any]) -> str:
+    return f"values from {np.nanmin(values):.17g} to {np.nanmax(values):.17g}"
+
+
+def _sorted_times(name: str, coded: Coded) -> Coded:
+    try:
+        order = sorted(range(len(coded.labels)), key=coded.labels.__getitem__)
+    except TypeError as error:
+        kinds = sorted({type(label).__name__ for label in coded.labels})
+        raise ValueError(
+            f"column {name!r} must hold timestamps of one kind; got {kinds}: {error}"
+        ) from error
+    return coded.sorted_by(order)
+
+
+def _by_text(coded: Coded) -> Coded:
+    """Name entities by their text, in order of it; 1 and "1" are one entity."""
+    texts = [str(label) for label in coded.labels]
+    names = sorted(set(texts))
+    number = {text: place for place, text in enumerate(names)}
+    place = np.array([number[text] for text in texts], dtype=np.int64)
+    return Coded(tuple(names), place[coded.codes], coded.dtype)
+
+
+def _refuse_duplicate(cells: NDArray[np.int64], times: Coded, assets: Coded) -> None:
+    order = np.argsort(cells, kind="stable")
+    again = np.flatnonzero(cells[order][1:] == cells[order][:-1])
+    first, second = (int(row) for row in order[again[0] : again[0] + 2])
+    raise ValueError(
+        f"Duplicate (timestamp, entity) rows: ({times.labels[times.codes[first]]}, "
+        f"{assets.labels[assets.codes[first]]!r}) at rows {first} and {second}; "
+        f"{again.size} in all"
+    )

@@ -1,0 +1,84 @@
+"""A long frame that has been read: its columns, its keys and its grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml4t.models.integration.door import Column, read_columns
+from ml4t.models.integration.grid import Grid, lay_out, scatter
+
+if TYPE_CHECKING:
+    from ml4t.models.integration.schema import ResolvedDatasetSchema
+
+
+@dataclass(frozen=True, slots=True)
+class LongFrame:
+    """Columns of a frame with one row per date and asset.
+
+    Attributes
+    ----------
+    columns : dict of str to Column
+        Those asked for.
+    grid : Grid
+    keys : ResolvedDatasetSchema
+    dtype : numpy dtype
+        float32 when all value columns are, else float64.
+    """
+
+    columns: dict[str, Column]
+    grid: Grid
+    keys: ResolvedDatasetSchema
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def read(
+        cls,
+        frame: Any,
+        keys: ResolvedDatasetSchema,
+        values: Sequence[str],
+        *,
+        label: str | None = None,
+    ) -> LongFrame:
+        """Read the key columns, `values` and a `label` (no number), and lay the rows out."""
+        labels = (keys.timestamp_col, keys.entity_col, *([] if label is None else [label]))
+        columns = read_columns(frame, (*labels, *values))
+        single = bool(values) and all(columns[name].is_single() for name in values)
+        return cls(
+            columns,
+            lay_out(columns[keys.timestamp_col], columns[keys.entity_col]),
+            keys,
+            np.dtype(np.float32 if single else np.float64),
+        )
+
+    def tensor(self, names: Sequence[str]) -> NDArray[Any]:
+        """Put columns on the grid, shape (T, N, L)."""
+        return scatter([self.columns[name] for name in names], self.grid, self.dtype)
+
+    def panel(self, name: str | None) -> NDArray[Any] | None:
+        """Put one column on the grid, shape (T, N); None without a name."""
+        return None if name is None else self.tensor([name])[:, :, 0]
+
+    def metadata(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Put the key columns' names on top of what the caller gave.
+
+        Their types are added only where labels cannot tell: entities that are not text, and the
+        timestamps of a frame without rows.
+        """
+        metadata = {**(given or {}), **self.keys.metadata}
+        if self.grid.entity_dtype not in (None, ("String",)):
+            metadata["entity_dtype"] = self.grid.entity_dtype
+        if not self.grid.timestamps and self.grid.timestamp_dtype is not None:
+            metadata["timestamp_dtype"] = self.grid.timestamp_dtype
+        return metadata
+
+
+def listed(argument: str, names: Sequence[str]) -> list[str]:
+    """Take a sequence of column names; one bare name is refused, since it is a sequence too."""
+    if isinstance(names, str):
+        raise TypeError(f"{argument} must be a sequence of column names; got the text {names!r}")
+    return list(names)

@@ -1,0 +1,241 @@
+"""Publication of an artifact directory: readers see one whole generation or the other.
+
+The new generation is written into a sibling directory, `.{name}.staging-...`, and flushed. Files of
+others are hard-linked into it (copied where the file system has no links), so that they stay. Then
+the staging directory takes the place of the old one:
+
+1. ``os.replace(staging, target)``, which is all when the target is absent or empty;
+2. a directory that is not empty cannot be replaced so. Linux and macOS can exchange two
+   directories in one step; a crash at any moment leaves the old generation or the new one;
+3. elsewhere (Windows, some network file systems) the old directory first steps aside as
+   `.{name}.backup-...`. A crash between the two steps leaves no directory of that name, and the old
+   generation whole under the other; the next publication puts it back before it begins.
+
+A crash may leave a staging directory behind. It is never read, and safe to delete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import json
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ml4t.models.integration.surfaces import ResultsFrame
+    from ml4t.models.types import FitRunRecord
+
+MANIFEST = "manifest.json"
+FRAMES = ("predictions", "weights")
+OWN = frozenset(
+    {MANIFEST, *(f"{name}.parquet" for name in FRAMES), *(f"{name}.spec.json" for name in FRAMES)}
+)
+CHECKPOINTS = ("checkpoint", "checkpoint_epoch", "checkpoint_step")
+NOT_EMPTY = {errno.ENOTEMPTY, errno.EEXIST}
+RENAME_EXCHANGE = 2  # the same number on Linux and macOS
+
+
+def publish(artifact_dir: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a staging directory, then put it in the place of `artifact_dir`.
+
+    Parameters
+    ----------
+    artifact_dir : Path
+        A symbolic link to a directory is followed.
+    write : callable
+        Takes the staging directory.
+
+    Raises
+    ------
+    ValueError
+        When something other than a directory is there.
+    OSError
+        When the generation cannot be written; the old one stays.
+    """
+    target = Path(os.path.realpath(artifact_dir))
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"artifact_dir must be a directory; got the file {artifact_dir}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _restore_after_crash(target)
+    staging = _sibling(target, "staging")
+    staging.mkdir()  # unlike tempfile's, with the permissions that the umask allows
+    try:
+        write(staging)
+        if target.is_dir():
+            shutil.copymode(target, staging)
+            _carry(target, staging)
+        _flush(staging)
+        old = _swap(staging, target)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    _flush_directory(target.parent)
+    if old is not None:
+        _carry_latecomers(old, target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_manifest(directory: Path, files: Iterable[str]) -> None:
+    """List the files of a generation."""
+    _write_json(directory / MANIFEST, {"files": sorted(files), "format_version": 1})
+
+
+def write_spec(path: Path, frame: ResultsFrame, record: FitRunRecord) -> Path:
+    """Say beside a Parquet file which model, configuration, data and checkpoint made it.
+
+    The file is `{stem}.spec.json`. It holds hashes of data and content, never data.
+    """
+    fit = asdict(record)
+    checkpoint = next((frame.metadata[key] for key in CHECKPOINTS if key in frame.metadata), None)
+    spec = {
+        "format_version": 1,
+        "file": path.name,
+        "file_sha256": _digest(path),
+        "frame_type": frame.metadata.get("frame_type"),
+        "columns": list(frame.columns),
+        "n_rows": frame.n_rows,
+        "model_name": fit["model_name"],
+        "package_version": fit["package_version"],
+        "config": fit["config"],
+        "input_sha256": fit["input_sha256"],
+        "checkpoint": checkpoint,
+        "fit_record": fit,
+    }
+    return _write_json(path.with_suffix(".spec.json"), spec)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True, default=str) + "\n", "utf-8")
+    return path
+
+
+def _digest(path: Path) -> str:
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sibling(target: Path, role: str) -> Path:
+    return target.with_name(f".{target.name}.{role}-{secrets.token_hex(8)}")
+
+
+def _replace(source: Path, target: Path) -> None:
+    os.replace(source, target)  # noqa: PTH105 - by this name, so that tests can make it fail
+
+
+def _restore_after_crash(target: Path) -> None:
+    if target.exists():
+        return
+    backups = sorted(
+        target.parent.glob(f".{target.name}.backup-*"), key=lambda one: one.stat().st_mtime
+    )
+    if backups:
+        _replace(backups[-1], target)
+
+
+def _swap(staging: Path, target: Path) -> Path | None:
+    """Put staging at target; say where the old generation went, None when there was none."""
+    try:
+        _replace(staging, target)
+    except OSError as error:
+        refused = error.errno in NOT_EMPTY or (os.name == "nt" and target.is_dir())
+        if not refused:
+            raise
+    else:
+        return None
+    if _exchange(staging, target):
+        return staging
+    backup = _sibling(target, "backup")
+    _replace(target, backup)
+    try:
+        _replace(staging, target)
+    except BaseException:
+        _replace(backup, target)
+        raise
+    return backup
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two directories in one step; False where the system cannot."""
+    name = {"linux": "renameat2", "darwin": "renamex_np"}.get(sys.platform)
+    try:
+        rename = getattr(ctypes.CDLL(None, use_errno=True), name) if name else None
+    except (AttributeError, OSError):
+        return False
+    if rename is None:
+        return False
+    paths = os.fsencode(one), os.fsencode(other)
+    if sys.platform == "darwin":
+        return bool(rename(*paths, RENAME_EXCHANGE) == 0)
+    here = -100  # AT_FDCWD
+    return bool(rename(here, paths[0], here, paths[1], RENAME_EXCHANGE) == 0)
+
+
+def _carry(old: Path, new: Path) -> None:
+    """Link everything that is not ours into the new generation."""
+    for entry in old.iterdir():
+        if entry.name not in OWN:
+            _link(entry, new / entry.name)
+
+
+def _link(source: Path, copy: Path) -> None:
+    if source.is_symlink():
+        copy.symlink_to(source.readlink())
+    elif source.is_dir():
+        copy.mkdir()
+        shutil.copystat(source, copy)
+        for entry in source.iterdir():
+            _link(entry, copy / entry.name)
+    else:
+        try:
+            os.link(source, copy)
+        except OSError:
+            shutil.copy2(source, copy)
+
+
+def _carry_latecomers(old: Path, new: Path) -> None:
+    """Move what others wrote into the old generation after it was linked."""
+    for entry in old.iterdir():
+        if entry.name not in OWN:
+            with contextlib.suppress(OSError):
+                _move_newer(entry, new / entry.name)
+
+
+def _move_newer(source: Path, kept: Path) -> None:
+    if source.is_symlink() or not source.is_dir() or not kept.is_dir():
+        if not (kept.exists() and source.exists() and source.samefile(kept)):
+            _replace(source, kept)
+        return
+    for entry in source.iterdir():
+        _move_newer(entry, kept / entry.name)
+
+
+def _flush(directory: Path) -> None:
+    """Have the disk hold our files and their names before the swap makes them visible."""
+    for name in OWN:
+        path = directory / name
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+    _flush_directory(directory)
+
+
+def _flush_directory(directory: Path) -> None:
+    if os.name == "nt":
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
