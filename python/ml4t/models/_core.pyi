@@ -1,7 +1,7 @@
 """Typed face of the compiled kernels; import them from `ml4t.models.kernels`."""
 
 from collections.abc import Iterable
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,33 @@ _Moments: TypeAlias = tuple[
     NDArray[np.uint32], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]
 ]
 _F64: TypeAlias = NDArray[np.float64]
+
+class _IPCAOptions(TypedDict):
+    tol: float
+    max_iter: int
+    factor_ridge: float
+    gamma_ridge: float
+    portfolio: bool
+    min_assets: int
+
+_IPCAEvidence: TypeAlias = tuple[
+    str,
+    tuple[float, float, float],
+    tuple[float, float],
+    tuple[int, int],
+    tuple[float, float, float, float],
+    tuple[int, int],
+    bool,
+]
+_IPCASolution: TypeAlias = tuple[
+    _F64,
+    _F64,
+    _F64,
+    NDArray[np.uint64],
+    _F64,
+    float,
+    _IPCAEvidence,
+]
 
 BUILD_PROFILE: Final[str]
 
@@ -35,3 +62,21 @@ def rp_pca(
     returns: _Floats, settings: tuple[int, float, bool, bool, bool, bool]
 ) -> tuple[_F64, _F64, _F64, _F64, _F64, _F64, _F64, _F64]: ...
 def project_rp_pca(returns: _Floats, factor_weights: _F64) -> _F64: ...
+def ipca(
+    moments: _Moments,
+    n_factors: int,
+    observed: _F64,
+    start: _F64 | None,
+    options: _IPCAOptions,
+) -> _IPCASolution: ...
+def ipca_factors(
+    moments: _Moments,
+    gamma: _F64,
+    gamma_observed: _F64,
+    observed: _F64,
+    ridge: float,
+    second_moment: _F64,
+) -> _F64: ...
+def ipca_fit_measures(
+    moments: _Moments, gamma: _F64, factors: _F64
+) -> tuple[float, float, float, float]: ...

@@ -1,15 +1,19 @@
 //! Linear algebra of empirical asset pricing, without Python.
 
+mod cholesky;
 mod decompose;
 pub mod digest;
+mod dispatch;
 mod error;
 mod gram;
+pub mod ipca;
 pub mod krylov;
 pub mod linalg;
 pub mod moments;
 pub mod pca;
 pub mod pool;
 mod real;
+mod rows;
 pub mod rp_pca;
 pub mod shape;
 pub mod simd;

@@ -118,6 +118,12 @@ mod tests {
     #[test]
     fn no_threads_is_refused() {
         let got = set_num_threads(0);
-        assert!(matches!(got, Err(CoreError::Range { what: "n_threads", .. })));
+        assert!(matches!(
+            got,
+            Err(CoreError::Range {
+                what: "n_threads",
+                ..
+            })
+        ));
     }
 }

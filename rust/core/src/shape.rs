@@ -29,12 +29,7 @@ pub fn require_between(what: &'static str, value: usize, low: usize, high: usize
 }
 
 /// Refuse a setting unless `holds`; `rule` says in words what should.
-pub fn require_that(
-    what: &'static str,
-    holds: bool,
-    rule: &str,
-    got: impl Display,
-) -> Result<()> {
+pub fn require_that(what: &'static str, holds: bool, rule: &str, got: impl Display) -> Result<()> {
     if holds {
         return Ok(());
     }

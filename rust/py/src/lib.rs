@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod bridge;
 mod digest;
 mod factors;
+mod ipca;
 mod panel;
 
 /// Kernels of `ml4t.models`; import them from `ml4t.models.kernels`.
@@ -30,6 +31,9 @@ mod _core {
 
     #[pymodule_export]
     use crate::factors::{pca, project_pca, project_rp_pca, rp_pca};
+
+    #[pymodule_export]
+    use crate::ipca::{ipca, ipca_factors, ipca_fit_measures};
 
     #[pymodule_export]
     use crate::panel::{panel_moments, row_moments};

@@ -23,6 +23,15 @@ from ml4t.models.kernels.factors import (
     project_rp_pca,
     rp_pca,
 )
+from ml4t.models.kernels.instrumented import (
+    IPCACertificate,
+    IPCAFitMeasures,
+    IPCASettings,
+    IPCASolution,
+    ipca,
+    ipca_factors,
+    ipca_fit_measures,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +40,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUILD_PROFILE",
+    "IPCACertificate",
+    "IPCAFitMeasures",
+    "IPCASettings",
+    "IPCASolution",
     "Moments",
     "PCAFactors",
     "RPPCAFactors",
     "content_digest",
     "get_num_threads",
+    "ipca",
+    "ipca_factors",
+    "ipca_fit_measures",
     "panel_moments",
     "pca",
     "project_pca",

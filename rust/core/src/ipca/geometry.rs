@@ -1,0 +1,175 @@
+//! What depends on the characteristics alone: whitened second moments of the dates that count.
+
+use ndarray::parallel::prelude::*;
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+
+use super::{MomentsView, Settings, Weighting, triangle};
+use crate::linalg::{add_product, product, symmetric_eigen};
+use crate::rows::{Rows, add_product_here};
+use crate::{CoreError, Result};
+
+/// Directions with less than this share of the largest eigenvalue of the instruments' correlation
+/// matrix count as spanned by no date. The moments themselves carry an error of about 1e-15.
+pub(super) const RANK_TOLERANCE: f64 = 1e-11;
+/// Dates that one task whitens.
+const TASK: usize = 8;
+
+/// Second moments in coordinates in which the pooled one is the identity.
+///
+/// With `W = Σ_t S_t / Σ_t n_t = D C D` (`D` the root mean squares) and `C = V Λ V'` without the
+/// directions that no date spans, instruments become `B'z` with `B = D⁻¹ V Λ^-½`. Nothing that is
+/// estimated depends on the scale of the characteristics or on an invertible recombination.
+#[derive(Debug, Clone)]
+pub(super) struct Geometry {
+    /// Dates with enough assets, ascending.
+    pub(super) dates: Vec<usize>,
+    /// `w_t` of these dates: 1, or one over the number of assets.
+    pub(super) weights: Array1<f64>,
+    /// Triangles of `w_t (B'S_t B + ρ I)`, shape `(T, R (R + 1) / 2)`.
+    pub(super) stack: Rows,
+    /// `Γ = to_raw Θ`, minimum norm among the equivalent ones, shape `(P, R)`. Also `B`.
+    pub(super) to_raw: Array2<f64>,
+    /// `Θ = from_raw Γ`, shape `(R, P)`.
+    pub(super) from_raw: Array2<f64>,
+    /// `W`, shape `(P, P)`.
+    pub(super) second_moment: Array2<f64>,
+    /// `ρ`: pseudo-assets a date, each weighing as an average asset with return zero.
+    pub(super) ridge: f64,
+    /// `Σ_t w_t n_t`.
+    pub(super) mass: f64,
+}
+
+impl Geometry {
+    pub(super) fn new(moments: &MomentsView<'_>, settings: &Settings) -> Result<Self> {
+        let dates = usable_dates(moments, settings)?;
+        let weights = dates.iter().map(|&date| match settings.weighting {
+            Weighting::Panel => 1.0,
+            Weighting::Portfolio => 1.0 / f64::from(moments.n_assets[date]),
+        });
+        let weights: Array1<f64> = weights.collect();
+        let second_moment = pooled_second_moment(moments, &dates);
+        let (to_raw, from_raw) = whitening(second_moment.view())?;
+        let ridge = settings.factor_ridge + settings.gamma_ridge / dates.len() as f64;
+        let mass = dates
+            .iter()
+            .zip(&weights)
+            .map(|(&t, w)| w * f64::from(moments.n_assets[t]));
+        let mass = mass.sum();
+        let mut geometry = Self {
+            stack: Rows::zeros(dates.len(), triangle::length(to_raw.ncols())),
+            dates,
+            weights,
+            to_raw,
+            from_raw,
+            second_moment,
+            ridge,
+            mass,
+        };
+        geometry.fill_stack(moments.gram);
+        Ok(geometry)
+    }
+
+    /// `R`: directions that some date spans.
+    pub(super) fn rank(&self) -> usize {
+        self.to_raw.ncols()
+    }
+
+    fn fill_stack(&mut self, gram: ArrayView2<'_, f64>) {
+        let b = Rows::from_view(self.to_raw.view());
+        let (n, rank, ridge) = (b.n_rows(), b.n_cols(), self.ridge);
+        let (dates, weights, stride) = (&self.dates, &self.weights, self.stack.stride());
+        let blocks = self.stack.blocks_mut(TASK).enumerate();
+        blocks.for_each(|(block, out)| {
+            let (mut full, mut half) = (Rows::zeros(n, n), Rows::zeros(rank, n));
+            let mut white = Rows::zeros(rank, rank);
+            for (out, t) in out.chunks_exact_mut(stride).zip(block * TASK..) {
+                unfold_date(gram, dates[t], &mut full);
+                half.flat_mut().fill(0.0);
+                add_product_here(b.down(), &full, &mut half);
+                white.flat_mut().fill(0.0);
+                add_product_here(half.across(), &b, &mut white);
+                for i in 0..rank {
+                    let row = &mut out[triangle::start(rank, i)..][..rank - i];
+                    for (cell, value) in row.iter_mut().zip(&white.row(i)[i..]) {
+                        *cell = weights[t] * value;
+                    }
+                    row[0] += weights[t] * ridge;
+                }
+            }
+        });
+    }
+}
+
+fn unfold_date(gram: ArrayView2<'_, f64>, date: usize, full: &mut Rows) {
+    match gram.row(date).to_slice() {
+        Some(packed) => triangle::unfold(packed, full),
+        None => triangle::unfold(&gram.row(date).to_vec(), full),
+    }
+}
+
+fn usable_dates(moments: &MomentsView<'_>, settings: &Settings) -> Result<Vec<usize>> {
+    let enough = |&date: &usize| moments.n_assets[date] as usize >= settings.min_assets;
+    let dates: Vec<usize> = (0..moments.n_assets.len()).filter(enough).collect();
+    if dates.is_empty() {
+        return Err(CoreError::EmptySample {
+            what: "moments",
+            rule: "a date needs min_assets usable rows",
+        });
+    }
+    Ok(dates)
+}
+
+fn pooled_second_moment(moments: &MomentsView<'_>, dates: &[usize]) -> Array2<f64> {
+    let n = moments.cross.ncols();
+    let mut sum = Array1::<f64>::zeros(moments.gram.ncols());
+    for &date in dates {
+        sum += &moments.gram.row(date);
+    }
+    sum /= dates
+        .iter()
+        .map(|&date| f64::from(moments.n_assets[date]))
+        .sum::<f64>();
+    Array2::from_shape_fn((n, n), |(i, j)| sum[triangle::at(n, i, j)])
+}
+
+/// `to_raw` and `from_raw`.
+fn whitening(second_moment: ArrayView2<'_, f64>) -> Result<(Array2<f64>, Array2<f64>)> {
+    let n = second_moment.nrows();
+    // A characteristic that is always zero keeps its unit: its direction is dropped below.
+    let scale = second_moment
+        .diag()
+        .map(|&v| if v > 0.0 { v.sqrt() } else { 1.0 });
+    let correlation = Array2::from_shape_fn((n, n), |(i, j)| {
+        second_moment[[i, j]] / (scale[i] * scale[j])
+    });
+    let eigen = symmetric_eigen(correlation.view())?;
+    let floor = RANK_TOLERANCE * eigen.values[0];
+    let rank = eigen
+        .values
+        .iter()
+        .filter(|&&value| value > floor && value > 0.0)
+        .count();
+    if rank == 0 {
+        return Err(CoreError::Rank {
+            what: "characteristics",
+            rank,
+            wanted: 1,
+        });
+    }
+    let (roots, v) = (eigen.values.map(|value| value.abs().sqrt()), &eigen.vectors);
+    let mut to_raw = Array2::from_shape_fn((n, rank), |(i, k)| v[[i, k]] / (scale[i] * roots[k]));
+    let from_raw = Array2::from_shape_fn((rank, n), |(k, i)| v[[i, k]] * scale[i] * roots[k]);
+    let unseen = Rows::from_fn(n - rank, n, |k, i| v[[i, rank + k]] / scale[i]);
+    if let Some(unseen) = super::rotate::orthonormal(unseen) {
+        let part = product(unseen.view(), to_raw.view());
+        add_product(to_raw.view_mut(), -1.0, unseen.view().t(), part.view());
+    }
+    Ok((to_raw, from_raw))
+}
+
+/// `w_t B'c_t` for every date, shape `(T, R)`.
+pub(super) fn whitened_cross(geometry: &Geometry, cross: ArrayView2<'_, f64>) -> Rows {
+    let used = cross.select(Axis(0), &geometry.dates);
+    let weighted = &used * &geometry.weights.view().insert_axis(Axis(1));
+    Rows::from_view(product(weighted.view(), geometry.to_raw.view()).view())
+}
