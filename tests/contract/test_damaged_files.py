@@ -150,6 +150,14 @@ def test_a_tensor_that_is_not_what_it_says_is_refused(good, refused, change):
     refused(joined(manifest, tensors, data))
 
 
+def test_a_bool_is_zero_or_one(good, refused):
+    manifest, tensors, data = parts(good)
+    name = "fit.n_observed"
+    assert tensors[name]["data_offsets"][1] - tensors[name]["data_offsets"][0] == 32
+    tensors[name] |= {"dtype": "BOOL", "shape": [32]}
+    refused(joined(manifest, tensors, data), "must hold bools; got other bytes")
+
+
 def test_arrays_must_be_those_of_the_fit(good, refused):
     manifest, tensors, data = parts(good)
     end = max(one["data_offsets"][1] for one in tensors.values())

@@ -221,7 +221,7 @@ def _array(name: str, tensor: dict[str, Any]) -> NDArray[Any]:
     dtype = _DTYPES.get(tensor["dtype"])
     if dtype is None:
         raise ValueError(f"array {name!r} must hold numbers or bools; got {tensor['dtype']}")
-    if tensor["dtype"] == "BOOL" and max(tensor["data"], default=0) > 1:
+    if tensor["dtype"] == "BOOL" and (np.frombuffer(tensor["data"], np.uint8) > 1).any():
         raise ValueError(f"array {name!r} must hold bools; got other bytes")
     try:
         # A copy: memory of its own, aligned, and as large as the bytes that are really there.
