@@ -178,6 +178,11 @@ def fields(manifest: dict[str, Any]) -> dict[str, Any]:
     return inner
 
 
+def settings(manifest: dict[str, Any]) -> list[Any]:
+    pairs: list[Any] = manifest["state"]["record"]["fields"]["config"]["dict"]
+    return pairs
+
+
 def nested(depth: int) -> Any:
     value: Any = 0
     for _ in range(depth):
@@ -263,6 +268,25 @@ MANIFESTS: dict[str, Callable[[dict[str, Any]], object]] = {
         ["a", {"dict": []}]
     ),
     "deep": lambda m: fields(m).update(asset_ids=nested(300)),
+    "deep where anything goes": lambda m: settings(m).append(["x", nested(450)]),
+    "array where there is none": lambda m: settings(m).append(["x", {"array": "fit.mean"}]),
+    "record where there is none": lambda m: settings(m).append(
+        ["x", {"record": "a", "fields": {}}]
+    ),
+    "zone of a path": lambda m: settings(m).append(
+        ["x", {"datetime": ["2020-01-01", "../../etc/passwd", 0]}]
+    ),
+    "zone of a root": lambda m: settings(m).append(["x", {"datetime": ["2020-01-01", "/etc", 0]}]),
+    "zone a number": lambda m: settings(m).append(["x", {"datetime": ["2020-01-01", 3, 0]}]),
+    "no date": lambda m: settings(m).append(["x", {"date": "yesterday"}]),
+    "date a number": lambda m: settings(m).append(["x", {"date": 3}]),
+    "too many ticks": lambda m: settings(m).append(
+        ["x", {"datetime64": [2**70, "datetime64[ns]"]}]
+    ),
+    "ticks of nothing": lambda m: settings(m).append(
+        ["x", {"datetime64": [1, "datetime64[parsec]"]}]
+    ),
+    "ticks of objects": lambda m: settings(m).append(["x", {"datetime64": [1, "O"]}]),
     "huge number": lambda m: m["config"]["fields"].update(seed=10**4000),
     "float for int": lambda m: m["config"]["fields"].update(seed=1e300),
 }

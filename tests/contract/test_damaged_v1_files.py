@@ -178,6 +178,13 @@ def test_an_old_file_has_two_members_once(old):
         v1.from_bytes(zipped([pair[0], ("arrays.npz", npz({"a": npy(np.ones(1))}))]))
 
 
+def test_an_endlessly_nested_manifest_is_refused(old):
+    for mark in ("[", '{"__tuple__":['):
+        content = zipped([("manifest.json", mark.encode() * 50_000), ("arrays.npz", b"")])
+        with pytest.raises(ValueError, match=r"nested that deep|must be JSON"):
+            v1.from_bytes(content)
+
+
 def test_a_bomb_is_not_unpacked(old, monkeypatch):
     monkeypatch.setattr(v1, "_MOST_BYTES", 16 << 20)
     manifest = members(old)["manifest.json"]

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from datetime import date, datetime, timezone
@@ -78,7 +79,10 @@ def unpack(data: JSON, hint: Any, arrays: Mapping[str, NDArray[Any]], name: str)
         class that it belongs to.
     """
     reader = _Reader(arrays)
-    value = reader.read(data, hint, name)
+    try:
+        value = reader.read(data, hint, name)
+    except RecursionError as error:
+        raise ValueError(f"{name} must not be nested that deep") from error
     if left := sorted(arrays.keys() - reader.used):
         raise ValueError(f"{name} must use every array; {left[0]!r} is left over")
     return value
@@ -276,7 +280,7 @@ class _Reader:
             iso, zone, fold = _require(data, where, "datetime", list)
             moment = datetime.fromisoformat(iso).replace(fold=fold)
             return moment if zone is None else moment.replace(tzinfo=ZoneInfo(zone))
-        except (TypeError, ValueError, KeyError, OSError) as error:
+        except (TypeError, ValueError, KeyError, OSError, OverflowError) as error:
             raise ValueError(f"{where} must be a moment in time; {error}") from error
 
     _READERS: Mapping[Any, Any] = {
@@ -353,10 +357,10 @@ def _scalar_types(hint: Any) -> tuple[type, ...]:
 
 
 def _time_dtype(name: Any, stored: np.dtype[Any], where: str) -> np.dtype[Any]:
+    known = re.fullmatch(r"(datetime|timedelta)64(\[[0-9]*[a-zA-Z]+\])?", str(name))
+    if known is None or stored != np.int64:
+        raise ValueError(f"{where} must have a dtype of time over int64; got {name!r}, {stored}")
     try:
-        dtype = np.dtype(str(name))
+        return np.dtype(known[0])
     except TypeError as error:
         raise ValueError(f"{where} must have a dtype of time; got {name!r}") from error
-    if dtype.kind not in "mM" or stored != np.int64:
-        raise ValueError(f"{where} must have a dtype of time over int64; got {name!r}, {stored}")
-    return dtype

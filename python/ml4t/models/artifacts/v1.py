@@ -86,7 +86,10 @@ def from_bytes(content: bytes) -> V1File:
         raise ValueError(f"schema_version must be 1; got {manifest['schema_version']!r}")
     if hashlib.sha256(members["arrays.npz"]).hexdigest() != manifest["arrays_sha256"]:
         raise ValueError("arrays_sha256 must be the checksum of the arrays; it is not")
-    config, state = _restored(manifest["config"]), _restored(manifest["state"])
+    try:
+        config, state = _restored(manifest["config"]), _restored(manifest["state"])
+    except RecursionError as error:
+        raise ValueError("manifest must not be nested that deep") from error
     if not isinstance(config, dict) or not isinstance(state, dict):
         raise ValueError("config and state must be objects")
     return V1File(
