@@ -6,7 +6,7 @@
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::Solve;
 use faer::{Accum, MatMut, MatRef, Par, Side};
-use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, s};
 
 use crate::{CoreError, Result};
 
@@ -110,6 +110,82 @@ pub fn solve_positive_definite(
     out.iter().all(|v| v.is_finite()).then_some(out)
 }
 
+/// Solve `A x = b` for symmetric `A` with unit diagonal by Cholesky; `None` unless every pivot, the
+/// share of a column that the columns before it do not span, is at least `least`.
+pub fn solve_well_determined(
+    a: ArrayView2<'_, f64>,
+    b: ArrayView1<'_, f64>,
+    least: f64,
+) -> Option<Array1<f64>> {
+    let factor = as_faer(a).llt(Side::Lower).ok()?;
+    let root = factor.L();
+    // Written so that a NaN is refused, too.
+    if !(0..a.nrows()).all(|i| root[(i, i)] * root[(i, i)] >= least) {
+        return None;
+    }
+    let x = factor.solve(as_faer(b.insert_axis(Axis(1))));
+    let out: Array1<f64> = (0..b.len()).map(|i| x[(i, 0)]).collect();
+    out.iter().all(|v| v.is_finite()).then_some(out)
+}
+
+/// The shortest of the least-squares solutions of `A x = b`, shape `(columns of A,)`.
+///
+/// The rank is decided after every column of `A` is scaled to unit length, so that units do not
+/// matter: singular values below `eps * max(rows, columns)` times the largest count as zero. The norm
+/// that is smallest is that of `x` itself, not of the scaled coefficients.
+///
+/// # Errors
+///
+/// [`CoreError::Failed`] when the singular value decomposition does not converge.
+pub fn minimum_norm(a: ArrayView2<'_, f64>, b: ArrayView1<'_, f64>) -> Result<Array1<f64>> {
+    let (n, p) = a.dim();
+    let scale: Array1<f64> = a.columns().into_iter().map(length).collect();
+    let mut system = Array2::zeros((n, p + 1));
+    system.slice_mut(s![.., ..p]).assign(&(&a / &scale));
+    system.column_mut(p).assign(&b);
+    if n > p + 1 {
+        // Rotations change neither the solution nor the singular values.
+        let factor = as_faer(system.view()).qr();
+        let root = factor.thin_R();
+        system = Array2::from_shape_fn(
+            (p + 1, p + 1),
+            |(i, j)| if i <= j { root[(i, j)] } else { 0.0 },
+        );
+    }
+    let (core, rhs) = (system.slice(s![.., ..p]), system.column(p));
+    let svd = as_faer(core).svd().map_err(|_| CoreError::Failed {
+        what: "singular value decomposition",
+        why: "no convergence".to_owned(),
+    })?;
+    let values: Vec<f64> = svd.S().column_vector().iter().copied().collect();
+    let largest = values.first().copied().unwrap_or(0.0);
+    let tolerance = f64::EPSILON * n.max(p) as f64 * largest;
+    let rank = values
+        .iter()
+        .take_while(|&&value| value > tolerance)
+        .count();
+    let left = Array2::from_shape_fn((system.nrows(), rank), |(i, k)| svd.U()[(i, k)] / values[k]);
+    let right = Array2::from_shape_fn((p, rank), |(j, k)| svd.V()[(j, k)]);
+    let solution = right.dot(&left.t().dot(&rhs)) / &scale;
+    if rank == p {
+        return Ok(solution);
+    }
+    // What a solution can lose without changing the fit: the null space, in the units of `x`.
+    let null = Array2::from_shape_fn((p, p - rank), |(j, k)| svd.V()[(j, rank + k)] / scale[j]);
+    let null = as_faer(null.view()).qr().compute_thin_Q();
+    let null = Array2::from_shape_fn((p, p - rank), |(j, k)| null[(j, k)]);
+    Ok(&solution - &null.dot(&null.t().dot(&solution)))
+}
+
+/// Euclidean length, without overflow; 1 for zero, so that one can divide by it.
+fn length(x: ArrayView1<'_, f64>) -> f64 {
+    let largest = x.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
+    if largest == 0.0 {
+        return 1.0;
+    }
+    largest * x.iter().map(|x| (x / largest).powi(2)).sum::<f64>().sqrt()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +204,24 @@ mod tests {
         let b = array![[1.0, 0.5], [2.0, -1.0], [0.0, 3.0]];
         assert_eq!(product(a.view(), b.view()), a.dot(&b));
         assert_eq!(product(b.t(), a.t()), a.dot(&b).t());
+    }
+
+    #[test]
+    fn of_many_solutions_the_shortest_is_taken() {
+        // x + 2 y + 0 z = 5 in least squares: along (1, 2, 0), whatever the scaling inside.
+        let a = array![
+            [1.0, 2.0, 0.0],
+            [2.0, 4.0, 0.0],
+            [3.0, 6.0, 0.0],
+            [0.0, 0.0, 0.0]
+        ];
+        let b = array![5.0, 10.0, 15.0, 1.0];
+        for rows in 1..=4 {
+            let got = minimum_norm(a.slice(s![..rows, ..]), b.slice(s![..rows]));
+            let got = got.unwrap_or_default();
+            let error = (&got - &array![1.0, 2.0, 0.0]).mapv(f64::abs);
+            assert!(got.len() == 3 && error.iter().all(|e| *e < 1e-14), "{got}");
+        }
     }
 
     #[test]

@@ -36,5 +36,7 @@ mod _core {
     use crate::ipca::{ipca, ipca_factors, ipca_fit_measures};
 
     #[pymodule_export]
-    use crate::panel::{panel_moments, row_moments};
+    use crate::panel::{
+        average_ranks, cross_sectional_correlation, managed_portfolios, panel_moments, row_moments,
+    };
 }

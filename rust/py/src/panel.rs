@@ -1,8 +1,9 @@
 //! Bindings of the panel kernels: moments, ranks, managed portfolios.
 
-use ml4t_models_core::moments;
+use ml4t_models_core::ranks::{Correlation, RankScale};
+use ml4t_models_core::{managed, moments, ranks};
 use numpy::{
-    IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3,
+    IntoPyArray, PyArray1, PyArray2, PyArray3, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3,
 };
 use pyo3::prelude::*;
 
@@ -92,4 +93,65 @@ pub(crate) fn row_moments<'py>(
         bridge::run(py, || moments::from_rows(characteristics, returns, &offsets, constant))
     })?;
     Ok(to_python(py, found))
+}
+
+/// See `ml4t.models.kernels.average_ranks`.
+#[pyfunction]
+pub(crate) fn average_ranks<'py>(
+    py: Python<'py>,
+    values: Either3<'py>,
+    scaled: bool,
+) -> PyResult<Bound<'py, PyArray3<f64>>> {
+    let scale = if scaled {
+        RankScale::Centred
+    } else {
+        RankScale::Place
+    };
+    let found = match &values {
+        Either3::F64(values) => {
+            let values = values.as_array();
+            bridge::run(py, || Ok(ranks::average_ranks(values, scale)))
+        }
+        Either3::F32(values) => {
+            let values = values.as_array();
+            bridge::run(py, || Ok(ranks::average_ranks(values, scale)))
+        }
+    }?;
+    Ok(found.into_pyarray(py))
+}
+
+/// See `ml4t.models.kernels.cross_sectional_correlation`.
+#[pyfunction]
+pub(crate) fn cross_sectional_correlation<'py>(
+    py: Python<'py>,
+    a: Either2<'py>,
+    b: Either2<'py>,
+    mask: Option<PyReadonlyArray2<'py, bool>>,
+    rank: bool,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let kind = if rank {
+        Correlation::Spearman
+    } else {
+        Correlation::Pearson
+    };
+    let mask = mask.as_ref().map(|mask| mask.as_array());
+    let found = with_views!((a: Either2, b: Either2) => {
+        bridge::run(py, || ranks::cross_sectional_correlation(a, b, mask, kind))
+    })?;
+    Ok(found.into_pyarray(py))
+}
+
+/// See `ml4t.models.kernels.managed_portfolios`.
+#[pyfunction]
+pub(crate) fn managed_portfolios<'py>(
+    py: Python<'py>,
+    characteristics: Either3<'py>,
+    returns: Either2<'py>,
+    mask: Option<PyReadonlyArray2<'py, bool>>,
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let mask = mask.as_ref().map(|mask| mask.as_array());
+    let found = with_views!((characteristics: Either3, returns: Either2) => {
+        bridge::run(py, || managed::managed_portfolios(characteristics, returns, mask))
+    })?;
+    Ok(found.into_pyarray(py))
 }

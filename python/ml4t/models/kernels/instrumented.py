@@ -14,7 +14,7 @@ from ml4t.models.kernels._arrays import float64s
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from ml4t.models.kernels import Moments
+    from ml4t.models.kernels.panel import Moments
 
 
 class IPCASettings(TypedDict, total=False):
