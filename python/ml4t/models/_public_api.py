@@ -33,7 +33,7 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "mappers": ("BetaLambdaMapper",),
     "pipelines": ("LatentFactorForecastPipeline", "PipelineFitResult"),
-    "latent_factors": ("CAEModel",),
+    "latent_factors": ("CAEModel", "IPCAModel", "PCAModel", "RPPCAModel"),
     "integration": (
         "ContextFrame",
         "PredictionsFrame",

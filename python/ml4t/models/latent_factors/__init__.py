@@ -1,5 +1,7 @@
 """Latent factor models: exposures and realised factors."""
 
 from ml4t.models.latent_factors.cae.model import CAEModel
+from ml4t.models.latent_factors.pca import PCAModel
+from ml4t.models.latent_factors.rp_pca import RPPCAModel
 
-__all__ = ["CAEModel"]
+__all__ = ["CAEModel", "PCAModel", "RPPCAModel"]

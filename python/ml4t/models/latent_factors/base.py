@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
 from ml4t.models.checks import require_type
 from ml4t.models.configs.base import BaseModelConfig
+from ml4t.models.configs.latent_factor import LatentFactorConfig
 from ml4t.models.lifecycle.fittable import Fittable
 from ml4t.models.panel.identity import fitted_positions, labels
 from ml4t.models.panel.observed import require_returns
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ml4t.models.lifecycle.fittable import Estimated
 
 ConfigT = TypeVar("ConfigT", bound=BaseModelConfig)
+PanelConfigT = TypeVar("PanelConfigT", bound=LatentFactorConfig)
 FitT = TypeVar("FitT")
 
 
@@ -35,14 +37,18 @@ class BaseLatentFactorModel(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
     """
 
 
-class StablePanelModel(BaseLatentFactorModel[ConfigT, FitT], Generic[ConfigT, FitT]):
+class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelConfigT, FitT]):
     """A latent factor model of a panel in which every column is the same asset throughout.
+
+    A subclass names its `method` for messages.
 
     Parameters
     ----------
     config
         Settings of the model.
     """
+
+    method: ClassVar[str]
 
     def fit(self, batch: PersistentPanelBatch) -> FitSummary:
         """Estimate loadings and factors.
@@ -61,8 +67,8 @@ class StablePanelModel(BaseLatentFactorModel[ConfigT, FitT], Generic[ConfigT, Fi
         TypeError
             When `batch` is not a `PersistentPanelBatch`.
         ValueError
-            Without returns; when an asset or a date has no finite return; when K exceeds what the
-            panel supports.
+            Without returns; when an asset or a date has no finite return; when K exceeds min(T, N)
+            or the rank of the panel.
         """
         return self._run(lambda: self._estimate_checked(batch), batch)
 
@@ -124,8 +130,11 @@ class StablePanelModel(BaseLatentFactorModel[ConfigT, FitT], Generic[ConfigT, Fi
     def _estimate_checked(self, batch: PersistentPanelBatch) -> Estimated[FitT]:
         require_type("batch", batch, PersistentPanelBatch)
         returns = require_returns(type(self).__name__, batch.returns)
-        require_dates(type(self).__name__, returns)
-        return self._estimate(returns, tuple(batch.asset_ids))
+        require_panel(self.method, returns, self.config.n_factors)
+        try:
+            return self._estimate(returns, batch.asset_ids)
+        except ValueError as error:  # the panel lacks rank, which only the kernel can tell
+            raise ValueError(f"{self.method} requires a panel with K factors: {error}") from error
 
     @abstractmethod
     def _estimate(self, returns: NDArray[Any], asset_ids: tuple[str, ...]) -> Estimated[FitT]:
@@ -148,11 +157,18 @@ def refuse_checkpoint(model: str, checkpoint: object) -> None:
         raise ValueError(f"{model} has no checkpoints; checkpoint must be None; got {checkpoint!r}")
 
 
-def require_dates(model: str, returns: NDArray[Any]) -> None:
-    """Refuse a date on which no asset has a finite return."""
-    empty = np.flatnonzero(~np.isfinite(returns).any(axis=1))
-    if empty.size:
+def require_panel(method: str, returns: NDArray[Any], n_factors: int) -> None:
+    """Refuse a panel too small for K factors, or with an asset or a date without a return."""
+    if n_factors > min(returns.shape):
         raise ValueError(
-            f"{model} requires a finite return on every date; date {empty[0]} has none "
-            f"({empty.size} of {len(returns)} dates)"
+            f"{method} requires K <= min(T, N): n_factors={n_factors} exceeds {min(returns.shape)} "
+            f"(T={returns.shape[0]}, N={returns.shape[1]})"
         )
+    finite = np.isfinite(returns)
+    for axis, name, each in ((0, "asset", "for every asset"), (1, "date", "on every date")):
+        empty = np.flatnonzero(~finite.any(axis=axis))
+        if empty.size:
+            raise ValueError(
+                f"{method} requires a finite return {each}; {name} {empty[0]} has none "
+                f"({empty.size} of {returns.shape[1 - axis]} have none)"
+            )

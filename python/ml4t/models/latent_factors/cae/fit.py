@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ml4t.models.checks import require_shape
-from ml4t.models.types.arrays import FloatArray  # noqa: TC001 - `load` reads the hints
+from ml4t.models.types.arrays import FloatArray
 
 if TYPE_CHECKING:
     import numpy as np

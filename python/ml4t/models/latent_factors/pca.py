@@ -1,0 +1,127 @@
+"""Principal components of a stable panel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ml4t.models import kernels
+from ml4t.models.checks import require_shape
+from ml4t.models.configs import PCAConfig
+from ml4t.models.latent_factors.base import StablePanelModel
+from ml4t.models.lifecycle.fittable import Estimated
+from ml4t.models.types import FitSummary
+from ml4t.models.types.arrays import FloatArray
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from ml4t.models.lifecycle.fittable import V1State
+
+
+@dataclass(frozen=True, slots=True)
+class PCAFit:
+    """What `PCAModel.fit` learned.
+
+    Attributes
+    ----------
+    asset_mean : ndarray, shape (N,)
+        Mean return over the observed dates, per period.
+    loadings : ndarray, shape (N, K)
+        Leading right singular vectors of the demeaned panel, orthonormal.
+    train_factor_returns : ndarray, shape (T, K)
+        Raw returns times loadings: realised return of each factor portfolio per period.
+    asset_ids : tuple of str
+        In the order of the rows of `loadings`; empty when the batch had none.
+    """
+
+    asset_mean: FloatArray
+    loadings: FloatArray
+    train_factor_returns: FloatArray
+    asset_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a fit whose parts disagree; `load` relies on it."""
+        n_assets, n_factors = self.loadings.shape
+        require_shape("asset_mean", (n_assets,), self.asset_mean.shape)
+        n_periods = len(self.train_factor_returns)
+        require_shape(
+            "train_factor_returns", (n_periods, n_factors), self.train_factor_returns.shape
+        )
+        if self.asset_ids:
+            require_shape("asset_ids", (n_assets,), (len(self.asset_ids),))
+
+
+class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
+    """Latent factors as principal components of returns.
+
+    Every asset is demeaned by its mean over the observed dates, missing entries count as that
+    mean, and the loadings are the leading right singular vectors of what results. Factors are
+    portfolios: their realised returns are raw returns times loadings, so their means are premia.
+    Signs are pinned: each factor has a mean of at least zero over the training dates, or a
+    positive largest loading where the mean is nothing but rounding.
+
+    Parameters
+    ----------
+    config : PCAConfig
+        `n_factors` K, at most min(T, N).
+
+    References
+    ----------
+    Connor and Korajczyk (1986), Performance measurement with the arbitrage pricing theory,
+    JFE 15(3).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ml4t.models import PCAConfig, PCAModel, PersistentPanelBatch
+    >>> rng = np.random.default_rng(0)
+    >>> market = 0.01 + 0.04 * rng.standard_normal((120, 1))
+    >>> model = PCAModel(PCAConfig(n_factors=1))
+    >>> summary = model.fit(PersistentPanelBatch(market * np.array([[0.8, 1.0, 1.2]])))
+    >>> round(summary.train_metrics["explained_variance_ratio"], 6)
+    1.0
+    """
+
+    config_type: ClassVar[type] = PCAConfig
+    fit_type: ClassVar[type] = PCAFit
+    method: ClassVar[str] = "PCA"
+
+    def _estimate(self, returns: NDArray[Any], asset_ids: tuple[str, ...]) -> Estimated[PCAFit]:
+        found = kernels.pca(returns, self.config.n_factors)
+        dtype = np.dtype(self.config.dtype)
+        fit = PCAFit(
+            asset_mean=found.mean.astype(dtype, copy=False),
+            loadings=found.loadings.astype(dtype, copy=False),
+            train_factor_returns=found.factors.astype(dtype, copy=False),
+            asset_ids=asset_ids,
+        )
+        summary = FitSummary(
+            converged=True,
+            train_metrics={"explained_variance_ratio": float(found.explained_variance_ratio.sum())},
+            notes=("Factors are raw returns times loadings of the demeaned panel.",),
+        )
+        return Estimated(fit, summary)
+
+    def _fitted_betas(self, fit: PCAFit) -> tuple[NDArray[Any], Sequence[str]]:
+        return fit.loadings, fit.asset_ids
+
+    def _realised(
+        self, fit: PCAFit, returns: NDArray[Any], order: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        return kernels.project_pca(returns, fit.asset_mean[order], fit.loadings[order])
+
+    @classmethod
+    def _from_v1(cls, state: V1State, arrays: Mapping[str, NDArray[Any]]) -> PCAFit:
+        """0.1.x realised factors of demeaned returns; adding mean times loadings makes them raw."""
+        mean, loadings = arrays["asset_mean"], arrays["loadings"]
+        return PCAFit(
+            asset_mean=mean,
+            loadings=loadings,
+            train_factor_returns=arrays["train_factor_returns"] + mean @ loadings,
+            asset_ids=tuple(state["asset_ids"]),
+        )

@@ -1,0 +1,156 @@
+"""Risk-premium principal components of a stable panel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ml4t.models import kernels
+from ml4t.models.checks import require_shape
+from ml4t.models.configs import RPPCAConfig
+from ml4t.models.latent_factors.base import StablePanelModel
+from ml4t.models.lifecycle.fittable import Estimated
+from ml4t.models.types import FitSummary
+from ml4t.models.types.arrays import FloatArray
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from ml4t.models.lifecycle.fittable import V1State
+
+
+@dataclass(frozen=True, slots=True)
+class RPPCAFit:
+    """What `RPPCAModel.fit` learned.
+
+    Attributes
+    ----------
+    asset_betas : ndarray, shape (N, K)
+        Time-series slopes of each asset on the factors.
+    factor_weights : ndarray, shape (N, K)
+        Portfolio weights of the factors.
+    train_factor_returns : ndarray, shape (T, K)
+        Realised return of each factor portfolio per period.
+    eigenvalues : ndarray, shape (K,)
+        Leading eigenvalues of the risk-premium matrix, largest first, in squared return units.
+    asset_ids : tuple of str
+        In the order of the rows of `asset_betas`; empty when the batch had none.
+    """
+
+    asset_betas: FloatArray
+    factor_weights: FloatArray
+    train_factor_returns: FloatArray
+    eigenvalues: FloatArray
+    asset_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a fit whose parts disagree; `load` relies on it."""
+        n_assets, n_factors = self.asset_betas.shape
+        n_periods = len(self.train_factor_returns)
+        require_shape("factor_weights", (n_assets, n_factors), self.factor_weights.shape)
+        require_shape(
+            "train_factor_returns", (n_periods, n_factors), self.train_factor_returns.shape
+        )
+        require_shape("eigenvalues", (n_factors,), self.eigenvalues.shape)
+        if self.asset_ids:
+            require_shape("asset_ids", (n_assets,), (len(self.asset_ids),))
+
+
+def factor_sharpe(factors: NDArray[np.float64]) -> float:
+    """Mean over factors of |mean / std| (population), 0 for a factor that does not vary."""
+    mean, std = np.nanmean(factors, axis=0), np.nanstd(factors, axis=0)
+    varies = std > 1e-12
+    ratio = np.zeros_like(mean)
+    np.divide(np.abs(mean), std, out=ratio, where=varies)
+    return float(ratio.mean())
+
+
+class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
+    r"""Latent factors that explain both co-movement and mean returns.
+
+    Loadings are the leading eigenvectors of
+
+    .. math:: M = \tfrac1T X'X + \gamma\, \bar x \bar x'
+
+    (or of the covariance plus the same term); a larger :math:`\gamma` looks harder for factors
+    with a premium. Moments come from the observed entries. Each factor's training mean is at
+    least zero.
+
+    Parameters
+    ----------
+    config : RPPCAConfig
+        `gamma` of 10 to 20 is usual; -1 on second moments is PCA.
+
+    References
+    ----------
+    Lettau and Pelger (2020), Factors that fit the time series and cross-section of stock returns,
+    RFS 33(5), and Estimating latent asset-pricing factors, JoE 218(1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ml4t.models import PersistentPanelBatch, RPPCAConfig, RPPCAModel
+    >>> rng = np.random.default_rng(0)
+    >>> market = 0.01 + 0.04 * rng.standard_normal((120, 1))
+    >>> panel = market @ np.array([[0.8, 1.0, 1.2]]) + 1e-3 * rng.standard_normal((120, 3))
+    >>> model = RPPCAModel(RPPCAConfig(n_factors=1, gamma=10.0))
+    >>> model.fit(PersistentPanelBatch(panel)).converged
+    True
+    """
+
+    config_type: ClassVar[type] = RPPCAConfig
+    fit_type: ClassVar[type] = RPPCAFit
+    method: ClassVar[str] = "RP-PCA"
+
+    def _estimate(self, returns: NDArray[Any], asset_ids: tuple[str, ...]) -> Estimated[RPPCAFit]:
+        config, dtype = self.config, np.dtype(self.config.dtype)
+        found = kernels.rp_pca(
+            returns,
+            config.n_factors,
+            gamma=config.gamma,
+            base_moment=config.base_moment,
+            scale_by_asset_volatility=config.scale_by_asset_volatility,
+            normalize_loadings=config.normalize_loadings,
+            orthogonalize_factors=config.orthogonalize_factors,
+        )
+        fit = RPPCAFit(
+            asset_betas=found.asset_betas.astype(dtype, copy=False),
+            factor_weights=found.factor_weights.astype(dtype, copy=False),
+            train_factor_returns=found.factors.astype(dtype, copy=False),
+            eigenvalues=found.eigenvalues.astype(dtype, copy=False),
+            asset_ids=asset_ids,
+        )
+        premia = np.nanmean(found.factors, axis=0)
+        metrics = {
+            "mean_abs_factor_premium": float(np.abs(premia).mean()),
+            "mean_factor_sharpe": factor_sharpe(found.factors),
+            "mean_abs_alpha": float(np.abs(found.alphas).mean()),
+            "mean_residual_variance": float(found.residual_variances.mean()),
+        }
+        return Estimated(fit, FitSummary(converged=True, train_metrics=metrics))
+
+    def _metadata(self, fit: RPPCAFit) -> dict[str, Any]:
+        return {
+            "model_name": self.config.model_name,
+            "persistent_entities": True,
+            "gamma": self.config.gamma,
+            "base_moment": self.config.base_moment,
+            "eigenvalues": tuple(float(value) for value in fit.eigenvalues),
+        }
+
+    def _fitted_betas(self, fit: RPPCAFit) -> tuple[NDArray[Any], Sequence[str]]:
+        return fit.asset_betas, fit.asset_ids
+
+    def _realised(
+        self, fit: RPPCAFit, returns: NDArray[Any], order: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        return kernels.project_rp_pca(returns, fit.factor_weights[order])
+
+    @classmethod
+    def _from_v1(cls, state: V1State, arrays: Mapping[str, NDArray[Any]]) -> RPPCAFit:
+        """0.1.x kept the same parts under the same names."""
+        return RPPCAFit(**arrays, asset_ids=tuple(state["asset_ids"]))
