@@ -353,7 +353,9 @@ def _scalar_types(hint: Any) -> tuple[type, ...]:
             found += [
                 get_origin(of) or of for kind in get_args(parts[1]) for of in _alternatives(kind)
             ]
-    return tuple(one if isinstance(one, type) else np.generic for one in found) or (np.generic,)
+    # Any is a class from Python 3.11 on.
+    kinds = (one if isinstance(one, type) and one is not Any else np.generic for one in found)
+    return tuple(kinds) or (np.generic,)
 
 
 def _time_dtype(name: Any, stored: np.dtype[Any], where: str) -> np.dtype[Any]:

@@ -1,0 +1,1 @@
+"""Instrumented principal components (Kelly, Pruitt and Su)."""

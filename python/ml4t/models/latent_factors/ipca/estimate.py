@@ -1,0 +1,87 @@
+"""The arrays of IPCA: instruments, exposures, observed factors. No state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ml4t.models import kernels
+from ml4t.models.checks import require_shape
+from ml4t.models.panel.observed import known
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
+
+    from ml4t.models.types import CrossSectionBatch
+
+
+def batch_moments(batch: CrossSectionBatch, *, constant: bool, dtype: DTypeLike) -> kernels.Moments:
+    """Per-date moments of a batch with returns; the kernel skips what is masked or not finite.
+
+    A float32 panel is multiplied in float32 only where `dtype` says so.
+    """
+    assert batch.returns is not None
+    # Returns decide: the kernel multiplies in float32 when both of its inputs are float32.
+    returns = batch.returns.astype(np.float64, copy=False) if dtype == "float64" else batch.returns
+    return kernels.panel_moments(batch.characteristics, returns, batch.mask, constant=constant)
+
+
+def exposures(
+    batch: CrossSectionBatch, gamma: NDArray[Any], *, constant: bool, dtype: DTypeLike
+) -> NDArray[Any]:
+    r"""Conditional exposures :math:`\beta_{ti} = \Gamma' z_{ti}`, shape (T, N, K).
+
+    NaN where the mask excludes a cell or a characteristic is not finite. Returns are not read.
+
+    Parameters
+    ----------
+    batch : CrossSectionBatch
+        `characteristics` (T, N, L).
+    gamma : ndarray, shape (P, K)
+        One row for each instrument, the constant first if `constant`.
+    constant : bool
+        Whether the instruments begin with a constant.
+    dtype : dtype
+        Of the result.
+    """
+    z = batch.characteristics
+    level, slopes = (gamma[0], gamma[1:]) if constant else (0.0, gamma)
+    betas = np.empty((*z.shape[:2], gamma.shape[1]), dtype=dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # of cells that become NaN below
+        for date, cross_section in enumerate(z):  # one date at a time: the panel is never upcast
+            betas[date] = cross_section @ slopes + level
+    betas[~known(batch)] = np.nan
+    return betas
+
+
+def observed_panel(
+    observed_factors: NDArray[Any] | None, n_periods: int, *, intercept: bool
+) -> NDArray[np.float64] | None:
+    """Observed factors (T, M), the constant 1 of the instrumented alpha last; None without any."""
+    columns = []
+    if observed_factors is not None:
+        given = np.asarray(observed_factors, dtype=np.float64)
+        given = given[:, None] if given.ndim == 1 else given
+        require_shape("observed_factors", (n_periods, given.shape[-1]), given.shape)
+        bad = np.argwhere(~np.isfinite(given))
+        if bad.size:
+            raise ValueError(
+                "observed_factors must be finite on every date; "
+                f"got {given[tuple(bad[0])]} at date {bad[0][0]}, factor {bad[0][1]}"
+            )
+        columns.append(given)
+    if intercept:
+        columns.append(np.ones((n_periods, 1)))
+    return np.hstack(columns) if columns else None
+
+
+def mean_absolute_return(batch: CrossSectionBatch, n_usable: int) -> float:
+    """Mean |return| over the usable cells, of which the moments counted `n_usable`."""
+    assert batch.returns is not None
+    cells = np.isfinite(batch.returns)
+    if batch.mask is not None:
+        cells &= batch.mask
+    if int(cells.sum()) != n_usable:  # some characteristics are missing: look at them, too
+        cells &= known(batch)
+    return float(np.abs(batch.returns[cells], dtype=np.float64).mean())
