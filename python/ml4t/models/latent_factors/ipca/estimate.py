@@ -21,9 +21,8 @@ def batch_moments(batch: CrossSectionBatch, *, constant: bool, dtype: DTypeLike)
 
     A float32 panel is multiplied in float32 only where `dtype` says so.
     """
-    assert batch.returns is not None
-    # Returns decide: the kernel multiplies in float32 when both of its inputs are float32.
-    returns = batch.returns.astype(np.float64, copy=False) if dtype == "float64" else batch.returns
+    if dtype == "float64":  # the kernel multiplies in float32 when both of its inputs are float32
+        returns = returns.astype(np.float64, copy=False)
     return kernels.panel_moments(batch.characteristics, returns, batch.mask, constant=constant)
 
 
@@ -76,12 +75,11 @@ def observed_panel(
     return np.hstack(columns) if columns else None
 
 
-def mean_absolute_return(batch: CrossSectionBatch, n_usable: int) -> float:
-    """Mean |return| over the usable cells, of which the moments counted `n_usable`."""
-    assert batch.returns is not None
-    cells = np.isfinite(batch.returns)
+def mean_absolute_return(batch: CrossSectionBatch, returns: NDArray[Any], n_usable: int) -> float:
+    """Average |return| over the usable cells, of which the moments counted `n_usable`."""
+    cells = np.isfinite(returns)
     if batch.mask is not None:
         cells &= batch.mask
     if int(cells.sum()) != n_usable:  # some characteristics are missing: look at them, too
         cells &= known(batch)
-    return float(np.abs(batch.returns[cells], dtype=np.float64).mean())
+    return float(np.abs(returns[cells], dtype=np.float64).mean())

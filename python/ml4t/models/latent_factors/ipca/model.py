@@ -182,9 +182,9 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         self, batch: CrossSectionBatch, observed_factors: NDArray[Any] | None
     ) -> Estimated[IPCAFit]:
         require_type("batch", batch, CrossSectionBatch)
-        require_returns(type(self).__name__, batch.returns)
+        returns = require_returns(type(self).__name__, batch.returns)
         config, dtype = self.config, np.dtype(self.config.dtype)
-        moments = batch_moments(batch, constant=config.constant, dtype=config.dtype)
+        moments = batch_moments(batch, returns, constant=config.constant, dtype=config.dtype)
         observed = observed_panel(observed_factors, batch.n_periods, intercept=config.intercept)
         found = kernels.ipca(
             moments,
@@ -214,7 +214,7 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
             "n_train_periods": float(len(found.dates_used)),
             "n_instruments": float(len(found.gamma)),
             "train_mse": found.certificate.ssr / n_used,
-            "mean_abs_return": mean_absolute_return(batch, int(moments.n_assets.sum())),
+            "mean_abs_return": mean_absolute_return(batch, returns, int(moments.n_assets.sum())),
         }
         return Estimated(fit, FitSummary(converged=found.converged, train_metrics=metrics))
 
@@ -260,7 +260,9 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
                 f"got {n_features}"
             )
         gamma = np.hstack([fit.gamma, fit.gamma_observed])
-        realised = None if batch.returns is None else self._realised(fit, batch, observed_factors)
+        realised = None
+        if batch.returns is not None:
+            realised = self._realised(fit, batch, batch.returns, observed_factors)
         return LatentFactorState(
             exposures(batch, gamma, constant=self.config.constant, dtype=gamma.dtype),
             factor_returns=realised,
@@ -270,7 +272,11 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         )
 
     def _realised(
-        self, fit: IPCAFit, batch: CrossSectionBatch, observed_factors: NDArray[Any] | None
+        self,
+        fit: IPCAFit,
+        batch: CrossSectionBatch,
+        returns: NDArray[Any],
+        observed_factors: NDArray[Any] | None,
     ) -> NDArray[Any] | None:
         """Realised factors (T, K + M); None where observed factors are needed and missing."""
         observed = observed_panel(
@@ -286,7 +292,7 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
                 f"{n_fitted - self.config.intercept}; got {n_given - self.config.intercept}"
             )
         latent = kernels.ipca_factors(
-            batch_moments(batch, constant=self.config.constant, dtype=self.config.dtype),
+            batch_moments(batch, returns, constant=self.config.constant, dtype=self.config.dtype),
             fit.gamma,
             gamma_observed=fit.gamma_observed,
             observed=observed,
