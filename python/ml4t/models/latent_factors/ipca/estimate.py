@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from ml4t.models.types import CrossSectionBatch
 
 
-def batch_moments(batch: CrossSectionBatch, *, constant: bool, dtype: DTypeLike) -> kernels.Moments:
-    """Per-date moments of a batch with returns; the kernel skips what is masked or not finite.
+def batch_moments(
+    batch: CrossSectionBatch, returns: NDArray[Any], *, constant: bool, dtype: DTypeLike
+) -> kernels.Moments:
+    """Take the moments of every date; the kernel skips what is masked or not finite.
 
     A float32 panel is multiplied in float32 only where `dtype` says so.
     """
