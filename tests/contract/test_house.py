@@ -14,8 +14,9 @@ MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS = 400, 60, 8
 # A module may import from its own floor and from floors below, never from above.
 FLOORS = [
     {"checks", "kernels", "_core"},
-    {"types", "configs", "panel", "api"},
-    {"training", "lifecycle", "artifacts"},
+    # Files are read and written from here on up: moments of a panel save themselves.
+    {"types", "configs", "panel", "api", "artifacts"},
+    {"training", "lifecycle"},
     {
         "latent_factors",
         "asset_prediction",

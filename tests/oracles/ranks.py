@@ -33,3 +33,9 @@ def correlation(a, b, mask):
             x, y = x - x.mean(), y - y.mean()
             out[t] = (x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum())
     return out
+
+
+def cross_sectional_ranks(characteristics):
+    """Scaled ranks of one date, what is not finite in the middle."""
+    known = np.where(np.isfinite(characteristics), characteristics, np.nan)
+    return np.nan_to_num(scaled_ranks(known[None])[0])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ml4t.models.integration import *  # noqa: F403
     from ml4t.models.latent_factors import *  # noqa: F403
     from ml4t.models.mappers import *  # noqa: F403
+    from ml4t.models.panel import *  # noqa: F403
     from ml4t.models.pipelines import *  # noqa: F403
     from ml4t.models.types import *  # noqa: F403
 

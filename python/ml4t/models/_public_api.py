@@ -32,6 +32,7 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "ExpandingMeanFactorForecaster",
     ),
     "mappers": ("BetaLambdaMapper",),
+    "panel": ("CharacteristicMoments",),
     "pipelines": ("LatentFactorForecastPipeline", "PipelineFitResult"),
     "latent_factors": ("CAEModel", "IPCAModel", "PCAModel", "RPPCAModel"),
     "integration": (

@@ -27,6 +27,8 @@ import secrets
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -54,6 +56,12 @@ _DTYPES = {
         for n in (1, 2, 4, 8)
     },
 }
+
+
+@cache
+def package_version() -> str:
+    """Version of this package, as its distribution names it."""
+    return version("ml4t-models")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +151,9 @@ def from_bytes(content: bytes) -> Artifact:
     """
     _require_untouched(content)
     manifest = _manifest(content)
-    version = manifest["format_version"]
-    if type(version) is not int or version != FORMAT_VERSION:
-        raise ValueError(f"format_version must be {FORMAT_VERSION}; got {version!r}")
+    known = manifest["format_version"]
+    if type(known) is not int or known != FORMAT_VERSION:
+        raise ValueError(f"format_version must be {FORMAT_VERSION}; got {known!r}")
     if not isinstance(manifest["model_type"], str):
         raise ValueError("model_type must be text")
     if not isinstance(manifest["package_version"], str):

@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ml4t.models.integration.door import column_names
+from ml4t.models.panel.key_columns import (
+    ENTITY_CANDIDATES,
+    TIMESTAMP_CANDIDATES,
+    resolve_column,
+)
 
 TIMESTAMP_KEYS = ("timestamp_col", "time_col", "datetime_col", "date_col", "timestamp")
 ENTITY_KEYS = (
@@ -19,8 +24,6 @@ ENTITY_KEYS = (
     "ticker",
     "asset",
 )
-TIMESTAMP_CANDIDATES = ("timestamp", "datetime", "date", "time")
-ENTITY_CANDIDATES = ("asset", "symbol", "ticker", "instrument", "security")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +73,12 @@ def resolve_dataset_schema(
     """
     names = column_names(frame)
     declared = declared_keys(schema)
-    timestamp = _resolve(
+    timestamp = resolve_column(
         "timestamp", timestamp_col or declared.get("timestamp_col"), timestamp_candidates, names
     )
-    entity = _resolve("entity", entity_col or declared.get("entity_col"), entity_candidates, names)
+    entity = resolve_column(
+        "entity", entity_col or declared.get("entity_col"), entity_candidates, names
+    )
     if timestamp == entity:
         raise ValueError(f"timestamp and entity must be two columns; got {timestamp!r} for both")
     keys = {"timestamp_col": timestamp, "entity_col": entity}
@@ -114,20 +119,3 @@ def _first_name(schema: Any, keys: tuple[str, ...]) -> str | None:
 
 def _get(source: Any, key: str) -> Any:
     return source.get(key) if isinstance(source, Mapping) else getattr(source, key, None)
-
-
-def _resolve(
-    role: str, named: str | None, candidates: tuple[str, ...], names: tuple[str, ...]
-) -> str:
-    if named is not None:
-        if named not in names:
-            raise ValueError(f"{role} column {named!r} was not found in columns {list(names)}")
-        return named
-    for candidate in candidates:
-        if candidate in names:
-            return candidate
-    article = "an" if role == "entity" else "a"
-    raise ValueError(
-        f"Could not resolve {article} {role} column: none of {list(candidates)} in columns "
-        f"{list(names)}; name it with {role}_col or schema"
-    )

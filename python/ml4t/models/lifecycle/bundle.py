@@ -10,7 +10,6 @@ from typing import Any
 
 from ml4t.models.artifacts import format as files
 from ml4t.models.artifacts.codec import Arrays, pack, unpack
-from ml4t.models.lifecycle.fit_record import package_version
 from ml4t.models.lifecycle.fittable import Fittable
 
 _FITTED = ("model_type", "package_version", "config", "state")
@@ -43,7 +42,7 @@ def save(path: str | os.PathLike[str], model_type: str, parts: Mapping[str, Any]
         state[name], own = _pack(name, part)
         arrays |= {f"{name}/{key}": array for key, array in own.items()}
     artifact = files.Artifact(
-        model_type, package_version(), config=None, state=state, arrays=arrays
+        model_type, files.package_version(), config=None, state=state, arrays=arrays
     )
     return files.write(path, artifact)
 

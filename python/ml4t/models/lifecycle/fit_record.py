@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import cache
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from ml4t.models.artifacts.format import package_version
 from ml4t.models.types.record import SCHEMA_VERSION, FitRunRecord, FitSummary
 
 if TYPE_CHECKING:
     from ml4t.models.lifecycle.fingerprint import Fingerprint
-
-
-@cache
-def package_version() -> str:
-    """Version of this package, as its distribution names it."""
-    return version("ml4t-models")
 
 
 def make_record(

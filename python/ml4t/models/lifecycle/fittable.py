@@ -142,7 +142,7 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         last = None if self._last_fit_record == held.record else self._last_fit_record
         artifact = files.Artifact(
             model_type=self._model_type(),
-            package_version=fit_record.package_version(),
+            package_version=files.package_version(),
             config=pack(self._config, "config")[0],
             state={
                 "fit": fit,

@@ -1,0 +1,371 @@
+"""Moments of every date as something to keep: merged, extended, cut, saved.
+
+Linear cross-sectional estimation needs each row once, for these. A new month costs one more date,
+a window is a slice, and shards of a universe on other machines are a sum.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml4t.models.artifacts import codec
+from ml4t.models.artifacts import format as files
+from ml4t.models.checks import require_one_of, require_shape, require_type
+from ml4t.models.kernels import Moments, panel_moments
+from ml4t.models.panel.dated import Dated, merged
+from ml4t.models.panel.observed import require_returns
+from ml4t.models.panel.scan import Executor, Plan, Source, scan
+from ml4t.models.types.arrays import require_label_counts
+from ml4t.models.types.base import Record
+
+if TYPE_CHECKING:
+    from ml4t.models.types import CrossSectionBatch
+
+CONSTANT = "constant"
+_MODEL_TYPE = "ml4t.models.CharacteristicMoments"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class CharacteristicMoments(Record):
+    r"""Second moments of instruments and returns, date by date: all that IPCA needs of a panel.
+
+    With :math:`Z_t` the instruments of date t (a constant, then the L characteristics; P = L + 1
+    columns) over the rows whose characteristics and return :math:`r_t` are all finite.
+
+    Attributes
+    ----------
+    packed_gram : ndarray of float64, shape (T, P (P + 1) / 2)
+        Upper triangle of :math:`Z_t'Z_t`, row by row; see `gram`.
+    cross : ndarray of float64, shape (T, P)
+        :math:`Z_t'r_t`.
+    return_squares : ndarray of float64, shape (T,)
+        :math:`r_t'r_t`.
+    n_assets : ndarray of uint32, shape (T,)
+        Rows; 0 where a date has none.
+    timestamps : tuple of length T
+        Strictly ascending; empty when the dates have no names.
+    feature_names : tuple of str, length P
+        The constant first.
+
+    Raises
+    ------
+    ValueError
+        When shapes, names or labels disagree, or timestamps do not ascend.
+
+    References
+    ----------
+    Kelly, Pruitt and Su (2019), Characteristics are covariances, JFE 134(3), section 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ml4t.models import CharacteristicMoments, CrossSectionBatch
+    >>> z = np.array([[[1.0], [2.0]], [[3.0], [np.nan]]])
+    >>> batch = CrossSectionBatch(z, returns=np.full((2, 2), 0.1), timestamps=(2001, 2002))
+    >>> moments = CharacteristicMoments.from_batch(batch, feature_names=["size"])
+    >>> moments.n_assets.tolist(), moments.gram[0].tolist()
+    ([2, 1], [[2.0, 3.0], [3.0, 5.0]])
+    >>> (moments.slice(0, 1) + moments).n_assets.tolist()
+    [4, 1]
+    """
+
+    packed_gram: NDArray[np.float64]
+    cross: NDArray[np.float64]
+    return_squares: NDArray[np.float64]
+    n_assets: NDArray[np.uint32]
+    timestamps: tuple[Any, ...] = ()
+    feature_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Take read-only views and hold the parts to each other."""
+        cross = _held("cross", self.cross, np.float64)
+        if cross.ndim != 2 or cross.shape[1] < 1:
+            raise ValueError(f"cross must have shape (T, P); got {cross.shape}")
+        n_dates, n_instruments = cross.shape
+        packed = _held("packed_gram", self.packed_gram, np.float64)
+        squares = _held("return_squares", self.return_squares, np.float64)
+        counts = _held("n_assets", self.n_assets, np.uint32)
+        n_pairs = n_instruments * (n_instruments + 1) // 2
+        require_shape("packed_gram", (n_dates, n_pairs), packed.shape)
+        require_shape("return_squares", (n_dates,), squares.shape)
+        require_shape("n_assets", (n_dates,), counts.shape)
+        labels = tuple(self.timestamps)
+        require_label_counts(labels, n_dates)
+        _require_ascending(labels)
+        self._hold(
+            packed_gram=packed,
+            cross=cross,
+            return_squares=squares,
+            n_assets=counts,
+            timestamps=labels,
+            feature_names=_instrument_names(self.feature_names, n_instruments),
+        )
+
+    @classmethod
+    def from_batch(
+        cls,
+        batch: CrossSectionBatch,
+        *,
+        feature_names: Sequence[str] = (),
+        dtype: str = "float64",
+    ) -> CharacteristicMoments:
+        """Take the moments of a panel in memory.
+
+        Parameters
+        ----------
+        batch : CrossSectionBatch
+            With returns. float32 panels are read where they lie.
+        feature_names : sequence of str, length L, optional
+            By default `characteristic_0` and so on.
+        dtype : {"float64", "float32"}
+            Precision of the products of a float32 panel: "float32" is faster, with a relative error
+            below 1e-6. A float64 panel is computed in float64 always.
+
+        Raises
+        ------
+        ValueError
+            Without returns, or when the names are not as many as the characteristics.
+        """
+        require_one_of("dtype", dtype, ("float64", "float32"))
+        returns = require_returns("CharacteristicMoments", batch.returns)
+        if dtype == "float64":  # two float32 inputs would be multiplied as such
+            returns = returns.astype(np.float64, copy=False)
+        moments = panel_moments(batch.characteristics, returns, batch.mask)
+        names = (CONSTANT, *feature_names) if len(feature_names) else ()
+        return _of(Dated(tuple(batch.timestamps), moments), names)
+
+    @classmethod
+    def scan(
+        cls,
+        source: Source,
+        *,
+        feature_cols: Sequence[str],
+        return_col: str,
+        timestamp_col: str | None = None,
+        entity_col: str | None = None,
+        rank: bool = False,
+        executor: Executor | None = None,
+        progress: bool = False,
+    ) -> CharacteristicMoments:
+        """Take the moments of a long frame that need not fit into memory.
+
+        Rows are read once, in blocks, and only the columns named; what is held at a time does not
+        grow with the number of rows. Products are computed in float64.
+
+        Parameters
+        ----------
+        source : polars DataFrame or LazyFrame, path, glob, folder, or list of paths
+            One row per date and asset; paths of Parquet files. Where rows are in order of date,
+            every date has the bits that the panel in memory gives; otherwise dates are put
+            together from parts (relative difference below 1e-13).
+        feature_cols : sequence of str
+            Known before the return is earned. Null, NaN and infinite are missing: the row does
+            not count, unless `rank` fills the gap.
+        return_col : str
+            Simple return per period.
+        timestamp_col : str, optional
+            By default the first of timestamp, datetime, date, time.
+        entity_col : str, optional
+            Read only to refuse an asset that a date has twice (rows in no order: in one block).
+        rank : bool, default False
+            Replace each characteristic by (rank - 1) / (n - 1) - 1/2 within its date, ties
+            averaged, missing values 0, with or without a return. Needs rows in order of date.
+        executor : object with submit(function, *arguments), optional
+            Dask's `Client` or a pool of `concurrent.futures`. The bits are the same with any
+            number of workers, and without.
+        progress : bool, default False
+            Show a bar with rows per second (tqdm).
+
+        Raises
+        ------
+        FileNotFoundError, KeyError
+            When a path leads to no file, or a column is missing.
+        ValueError
+            When a timestamp is missing, a column is not numeric, an asset comes twice at a date, or
+            `rank` meets rows out of order.
+        """
+        keys = {"timestamp_col": timestamp_col, "entity_col": entity_col}
+        plan = Plan.of(feature_cols, return_col, rank=rank, **keys)
+        found = scan(source, plan, executor=executor, progress=progress)
+        return _of(found, (CONSTANT, *plan.features))
+
+    @property
+    def moments(self) -> Moments:
+        """The same arrays as the kernels take them."""
+        return Moments(self.n_assets, self.packed_gram, self.cross, self.return_squares)
+
+    @property
+    def gram(self) -> NDArray[np.float64]:
+        """Z'Z of every date as symmetric matrices, shape (T, P, P); built on every call."""
+        return self.moments.full_gram
+
+    @property
+    def n_periods(self) -> int:
+        """Number of dates, T."""
+        return len(self.cross)
+
+    @property
+    def n_instruments(self) -> int:
+        """Number of instruments, P: the constant and the characteristics."""
+        return int(self.cross.shape[1])
+
+    def without_constant(self) -> Moments:
+        """Moments of the characteristics alone: the constant leads, so its row is cut off."""
+        return Moments(
+            self.n_assets,
+            self.packed_gram[:, self.n_instruments :],
+            self.cross[:, 1:],
+            self.return_squares,
+        )
+
+    def __add__(self, other: object) -> CharacteristicMoments:
+        """Merge with moments of other rows: dates known to both are added.
+
+        Raises
+        ------
+        ValueError
+            When the instruments differ, or one side has dates without names.
+        """
+        if not isinstance(other, CharacteristicMoments):
+            return NotImplemented
+        self._require_same_instruments(other)
+        for side in (self, other):
+            if side.n_periods and not side.timestamps:
+                raise ValueError("timestamps must name the dates of both sides; one has none")
+        return _of(merged(self._dated(), other._dated()), self.feature_names)
+
+    def append(self, later: CharacteristicMoments) -> CharacteristicMoments:
+        """Put later dates after these.
+
+        Raises
+        ------
+        ValueError
+            When the instruments differ, or `later` does not begin after these dates; `+` adds
+            assets to a date.
+        """
+        require_type("later", later, CharacteristicMoments)
+        self._require_same_instruments(later)
+        if self.n_periods and later.n_periods and bool(self.timestamps) != bool(later.timestamps):
+            raise ValueError("later must have timestamps exactly when these moments have them")
+        if self.timestamps and later.timestamps and not later.timestamps[0] > self.timestamps[-1]:
+            raise ValueError(
+                f"later must begin after {self.timestamps[-1]}; got {later.timestamps[0]} "
+                "(+ adds assets to a date)"
+            )
+        return _of(self._dated().followed_by(later._dated()), self.feature_names)
+
+    def drop(self, timestamps: Sequence[Any]) -> CharacteristicMoments:
+        """Leave out the dates of these labels.
+
+        Raises
+        ------
+        KeyError
+            When a label is not there.
+        """
+        unwanted = set(timestamps)
+        if unknown := unwanted - set(self.timestamps):
+            raise KeyError(f"timestamps to drop must be there; {len(unknown)} are not")
+        kept = [i for i, label in enumerate(self.timestamps) if label not in unwanted]
+        if not unwanted:
+            return self
+        return _of(self._dated().select(np.array(kept, dtype=np.intp)), self.feature_names)
+
+    def slice(self, start: int | None = None, stop: int | None = None) -> CharacteristicMoments:
+        """Take the dates from position `start` up to `stop`, as Python slices do; no copy."""
+        return _of(self._dated().select(slice(start, stop)), self.feature_names)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write all into one file, whole or not at all.
+
+        Raises
+        ------
+        OSError
+            When the target cannot be written; what was there stays.
+        """
+        state, arrays = codec.pack(self, "moments")
+        version = files.package_version()
+        return files.write(path, files.Artifact(_MODEL_TYPE, version, None, state, arrays))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CharacteristicMoments:
+        """Read what `save` wrote; every bit is the same.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        ValueError
+            When the file is damaged or holds something else.
+        """
+        try:
+            found = files.from_bytes(files.read(path))
+            if found.model_type != _MODEL_TYPE:
+                raise ValueError(f"expected {_MODEL_TYPE}, got {found.model_type!r}")
+            loaded: CharacteristicMoments = codec.unpack(found.state, cls, found.arrays, "moments")
+        except ValueError as error:
+            raise ValueError(f"cannot load {os.fspath(path)}: {error}") from error
+        return loaded
+
+    def _dated(self) -> Dated:
+        return Dated(self.timestamps, self.moments)
+
+    def _require_same_instruments(self, other: CharacteristicMoments) -> None:
+        if other.feature_names != self.feature_names:
+            raise ValueError(
+                f"feature_names must be the same on both sides: expected {self.feature_names}, "
+                f"got {other.feature_names}"
+            )
+
+
+def _of(dated: Dated, names: Sequence[str]) -> CharacteristicMoments:
+    found = dated.moments
+    return CharacteristicMoments(
+        packed_gram=found.gram,
+        cross=found.cross,
+        return_squares=found.return_squares,
+        n_assets=found.n_assets,
+        timestamps=dated.labels,
+        feature_names=tuple(names),
+    )
+
+
+def _held(name: str, value: Any, dtype: type[np.generic]) -> NDArray[Any]:
+    array = np.asarray(value)
+    if array.dtype != dtype:
+        raise ValueError(f"{name} must hold {dtype.__name__}; got dtype {array.dtype}")
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _require_ascending(labels: tuple[Any, ...]) -> None:
+    for position, (label, following) in enumerate(pairwise(labels)):
+        try:
+            ascends = bool(label < following)
+        except TypeError as error:
+            raise ValueError(
+                f"timestamps must be of one kind that has an order; {error}"
+            ) from error
+        if not ascends:
+            raise ValueError(
+                f"timestamps must ascend; got {following} after {label} at date {position + 1}"
+            )
+
+
+def _instrument_names(names: Sequence[str], n_instruments: int) -> tuple[str, ...]:
+    if not names:
+        return (CONSTANT, *(f"characteristic_{i}" for i in range(n_instruments - 1)))
+    require_shape("feature_names", (n_instruments,), (len(names),))
+    if names[0] != CONSTANT or len(set(names)) != len(names):
+        raise ValueError(
+            f"feature_names must be unique and begin with {CONSTANT!r}; got {tuple(names)}"
+        )
+    return tuple(names)

@@ -1,0 +1,303 @@
+"""Moments of a long frame, block by block.
+
+Where rows are in order of date, a block is a few whole dates between two that may be cut: those two
+travel as rows and are put together with their other parts, so that every date is ranked and summed
+whole, as it would be in memory. Where rows are in no order, a block gives what it knows of each
+date, and dates are sums over blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml4t.models.checks import require_bool
+from ml4t.models.kernels import row_moments
+from ml4t.models.panel.dated import Dated, PairwiseSum, nothing, require_one_kind
+from ml4t.models.panel.key_columns import TIMESTAMP_CANDIDATES, resolve_column
+from ml4t.models.panel.progress import counting
+from ml4t.models.panel.ranks import cross_sectional_ranks
+from ml4t.models.panel.sources import Block, Source, block_rows, opened, polars
+from ml4t.models.panel.work import Executor, in_order
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to read, and what to do with it.
+
+    Attributes
+    ----------
+    features : tuple of str
+    returns : str
+    timestamp : str or None
+        None until the columns of the source are known.
+    entity : str or None
+    rank : bool
+    """
+
+    features: tuple[str, ...]
+    returns: str
+    timestamp: str | None
+    entity: str | None
+    rank: bool
+
+    @classmethod
+    def of(
+        cls,
+        feature_cols: Sequence[str],
+        return_col: str,
+        *,
+        timestamp_col: str | None,
+        entity_col: str | None,
+        rank: bool,
+    ) -> Plan:
+        """Check the arguments of a scan, as far as that goes without the source."""
+        if isinstance(feature_cols, str):
+            raise TypeError(f"feature_cols must be a sequence of names; got {feature_cols!r}")
+        features = tuple(feature_cols)
+        if not features or len(set(features)) != len(features):
+            raise ValueError(f"feature_cols must be unique, at least one; got {features}")
+        if clash := {return_col, timestamp_col, entity_col} & set(features):
+            raise ValueError(f"feature_cols must be columns of their own; got {sorted(clash)}")
+        return cls(features, return_col, timestamp_col, entity_col, require_bool("rank", rank))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Everything that is read."""
+        keys = (self.timestamp, self.entity, self.returns)
+        return (*(key for key in keys if key is not None), *self.features)
+
+    def resolved(self, schemas: Mapping[str, Mapping[str, Any]]) -> Plan:
+        """Find the columns in every file, and refuse types that hold no numbers."""
+        plan = self
+        for where, schema in schemas.items():
+            named = resolve_column("timestamp", plan.timestamp, TIMESTAMP_CANDIDATES, [*schema])
+            plan = replace(plan, timestamp=named)
+            if missing := [name for name in plan.columns if name not in schema]:
+                raise KeyError(f"columns {missing} not found in {where}; it has {[*schema]}")
+            for name in (plan.returns, *plan.features):
+                if not (schema[name].is_numeric() or str(schema[name]) in ("Boolean", "Null")):
+                    raise ValueError(f"column {name!r} must be numeric; got {schema[name]}")
+        return plan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Day:
+    """Rows of one date, perhaps not all.
+
+    Attributes
+    ----------
+    label : object
+    characteristics : ndarray, shape (rows, L)
+    returns : ndarray of float64, shape (rows,)
+    entities : polars Series or None
+    """
+
+    label: Any
+    characteristics: NDArray[Any]
+    returns: NDArray[np.float64]
+    entities: pl.Series | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """What a block says.
+
+    Attributes
+    ----------
+    n_rows : int
+    edges : tuple of Day
+        First and last date of a block in order; one where they are the same.
+    body : Dated
+        The dates between, or all of a block that is not in order.
+    """
+
+    n_rows: int
+    edges: tuple[Day, ...]
+    body: Dated
+
+
+def scan(source: Source, plan: Plan, *, executor: Executor | None, progress: bool) -> Dated:
+    """Take the moments of a source; see `CharacteristicMoments.scan`."""
+    table = opened(source)
+    plan = plan.resolved(table.schemas)
+    n_rows = block_rows(len(plan.columns))
+    blocks = table.blocks(plan.columns, n_rows)
+    assembly = _Assembly(plan, n_rows)
+    shown = require_bool("progress", progress)
+    with counting("moments", unit="rows", total=table.n_rows, shown=shown) as count:
+        for piece in in_order(executor, read_piece, blocks, plan, ahead=table.ahead):
+            assembly.take(piece)
+            count(piece.n_rows)
+    return assembly.total()
+
+
+def read_piece(block: Block, plan: Plan) -> Piece:
+    """Read a block and work it off; where it runs is the executor's business."""
+    frame, key = block.read(plan.columns), str(plan.timestamp)
+    times = _labels_column(frame[key], block.first)
+    n_instruments = 1 + len(plan.features)
+    if frame.is_empty():
+        return Piece(0, (), nothing(n_instruments))
+    ordered = times.is_sorted()
+    if not ordered:
+        if plan.rank:
+            raise ValueError(
+                f"rank=True needs rows in order of {key!r}; they are not, in the block at row "
+                f"{block.first}: sort the source first, or rank before the scan"
+            )
+        frame = frame.with_columns(times).sort(key, maintain_order=True)
+        times = frame[key]
+    if plan.entity is not None:
+        _refuse_duplicates(frame.select(key, plan.entity), plan.entity)
+    runs = times.rle().struct
+    labels, sizes = runs.field("value").to_list(), runs.field("len").to_numpy()
+    ends = np.concatenate([[0], sizes.cumsum(dtype=np.int64)])
+    z, r = _numbers(frame, plan.features), _numbers(frame, (plan.returns,), double=True)[:, 0]
+    if not ordered:
+        return Piece(len(r), (), _moments(labels, z, r, ends, rank=False))
+    entities = None if plan.entity is None else frame[plan.entity]
+    edges = tuple(
+        Day(
+            labels[i],
+            z[ends[i] : ends[i + 1]].copy(),  # rows of the edges alone outlive the block
+            r[ends[i] : ends[i + 1]].copy(),
+            None if entities is None else entities[int(ends[i]) : int(ends[i + 1])],
+        )
+        for i in sorted({0, len(labels) - 1})
+    )
+    inner = slice(ends[1], max(ends[-2], ends[1]))
+    bounds = ends[1:-1] - ends[1] if len(labels) > 1 else np.zeros(1, dtype=np.int64)
+    return Piece(len(r), edges, _moments(labels[1:-1], z[inner], r[inner], bounds, rank=plan.rank))
+
+
+class _Assembly:
+    """Puts pieces together in the order of the source."""
+
+    def __init__(self, plan: Plan, most_rows: int) -> None:
+        self._plan = plan
+        self._most_rows = most_rows
+        self._open: list[Day] = []
+        self._sum = PairwiseSum()
+        self._latest: Any = None
+
+    def take(self, piece: Piece) -> None:
+        """Take what the next block says."""
+        for position, day in enumerate(piece.edges):
+            if position == 1:
+                self._close()
+                self._add(piece.body)
+            self._go_on(day)
+        if not piece.edges and piece.n_rows:
+            self._close()
+            self._add(piece.body)
+
+    def total(self) -> Dated:
+        """Give all dates."""
+        self._close()
+        return self._sum.total(1 + len(self._plan.features))
+
+    def _go_on(self, day: Day) -> None:
+        """Add rows to the open date, or close it and open another."""
+        if self._open and self._open[0].label != day.label:
+            self._close()
+        self._open.append(day)
+        # A date that is larger than a block is summed in parts, unless its ranks forbid it.
+        if not self._plan.rank and sum(len(one.returns) for one in self._open) > self._most_rows:
+            self._close()
+
+    def _close(self) -> None:
+        if not self._open:
+            return
+        days, self._open = self._open, []
+        if self._plan.entity is not None:
+            _refuse_duplicates(_joined_entities(days), self._plan.entity)
+        z = np.concatenate([day.characteristics for day in days])
+        r = np.concatenate([day.returns for day in days])
+        ends = np.array([0, len(r)])
+        self._add(_moments([days[0].label], z, r, ends, rank=self._plan.rank))
+
+    def _add(self, dates: Dated) -> None:
+        if not dates.labels:
+            return
+        if self._plan.rank:
+            self._require_later(dates.labels[0])
+            self._latest = dates.labels[-1]
+        self._sum.add(dates)
+
+    def _require_later(self, label: Any) -> None:
+        if self._latest is None:
+            return
+        require_one_kind([self._latest], [label])
+        if not label > self._latest:
+            raise ValueError(
+                f"rank=True needs rows in order of {self._plan.timestamp!r}, across files as well; "
+                f"got {label} after {self._latest}"
+            )
+
+
+def _moments(
+    labels: Sequence[Any],
+    characteristics: NDArray[Any],
+    returns: NDArray[np.float64],
+    ends: NDArray[np.int64],
+    *,
+    rank: bool,
+) -> Dated:
+    """Moments of rows sorted by date; those of date t are `ends[t]:ends[t + 1]`."""
+    if rank:
+        ranked = np.empty(characteristics.shape)
+        for start, stop in pairwise(ends):
+            ranked[start:stop] = cross_sectional_ranks(characteristics[start:stop])
+        characteristics = ranked
+    return Dated(tuple(labels), row_moments(characteristics, returns, ends))
+
+
+def _numbers(frame: pl.DataFrame, names: Sequence[str], *, double: bool = False) -> NDArray[Any]:
+    """Take columns as one array (rows, columns) in C order: float32 if all of them are."""
+    pl = polars()
+    chosen = frame.select(names)
+    single = not double and all(kind == pl.Float32 for kind in chosen.dtypes)
+    cast = chosen.cast(pl.Float32 if single else pl.Float64)
+    array: NDArray[Any] = cast.to_numpy(order="c")
+    return array
+
+
+def _labels_column(times: pl.Series, first: int) -> pl.Series:
+    """Refuse rows without a date, and types that name no date or lose part of it."""
+    if times.null_count():
+        row = first + int(times.is_null().arg_max() or 0)
+        raise ValueError(
+            f"column {times.name!r} must name every row; got a missing one at row {row}"
+        )
+    kind = times.dtype
+    if str(kind).startswith(("Categorical", "Enum")):
+        return times.cast(str)
+    if not (kind.is_temporal() or kind.is_integer() or str(kind) == "String"):
+        raise ValueError(f"column {times.name!r} must hold dates, integers or text; got {kind}")
+    if str(kind).startswith("Datetime(time_unit='ns'") and (times.to_physical() % 1000 != 0).any():
+        raise ValueError(
+            f"column {times.name!r} must hold whole microseconds; Python's datetime ends there"
+        )
+    return times
+
+
+def _refuse_duplicates(keys: pl.DataFrame, entity: str) -> None:
+    repeated = keys.is_duplicated()
+    if repeated.any():
+        label, asset = keys.row(int(repeated.arg_max() or 0))
+        raise ValueError(f"Duplicate (timestamp, entity) rows: ({label}, {asset!r}), by {entity!r}")
+
+
+def _joined_entities(days: Sequence[Day]) -> pl.DataFrame:
+    pl = polars()
+    entities = pl.concat([day.entities for day in days if day.entities is not None])
+    return pl.DataFrame({"date": [str(days[0].label)] * len(entities), "entity": entities})

@@ -1,0 +1,199 @@
+"""Long frames as blocks of rows: polars frames, lazy frames, Parquet files.
+
+How a source is cut into blocks depends on the source and the number of columns alone.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Source: TypeAlias = (
+    "pl.DataFrame | pl.LazyFrame | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
+)
+
+BLOCK_BYTES = 1 << 27
+"""Size of a block in float64, at most (128 MiB)."""
+
+_MOST_ROWS = 1 << 20
+
+
+def polars() -> Any:
+    """Import polars, now that a frame is touched."""
+    return import_module("polars")
+
+
+def block_rows(n_columns: int) -> int:
+    """Rows of a block: a power of two, since row groups often have as many."""
+    rows = max(BLOCK_BYTES // (8 * n_columns), 1)
+    return min(1 << (rows.bit_length() - 1), _MOST_ROWS)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRows:
+    """Some rows of a Parquet file, not yet read.
+
+    Attributes
+    ----------
+    path : str
+    first : int
+        Position of the first row in the file.
+    n_rows : int
+    """
+
+    path: str
+    first: int
+    n_rows: int
+
+    def read(self, columns: Sequence[str]) -> pl.DataFrame:
+        """Read these rows of some columns, and no others."""
+        return _lazy(self.path).select(columns).slice(self.first, self.n_rows).collect()
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRows:
+    """Some rows of a frame in memory.
+
+    Attributes
+    ----------
+    frame : polars DataFrame
+    first : int
+        Position of the first row in the whole.
+    """
+
+    frame: pl.DataFrame
+    first: int
+
+    def read(self, columns: Sequence[str]) -> pl.DataFrame:
+        """Take some columns."""
+        return self.frame.select(columns)
+
+
+Block: TypeAlias = FileRows | FrameRows
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A source that was looked at, not yet read.
+
+    Attributes
+    ----------
+    schemas : dict of str to mapping
+        Types of the columns, by file; one entry under "the frame" where there are no files.
+    n_rows : int or None
+        None where only reading tells.
+    blocks : callable
+        `blocks(columns, n)` yields the rows in order, n at a time.
+    ahead : int
+        Blocks that may be under way at a time: many of files, few that hold rows.
+    """
+
+    schemas: dict[str, Mapping[str, Any]]
+    n_rows: int | None
+    blocks: Callable[[Sequence[str], int], Iterator[Block]]
+    ahead: int
+
+
+def opened(source: Source) -> Table:
+    """Look at a source: columns, types, number of rows.
+
+    Raises
+    ------
+    FileNotFoundError
+        When a path leads to no file.
+    ValueError
+        When a file is named twice.
+    TypeError
+        When it is no source.
+    """
+    pl = polars()
+    if isinstance(source, pl.DataFrame):
+        return Table({"the frame": source.schema}, source.height, _of_frame(source), 64)
+    if isinstance(source, pl.LazyFrame):
+        return Table({"the frame": source.collect_schema()}, None, _of_lazy_frame(source), 8)
+    files = _files(source)
+    schemas = {path: _lazy(path).collect_schema() for path in files}
+    sizes = {path: int(_lazy(path).select(pl.len()).collect().item()) for path in files}
+    return Table(schemas, sum(sizes.values()), _of_files(sizes), 4096)
+
+
+def _lazy(path: str) -> pl.LazyFrame:
+    found: pl.LazyFrame = polars().scan_parquet(path, glob=False)
+    return found
+
+
+def _files(source: Any) -> list[str]:
+    if isinstance(source, (str, os.PathLike)):
+        return _expanded(os.fspath(source))
+    if not isinstance(source, Sequence) or not all(
+        isinstance(one, (str, os.PathLike)) for one in source
+    ):
+        raise TypeError(
+            "source must be a polars frame or lazy frame, or the path, glob, folder or list of "
+            f"paths of Parquet files; got {type(source).__name__}"
+        )
+    files = [path for one in source for path in _expanded(os.fspath(one))]
+    if len(set(files)) != len(files):
+        raise ValueError("source must name every file once; a file is there twice")
+    if not files:
+        raise FileNotFoundError("source must name at least one Parquet file; got an empty list")
+    return files
+
+
+def _expanded(path: str) -> list[str]:
+    if "://" in path or Path(path).is_file():
+        return [path]
+    folder = Path(path).is_dir()
+    pattern = str(Path(glob.escape(path)) / "**" / "*.parquet") if folder else path
+    files = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - patterns may be absolute
+    if not files:
+        raise FileNotFoundError(f"source must lead to Parquet files; {path!r} leads to none")
+    return files
+
+
+def _of_frame(frame: pl.DataFrame) -> Callable[[Sequence[str], int], Iterator[Block]]:
+    def blocks(columns: Sequence[str], n_rows: int) -> Iterator[Block]:
+        del columns
+        for first in range(0, frame.height, n_rows):
+            yield FrameRows(frame.slice(first, n_rows), first)
+
+    return blocks
+
+
+def _of_files(sizes: Mapping[str, int]) -> Callable[[Sequence[str], int], Iterator[Block]]:
+    def blocks(columns: Sequence[str], n_rows: int) -> Iterator[Block]:
+        del columns
+        for path, size in sizes.items():
+            for first in range(0, size, n_rows):
+                yield FileRows(path, first, min(n_rows, size - first))
+
+    return blocks
+
+
+def _of_lazy_frame(frame: pl.LazyFrame) -> Callable[[Sequence[str], int], Iterator[Block]]:
+    def blocks(columns: Sequence[str], n_rows: int) -> Iterator[Block]:
+        wanted = frame.select(columns)
+        if not hasattr(wanted, "collect_batches"):  # an old polars cannot stream to Python
+            yield from _of_frame(wanted.collect())(columns, n_rows)
+            return
+        pl, first, held = polars(), 0, []
+        for batch in wanted.collect_batches(chunk_size=n_rows, maintain_order=True):
+            held.append(batch)
+            while sum(part.height for part in held) >= n_rows:
+                whole = pl.concat(held)
+                yield FrameRows(whole.slice(0, n_rows), first)
+                first += n_rows
+                held = [whole.slice(n_rows)]
+        rest = pl.concat(held) if held else None
+        if rest is not None and rest.height:
+            yield FrameRows(rest, first)
+
+    return blocks

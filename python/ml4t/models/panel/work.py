@@ -1,0 +1,62 @@
+"""Work given to whoever takes it, results in the order of the tasks."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
+
+TaskT = TypeVar("TaskT")
+ResultT = TypeVar("ResultT")
+
+
+class Executor(Protocol):
+    """Whoever takes work: Dask's `Client`, a pool of `concurrent.futures`, or a look-alike."""
+
+    @property
+    def submit(self) -> Callable[..., Any]:
+        """Take a function and its arguments; give something with `result()`."""
+        ...
+
+
+def in_order(
+    executor: Executor | None,
+    function: Callable[..., ResultT],
+    tasks: Iterable[TaskT],
+    *shared: object,
+    ahead: int,
+) -> Iterator[ResultT]:
+    """Yield `function(task, *shared)` of every task, in the order of the tasks.
+
+    Parameters
+    ----------
+    executor : Executor, optional
+        Without one, everything happens here, one after the other.
+    function : callable
+        Importable by name where the workers are other processes.
+    tasks : iterable
+    *shared
+        The same for all tasks.
+    ahead : int
+        Tasks under way at a time, at most.
+    """
+    if executor is None:
+        for task in tasks:
+            yield function(task, *shared)
+        return
+    submit = executor.submit
+    pending: deque[Any] = deque()
+    try:
+        for task in tasks:
+            pending.append(submit(function, task, *shared))
+            if len(pending) >= ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:  # of a run that was given up
+            getattr(future, "cancel", _nothing)()
+
+
+def _nothing() -> None:
+    """Stand in for a `cancel` that is not there."""

@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml4t.models import CharacteristicMoments, CrossSectionBatch
+from ml4t.models.panel import sources
+from ml4t.models.panel.ranks import cross_sectional_ranks
+from oracles import ranks as oracle
+from properties.test_characteristic_moments import assert_close
+from strategies import panels
+
+DAY = date(2000, 1, 31)
+ROW_BLOCKS = st.sampled_from([1, 2, 8, 64])
+
+
+def long_frame(panel):
+    """Rows of the unmasked cells in order of date, then asset; missing values as null and NaN."""
+    at, asset = np.nonzero(panel.mask)
+    z = panel.characteristics[at, asset]
+    names = [f"c{i}" for i in range(z.shape[1])]
+    frame = pl.DataFrame(
+        {
+            "date": [DAY + timedelta(days=int(t)) for t in at],
+            "symbol": [f"s{i}" for i in asset],
+            "ret": panel.returns[at, asset],
+            **{name: z[:, i] for i, name in enumerate(names)},
+        },
+        schema_overrides={"date": pl.Date, "symbol": pl.String},
+    )
+    null_first = [pl.col(names[0]).fill_nan(None)] if names else []
+    return frame.with_columns(null_first), names
+
+
+def in_memory(panel, names, characteristics=None):
+    """Moments of the dates that have a row."""
+    there = np.flatnonzero(panel.mask.any(axis=1))
+    z = panel.characteristics if characteristics is None else characteristics
+    batch = CrossSectionBatch(
+        z[there],
+        returns=panel.returns[there],
+        mask=panel.mask[there],
+        timestamps=[DAY + timedelta(days=int(t)) for t in there],
+    )
+    return CharacteristicMoments.from_batch(batch, feature_names=names)
+
+
+@pytest.fixture
+def blocks(monkeypatch):
+    """Set how many rows a block has."""
+
+    def of(n_rows, frame):
+        monkeypatch.setattr(sources, "BLOCK_BYTES", 8 * frame.width * n_rows)
+
+    return of
+
+
+def scan(source, names, **options):
+    options = {"entity_col": "symbol"} | options
+    return CharacteristicMoments.scan(source, feature_cols=names, return_col="ret", **options)
+
+
+@st.composite
+def cut_frames(draw, **options):
+    panel = draw(panels(**options))
+    return panel, *long_frame(panel)
+
+
+@given(case=cut_frames(), n_rows=ROW_BLOCKS)
+def test_blocks_of_rows_give_the_bits_of_the_panel_in_memory(case, n_rows):
+    panel, frame, names = case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "BLOCK_BYTES", 8 * frame.width * n_rows)
+        got = scan(frame, names)
+        lazy = scan(frame.lazy(), names)
+    if n_rows >= int(panel.mask.sum(axis=1).max()):
+        assert got == in_memory(panel, names)
+    else:  # a date that is larger than a block is a sum of parts
+        assert_close(got, in_memory(panel, names))
+    assert lazy == got
+
+
+@given(case=cut_frames(), n_rows=ROW_BLOCKS, seed=st.integers(0, 99))
+def test_rows_in_no_order_give_the_same_sums(case, n_rows, seed):
+    panel, frame, names = case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "BLOCK_BYTES", 8 * frame.width * n_rows)
+        got = scan(frame.sample(fraction=1.0, shuffle=True, seed=seed), names)
+    assert_close(got, in_memory(panel, names))
+
+
+@given(case=cut_frames(), n_rows=ROW_BLOCKS)
+def test_ranks_are_of_whole_dates_wherever_a_block_ends(case, n_rows):
+    panel, frame, names = case
+    ranked = np.zeros(panel.characteristics.shape)
+    for t, there in enumerate(panel.mask):
+        ranked[t, there] = oracle.cross_sectional_ranks(panel.characteristics[t, there])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "BLOCK_BYTES", 8 * frame.width * n_rows)
+        got = scan(frame, names, rank=True)
+        pooled = scan_in_threads(2, frame, names, rank=True)
+    assert_close(got, in_memory(panel, names, ranked))
+    assert pooled == got
+
+
+def scan_in_threads(n_workers, frame, names, **options):
+    with ThreadPoolExecutor(n_workers) as pool:
+        return scan(frame, names, executor=pool, **options)
+
+
+@given(case=cut_frames(), n_rows=ROW_BLOCKS, shuffle=st.booleans())
+def test_the_number_of_workers_changes_no_bit(case, n_rows, shuffle):
+    _, frame, names = case
+    if shuffle:
+        frame = frame.sample(fraction=1.0, shuffle=True, seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "BLOCK_BYTES", 8 * frame.width * n_rows)
+        alone = scan(frame, names)
+        for n_workers in (1, 3):
+            assert scan_in_threads(n_workers, frame, names) == alone
+
+
+@given(panels(max_dates=1))
+def test_ranks_agree_with_counting(panel):
+    z = panel.characteristics[0]
+    np.testing.assert_allclose(
+        cross_sectional_ranks(z), oracle.cross_sectional_ranks(z), rtol=0, atol=1e-15
+    )
+
+
+def test_ranks_do_not_look_at_returns():
+    frame = sample_frame()
+    gone = frame.with_columns(pl.when(pl.col("symbol") != "s3").then("ret"))
+    both = [scan(one, ["c0", "c1"], rank=True) for one in (frame, gone)]
+    rank = oracle.cross_sectional_ranks(frame.filter(date=DAY).select("c0", "c1").to_numpy())
+    want = both[0].gram[0] - np.outer(*[np.r_[1.0, rank[3]]] * 2)
+    np.testing.assert_allclose(both[1].gram[0], want, atol=1e-14)
+
+
+def sample_frame(n_dates=6, n_assets=7, seed=0):
+    rng = np.random.default_rng(seed)
+    n = n_dates * n_assets
+    return pl.DataFrame(
+        {
+            "date": [DAY + timedelta(days=31 * t) for t in range(n_dates) for _ in range(n_assets)],
+            "symbol": [f"s{i}" for _ in range(n_dates) for i in range(n_assets)],
+            "ret": 0.1 * rng.standard_normal(n),
+            "c0": rng.standard_normal(n),
+            "c1": rng.standard_normal(n).round(),
+        }
+    )
+
+
+@pytest.mark.parametrize("rank", [False, True])
+def test_parquet_in_every_form(tmp_path, blocks, rank):
+    frame = sample_frame()
+    blocks(10, frame)
+    names = ["c0", "c1"]
+    want = scan(frame, names, rank=rank)
+    whole, parts = tmp_path / "whole.parquet", tmp_path / "parts"
+    parts.mkdir()
+    frame.write_parquet(whole, row_group_size=5)
+    for i, first in enumerate(range(0, frame.height, 11)):  # files end in the middle of dates
+        frame.slice(first, 11).write_parquet(parts / f"{i}.parquet", row_group_size=4)
+    listed = sorted(parts.iterdir())
+    for source in (whole, str(whole), parts, parts / "*.parquet", [str(p) for p in listed]):
+        assert scan(source, names, rank=rank) == want
+    assert scan(pl.scan_parquet(whole), names, rank=rank) == want
+    with ThreadPoolExecutor(2) as pool:
+        assert scan(parts, names, rank=rank, executor=pool) == want
+    if not rank:
+        assert_close(scan(listed[::-1], names), want)
+
+
+def test_row_groups_that_end_with_dates_give_the_same_bits(tmp_path):
+    frame = sample_frame()
+    frame.write_parquet(tmp_path / "a.parquet", row_group_size=7)
+    assert scan(tmp_path / "a.parquet", ["c0"]) == scan(frame, ["c0"])
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pl.Series([1, 1, 2]),
+        pl.Series(["2001-01", "2001-01", "2001-02"]),
+        pl.Series(["2001-01", "2001-01", "2001-02"], dtype=pl.Categorical),
+        pl.Series([date(2001, 1, 1)] * 2 + [date(2001, 2, 1)]),
+        *(
+            pl.Series([datetime(2001, 1, 1)] * 2 + [datetime(2001, 2, 1)]).cast(pl.Datetime(unit))
+            for unit in ("ms", "us", "ns")
+        ),
+        pl.Series([datetime(2001, 1, 1)] * 2 + [datetime(2001, 2, 1)]).dt.replace_time_zone(
+            "America/New_York"
+        ),
+    ],
+    ids=lambda times: str(times.dtype),
+)
+def test_labels_are_the_values_of_the_column(times):
+    frame = pl.DataFrame({"when": times, "ret": [1, 2, 3], "c": [True, False, None]})
+    got = CharacteristicMoments.scan(
+        frame, feature_cols=["c"], return_col="ret", timestamp_col="when"
+    )
+    assert got.timestamps == (times[0], times[2])
+    assert got.n_assets.tolist() == [2, 0]
+    assert got.cross[0].tolist() == [3.0, 1.0]
+    if times.dtype == pl.Datetime("us", "America/New_York"):
+        assert got.timestamps[0].tzinfo == ZoneInfo("America/New_York")
+
+
+def test_a_frame_without_rows_has_no_dates():
+    got = scan(sample_frame().clear(), ["c0", "c1"])
+    assert got.n_periods == 0
+    assert got.feature_names == ("constant", "c0", "c1")
+
+
+def test_single_precision_files_are_computed_in_double(tmp_path):
+    frame = sample_frame().with_columns(pl.col("c0", "c1", "ret").cast(pl.Float32))
+    frame.write_parquet(tmp_path / "a.parquet")
+    got = scan(tmp_path / "a.parquet", ["c0", "c1"])
+    assert got == scan(frame.with_columns(pl.col("c0", "c1", "ret").cast(pl.Float64)), ["c0", "c1"])
+
+
+def test_only_the_columns_named_are_read(tmp_path):
+    frame = sample_frame().with_columns(other=pl.lit("text"))
+    read = []
+
+    class Watched(ThreadPoolExecutor):
+        def submit(self, function, block, plan):
+            read.append(plan.columns)
+            return super().submit(function, block, plan)
+
+    frame.write_parquet(tmp_path / "a.parquet")
+    with Watched(1) as pool:
+        scan(tmp_path / "a.parquet", ["c0"], executor=pool, entity_col=None)
+    assert read == [("date", "ret", "c0")]
+
+
+def test_progress_counts_rows_and_silence_is_the_default(tmp_path, capsys, blocks):
+    frame = sample_frame()
+    blocks(8, frame)
+    scan(frame, ["c0"])
+    assert capsys.readouterr() == ("", "")
+    scan(frame, ["c0"], progress=True)
+    shown = capsys.readouterr().err
+    assert "moments: 100%" in shown
+    assert "42.0/42.0" in shown
+    assert "rows/s" in shown
+
+
+ROWS = sample_frame()
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "error", "message"),
+    [
+        (ROWS.to_dict(), {}, TypeError, "source must be a polars frame"),
+        ("nowhere/*.parquet", {}, FileNotFoundError, "leads to none"),
+        ([], {}, FileNotFoundError, "at least one Parquet file"),
+        (ROWS, {"feature_cols": "c0"}, TypeError, "feature_cols must be a sequence of names"),
+        (ROWS, {"feature_cols": []}, ValueError, "feature_cols must be unique, at least one"),
+        (ROWS, {"feature_cols": ["c0", "c0"]}, ValueError, "feature_cols must be unique"),
+        (ROWS, {"feature_cols": ["ret"]}, ValueError, "feature_cols must be columns of their own"),
+        (ROWS, {"feature_cols": ["c9"]}, KeyError, r"columns \['c9'\] not found in the frame"),
+        (ROWS, {"feature_cols": ["symbol"]}, ValueError, "'symbol' must be numeric; got String"),
+        (ROWS, {"return_col": "r"}, KeyError, r"columns \['r'\] not found"),
+        (ROWS, {"timestamp_col": "t"}, ValueError, "timestamp column 't' was not found"),
+        (ROWS.drop("date"), {}, ValueError, "Could not resolve a timestamp"),
+        (ROWS, {"timestamp_col": "c1"}, ValueError, "must hold dates, integers or text"),
+        (ROWS, {"rank": 1}, ValueError, "rank must be"),
+        (ROWS[::-1], {"rank": True}, ValueError, "rank=True needs rows in order of 'date'"),
+        (pl.concat([ROWS, ROWS[:3]]), {"entity_col": "symbol"}, ValueError, "Duplicate"),
+        (
+            ROWS.with_columns(pl.when(pl.col("c0") > 0).then("date").alias("date")),
+            {},
+            ValueError,
+            r"'date' must name every row; got a missing one at row \d",
+        ),
+        (
+            ROWS.with_columns(pl.lit(7).cast(pl.Datetime("ns")).alias("date")),
+            {},
+            ValueError,
+            "'date' must hold whole microseconds",
+        ),
+    ],
+)
+def test_says_what_is_wrong(source, options, error, message):
+    arguments = {"feature_cols": ["c0"], "return_col": "ret"} | options
+    with pytest.raises(error, match=message):
+        CharacteristicMoments.scan(source, **arguments)
+
+
+def test_a_file_may_not_count_twice(tmp_path):
+    ROWS.write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="source must name every file once"):
+        scan([tmp_path / "a.parquet", tmp_path / "*.parquet"], ["c0"])
+
+
+def test_an_asset_that_comes_twice_at_a_date_is_found_across_blocks(blocks):
+    blocks(8, ROWS)
+    twice = pl.concat([ROWS[:14], ROWS[13:]])
+    with pytest.raises(ValueError, match=r"Duplicate \(timestamp, entity\) rows: .*'s6'"):
+        scan(twice, ["c0"])
+    assert scan(twice, ["c0"], entity_col=None).n_assets.tolist() == [7, 8, 7, 7, 7, 7]
+
+
+def test_files_out_of_order_cannot_be_ranked(tmp_path):
+    ROWS[:20].write_parquet(tmp_path / "b.parquet")
+    ROWS[20:].write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="needs rows in order of 'date', across files as well"):
+        scan(tmp_path, ["c0"], rank=True)
+
+
+def test_what_a_worker_raises_reaches_the_caller_and_stops_the_rest(blocks):
+    blocks(4, ROWS)
+    wrong = pl.concat([ROWS[:1], ROWS[:1], ROWS[1:]])
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="Duplicate"):
+        scan(wrong, ["c0"], executor=pool)
