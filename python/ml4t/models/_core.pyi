@@ -87,3 +87,11 @@ def cross_sectional_correlation(
 def managed_portfolios(
     characteristics: _Floats, returns: _Floats, mask: NDArray[np.bool_] | None
 ) -> NDArray[np.float64]: ...
+def rolling_pca(
+    returns: _Floats, n_factors: int, windows: list[tuple[int, int]]
+) -> tuple[_F64, _F64, _F64, _F64]: ...
+def rolling_rp_pca(
+    returns: _Floats,
+    settings: tuple[int, float, bool, bool, bool, bool],
+    windows: list[tuple[int, int]],
+) -> tuple[_F64, _F64, _F64, _F64, _F64, _F64, _F64, _F64]: ...

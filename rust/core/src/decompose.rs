@@ -97,6 +97,11 @@ pub(crate) fn of_matrix(
             return Ok(found);
         }
     }
+    full(matrix, k)
+}
+
+/// The same, from all eigenpairs.
+pub(crate) fn full(matrix: ArrayView2<'_, f64>, k: usize) -> Result<Leading> {
     let full = linalg::symmetric_eigen(matrix)?;
     Ok(Leading {
         values: full.values.slice(s![..k]).to_owned(),

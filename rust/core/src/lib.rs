@@ -15,6 +15,7 @@ pub mod pca;
 pub mod pool;
 pub mod ranks;
 mod real;
+pub mod rolling;
 mod rows;
 pub mod rp_pca;
 pub mod shape;

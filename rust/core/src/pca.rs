@@ -44,21 +44,34 @@ pub fn fit<R: Real>(returns: ArrayView2<'_, R>, n_factors: usize) -> Result<Pca>
     let columns = Columns::of(returns)?;
     let stream = Stream::plain(returns, &columns.mean);
     let found = decompose::leading(&stream, n_factors)?;
-    let mut loadings = found.right;
-    let premia = columns.mean.dot(&loadings);
-    let signs = signs(premia.view(), found.scores.view(), loadings.view());
-    loadings *= &signs;
-    let mut factors = found.scores;
-    factors += &premia;
-    factors *= &signs;
     let total = columns.squares.sum();
-    Ok(Pca {
-        explained_variance_ratio: found.values.mapv(|v| v * v / total),
-        singular_values: found.values,
-        mean: columns.mean,
+    Ok(pinned(
+        columns.mean,
+        found.right,
+        found.scores,
+        found.values,
+        total,
+    ))
+}
+
+/// Add the premia to the centred factors and pin the signs; `total` is the panel's sum of squares.
+pub(crate) fn pinned(
+    mean: Array1<f64>,
+    mut loadings: Array2<f64>,
+    deviations: Array2<f64>,
+    singular_values: Array1<f64>,
+    total: f64,
+) -> Pca {
+    let premia = mean.dot(&loadings);
+    let signs = signs(premia.view(), deviations.view(), loadings.view());
+    loadings *= &signs;
+    Pca {
+        mean,
         loadings,
-        factors,
-    })
+        factors: (deviations + premia) * signs,
+        explained_variance_ratio: singular_values.mapv(|v| v * v / total),
+        singular_values,
+    }
 }
 
 /// Factors of returns `(T, N)` that may be new: missing ones count as the asset's mean.

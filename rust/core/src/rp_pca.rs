@@ -16,16 +16,17 @@
 //! Review of Financial Studies 33; Xiong and Pelger (2023), Large dimensional latent factor modeling
 //! with missing observations, Journal of Econometrics 233.
 
-use ndarray::{Array1, Array2, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use crate::stream::{Columns, Stream};
-use crate::{CoreError, Real, Result, decompose, shape};
+use crate::{CoreError, Real, Result, decompose, linalg, shape};
 
 mod finish;
 mod missing;
 mod negative;
 mod regress;
 
+pub(crate) use finish::finish;
 pub use missing::project;
 
 /// Variances below this are taken for it when assets are scaled or factors normalised.
@@ -117,7 +118,21 @@ pub fn fit<R: Real>(returns: ArrayView2<'_, R>, settings: &Settings) -> Result<R
     } else {
         missing::directions(returns, &columns, scale.as_ref(), settings)?
     };
-    finish::finish(returns, columns, scale, directions, settings)
+    finish(returns, columns, scale, directions, settings)
+}
+
+impl RpPca {
+    /// Mean `(K,)` and covariance `(K, K)`, divisor `n`, of the factors over the dates that have them.
+    pub fn factor_moments(&self) -> (Array1<f64>, Array2<f64>) {
+        let seen = self
+            .factors
+            .select(Axis(0), &finish::present_rows(self.factors.view()));
+        let n = seen.nrows().max(1) as f64;
+        let mean = seen.sum_axis(Axis(0)) / n;
+        let deviations = seen - &mean;
+        let covariance = linalg::product(deviations.t(), deviations.view()) / n;
+        (mean, covariance)
+    }
 }
 
 impl Settings {

@@ -287,7 +287,8 @@ impl<'a, R: Real> Stream<'a, R> {
         }
     }
 
-    fn gram_of_rows(&self) -> Array2<f64> {
+    /// Gram matrix of the rows, full and symmetric.
+    pub(crate) fn gram_of_rows(&self) -> Array2<f64> {
         let mut tiles = Tiles::new(self.n_rows());
         let mut buffer = empty();
         for start in (0..self.n_columns()).step_by(DEPTH) {

@@ -1,8 +1,11 @@
 //! Bindings of the factor kernels: PCA, RP-PCA, their rolling forms, projection.
 
 use ml4t_models_core::rp_pca::{BaseMoment, Normalisation, RpPca, Settings};
-use ml4t_models_core::{pca as core_pca, rp_pca as core_rp_pca};
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
+use std::ops::Range;
+
+use ml4t_models_core::{pca as core_pca, rolling, rp_pca as core_rp_pca};
+use ndarray::{Array1, Array2, Array3, Axis};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArray3, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 
 use crate::bridge;
@@ -142,4 +145,95 @@ pub(crate) fn project_rp_pca<'py>(
         bridge::run(py, || core_rp_pca::project(returns, weights))
     })?;
     Ok(factors.into_pyarray(py))
+}
+
+type Cube<'py> = Bound<'py, PyArray3<f64>>;
+type RollingPca<'py> = (Matrix<'py>, Cube<'py>, Matrix<'py>, Matrix<'py>);
+type RollingRpPca<'py> = (
+    Matrix<'py>,
+    Cube<'py>,
+    Cube<'py>,
+    Cube<'py>,
+    Matrix<'py>,
+    Matrix<'py>,
+    Matrix<'py>,
+    Cube<'py>,
+);
+
+fn ranges(windows: Vec<(usize, usize)>) -> Vec<Range<usize>> {
+    windows
+        .into_iter()
+        .map(|(start, stop)| start..stop)
+        .collect()
+}
+
+/// Vectors of equal length as the rows of a matrix.
+fn rows<T>(fits: &[T], field: impl Fn(&T) -> &Array1<f64>) -> Array2<f64> {
+    let width = fits.first().map_or(0, |fit| field(fit).len());
+    let mut out = Array2::zeros((fits.len(), width));
+    for (mut row, fit) in out.axis_iter_mut(Axis(0)).zip(fits) {
+        row.assign(field(fit));
+    }
+    out
+}
+
+/// Matrices of equal shape behind one another.
+fn layers<T>(fits: &[T], field: impl Fn(&T) -> &Array2<f64>) -> Array3<f64> {
+    let (height, width) = fits.first().map_or((0, 0), |fit| field(fit).dim());
+    let mut out = Array3::zeros((fits.len(), height, width));
+    for (mut layer, fit) in out.axis_iter_mut(Axis(0)).zip(fits) {
+        layer.assign(field(fit));
+    }
+    out
+}
+
+/// See `ml4t.models.kernels.rolling_pca`.
+#[pyfunction]
+pub(crate) fn rolling_pca<'py>(
+    py: Python<'py>,
+    returns: Either2<'py>,
+    n_factors: usize,
+    windows: Vec<(usize, usize)>,
+) -> PyResult<RollingPca<'py>> {
+    let windows = ranges(windows);
+    let (mean, loadings, values, ratio) = with_view!(returns => bridge::run(py, || {
+        let fits = rolling::pca(returns, n_factors, &windows)?;
+        Ok((
+            rows(&fits, |fit| &fit.mean),
+            layers(&fits, |fit| &fit.loadings),
+            rows(&fits, |fit| &fit.singular_values),
+            rows(&fits, |fit| &fit.explained_variance_ratio),
+        ))
+    }))?;
+    Ok((
+        mean.into_pyarray(py),
+        loadings.into_pyarray(py),
+        values.into_pyarray(py),
+        ratio.into_pyarray(py),
+    ))
+}
+
+/// See `ml4t.models.kernels.rolling_rp_pca`.
+#[pyfunction]
+pub(crate) fn rolling_rp_pca<'py>(
+    py: Python<'py>,
+    returns: Either2<'py>,
+    settings: RpSettings,
+    windows: Vec<(usize, usize)>,
+) -> PyResult<RollingRpPca<'py>> {
+    let (settings, windows) = (settings.into(), ranges(windows));
+    let fits = with_view!(returns => {
+        bridge::run(py, || rolling::rp_pca(returns, &settings, &windows))
+    })?;
+    let moments: Vec<_> = fits.iter().map(RpPca::factor_moments).collect();
+    Ok((
+        rows(&fits, |fit| &fit.eigenvalues).into_pyarray(py),
+        layers(&fits, |fit| &fit.loadings).into_pyarray(py),
+        layers(&fits, |fit| &fit.factor_weights).into_pyarray(py),
+        layers(&fits, |fit| &fit.asset_betas).into_pyarray(py),
+        rows(&fits, |fit| &fit.alphas).into_pyarray(py),
+        rows(&fits, |fit| &fit.residual_variances).into_pyarray(py),
+        rows(&moments, |(mean, _)| mean).into_pyarray(py),
+        layers(&moments, |(_, covariance)| covariance).into_pyarray(py),
+    ))
 }

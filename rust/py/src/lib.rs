@@ -30,7 +30,7 @@ mod _core {
     use crate::digest::content_digest;
 
     #[pymodule_export]
-    use crate::factors::{pca, project_pca, project_rp_pca, rp_pca};
+    use crate::factors::{pca, project_pca, project_rp_pca, rolling_pca, rolling_rp_pca, rp_pca};
 
     #[pymodule_export]
     use crate::ipca::{ipca, ipca_factors, ipca_fit_measures};

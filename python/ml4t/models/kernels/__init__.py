@@ -34,6 +34,12 @@ from ml4t.models.kernels.panel import (
     panel_moments,
     row_moments,
 )
+from ml4t.models.kernels.rolling import (
+    RollingPCAFactors,
+    RollingRPPCAFactors,
+    rolling_pca,
+    rolling_rp_pca,
+)
 
 __all__ = [
     "BUILD_PROFILE",
@@ -44,6 +50,8 @@ __all__ = [
     "Moments",
     "PCAFactors",
     "RPPCAFactors",
+    "RollingPCAFactors",
+    "RollingRPPCAFactors",
     "average_ranks",
     "content_digest",
     "cross_sectional_correlation",
@@ -56,6 +64,8 @@ __all__ = [
     "pca",
     "project_pca",
     "project_rp_pca",
+    "rolling_pca",
+    "rolling_rp_pca",
     "row_moments",
     "rp_pca",
     "set_num_threads",

@@ -112,7 +112,7 @@ def pca(returns: ArrayLike, n_factors: int) -> PCAFactors:
     Eigenvectors are found by block Krylov iteration to an angle of about 1e-12 where the gaps of
     the spectrum allow it, else by full decomposition.
     """
-    count = _n_factors(n_factors)
+    count = count_of_factors(n_factors)
     return PCAFactors(*_core.pca(floats("returns", returns, 2), count))
 
 
@@ -180,7 +180,7 @@ def rp_pca(
         When a setting is out of range, an asset has no finite return, the moment matrix has fewer
         than K positive eigenvalues, or factors to be orthogonalised are collinear.
     """
-    settings = _settings(
+    settings = rp_settings(
         n_factors,
         gamma,
         base_moment,
@@ -212,7 +212,7 @@ def project_rp_pca(returns: ArrayLike, factor_weights: ArrayLike) -> Float64Arra
     )
 
 
-def _settings(
+def rp_settings(
     n_factors: int,
     gamma: float,
     base_moment: str,
@@ -224,7 +224,7 @@ def _settings(
     base = require_one_of("base_moment", base_moment, ("second_moment", "covariance"))
     length = require_one_of("normalize_loadings", normalize_loadings, ("unit_length", "variance"))
     return (
-        _n_factors(n_factors),
+        count_of_factors(n_factors),
         require_real("gamma", gamma),
         base == "covariance",
         require_bool("scale_by_asset_volatility", scale_by_asset_volatility),
@@ -233,5 +233,6 @@ def _settings(
     )
 
 
-def _n_factors(value: int) -> int:
+def count_of_factors(value: int) -> int:
+    """Check K as far as it can be without the data."""
     return require_int("n_factors", value, at_least=1)

@@ -1,0 +1,149 @@
+"""A window of a rolling fit is the fit of the window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ml4t.models.kernels import (
+    get_num_threads,
+    pca,
+    rolling_pca,
+    rolling_rp_pca,
+    rp_pca,
+    set_num_threads,
+)
+
+# The bound that the kernels promise, relative to the largest entry.
+RTOL = 1e-9
+PANELS = {"wide": (150, 200), "tall": (400, 40), "square": (120, 110)}
+SPANS = {
+    "rolling": lambda n: [(end - 60, end) for end in range(60, n + 1, 3)],
+    "expanding": lambda n: [(0, end) for end in range(60, n + 1, 5)],
+    "unordered": lambda n: [(n - 70, n), (0, 65), (30, 100), (0, n)],
+}
+
+
+def factor_panel(n_dates, n_assets, missing=0.0):
+    rng = np.random.default_rng(3)
+    factors = rng.standard_normal((n_dates, 3)) * [4.0, 2.0, 1.2] + [0.9, 0.6, 0.8]
+    panel = factors @ rng.standard_normal((3, n_assets))
+    panel += 0.3 * rng.standard_normal((n_dates, n_assets)) + 2.0
+    panel[rng.random(panel.shape) < missing] = np.nan
+    return panel
+
+
+def assert_close(got, expected, name):
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(got, expected, rtol=0, atol=RTOL * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.1])
+@pytest.mark.parametrize("spans", SPANS)
+@pytest.mark.parametrize("shape", PANELS)
+def test_pca(shape, spans, missing):
+    panel = factor_panel(*PANELS[shape], missing=missing)
+    windows = SPANS[spans](len(panel))
+    found = rolling_pca(panel, 3, windows)
+    for row, (start, stop) in enumerate(windows):
+        single = pca(panel[start:stop], 3)
+        for name in found.__slots__:
+            assert_close(getattr(found, name)[row], getattr(single, name), name)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.1])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"gamma": 10.0},
+        {"gamma": -1.0},
+        {"gamma": -5.0},
+        {"gamma": 3.0, "base_moment": "covariance", "orthogonalize_factors": True},
+        {"gamma": 10.0, "scale_by_asset_volatility": True, "normalize_loadings": "variance"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("shape", PANELS)
+def test_rp_pca(shape, choice, missing):
+    panel = factor_panel(*PANELS[shape], missing=missing)
+    windows = [(end - 60, end) for end in range(60, len(panel) + 1, 20)]
+    found = rolling_rp_pca(panel, 3, windows, **choice)
+    for row, (start, stop) in enumerate(windows):
+        single = rp_pca(panel[start:stop], 3, **choice)
+        shared = set(found.__slots__) & set(single.__slots__)
+        assert len(shared) == 6
+        for name in shared:
+            assert_close(getattr(found, name)[row], getattr(single, name), name)
+        assert_close(found.factor_means[row], single.factors.mean(axis=0), "means")
+        covariance = np.cov(single.factors.T, ddof=0)
+        assert_close(found.factor_covariances[row], covariance, "covariances")
+
+
+def test_windows_of_noise_without_a_gap():
+    panel = np.random.default_rng(8).standard_normal((200, 300))
+    windows = [(end - 120, end) for end in range(120, 201, 8)]
+    found = rolling_pca(panel, 4, windows)
+    for row, (start, stop) in enumerate(windows):
+        single = pca(panel[start:stop], 4)
+        np.testing.assert_allclose(found.loadings[row], single.loadings, atol=1e-8)
+
+
+def test_a_jump_of_the_market_between_windows_is_no_trap():
+    # The carried vectors know nothing of what comes: a start that is exactly orthogonal to it.
+    rng = np.random.default_rng(4)
+    early = np.zeros((100, 150))
+    late = np.zeros((100, 150))
+    early[:, :75] = rng.standard_normal((100, 2)) @ rng.standard_normal((2, 75))
+    late[:, 75:] = rng.standard_normal((100, 2)) @ rng.standard_normal((2, 75))
+    panel = np.vstack([early, late]) + 1e-3 * rng.standard_normal((200, 150))
+    windows = [(0, 100), (100, 200), (0, 100)]
+    found = rolling_pca(panel, 2, windows)
+    for row, (start, stop) in enumerate(windows):
+        assert_close(found.loadings[row], pca(panel[start:stop], 2).loadings, "loadings")
+
+
+@pytest.mark.parametrize("kernel", [rolling_pca, rolling_rp_pca])
+def test_same_bits_for_any_number_of_threads(kernel):
+    panel = factor_panel(150, 200)
+    windows = [(end - 60, end) for end in range(60, 151)]
+    before, results = get_num_threads(), []
+    try:
+        for n_threads in (1, 2, 5):
+            set_num_threads(n_threads)
+            results.append(kernel(panel, 3, windows))
+    finally:
+        set_num_threads(before)
+    for other in results[1:]:
+        for name in other.__slots__:
+            np.testing.assert_array_equal(getattr(other, name), getattr(results[0], name))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_layout_and_type_do_not_matter(dtype):
+    panel = factor_panel(100, 120).astype(dtype)
+    windows = [(end - 60, end) for end in range(60, 101, 10)]
+    plain = rolling_pca(panel, 3, windows)
+    other = rolling_pca(np.asfortranarray(panel).astype(np.float64), 3, windows)
+    np.testing.assert_array_equal(other.loadings, plain.loadings)
+
+
+def test_no_windows_give_no_fits():
+    assert rolling_pca(factor_panel(20, 10), 2, []).loadings.shape[0] == 0
+
+
+@pytest.mark.parametrize("window", [(5, 5), (8, 3), (0, 21)])
+def test_refuses_a_window_outside_the_panel(window):
+    with pytest.raises(ValueError, match="windows must be non-empty ranges of the 20 dates"):
+        rolling_pca(factor_panel(20, 30), 2, [(0, 20), window])
+
+
+def test_refuses_a_window_with_too_few_dates():
+    with pytest.raises(ValueError, match="n_factors must be between 1 and 3"):
+        rolling_pca(factor_panel(20, 30), 4, [(0, 20), (3, 6)])
+
+
+def test_refuses_an_asset_that_a_window_does_not_see():
+    panel = factor_panel(20, 30)
+    panel[:10, 7] = np.nan
+    with pytest.raises(ValueError, match="no finite entry for asset 7"):
+        rolling_pca(panel, 2, [(0, 20), (0, 9)])
