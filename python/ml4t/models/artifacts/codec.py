@@ -320,7 +320,12 @@ def _arm(hint: Any, kind: type, where: str, value: Any = None) -> Any:
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    named = getattr(get_origin(hint) or hint, "__value__", None)
+    if named is not None:  # `type` alias, as NDArray is from NumPy 2.5 on
+        return _alternatives(named[get_args(hint)] if get_args(hint) else named)
+    if get_origin(hint) in (Union, UnionType):
+        return tuple(one for part in get_args(hint) for one in _alternatives(part))
+    return (hint,)
 
 
 def _told(kind: type, value: Any) -> str:
