@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from ml4t.models.configs import CAEConfig
+from ml4t.models.configs import CAEConfig, StochasticDiscountFactorConfig
 from ml4t.models.latent_factors import CAEModel
-from ml4t.models.types import CrossSectionBatch
+from ml4t.models.stochastic_discount_factor import (
+    StochasticDiscountFactorBetaNetworkHead,
+    StochasticDiscountFactorModel,
+)
+from ml4t.models.types import CrossSectionBatch, StochasticDiscountFactorState
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -76,7 +80,60 @@ def cae_says(model, batch):
     return {"asset_betas": model.extract(batch).asset_betas}
 
 
+def sdf_config(**settings):
+    defaults = {
+        "state_dim_sdf": 2,
+        "state_dim_moment": 3,
+        "hidden_dim": 5,
+        "n_instruments": 2,
+        "n_epochs_unc": 3,
+        "n_epochs_moment": 2,
+        "n_epochs_cond": 3,
+        "lr": 0.02,
+    }
+    return StochasticDiscountFactorConfig(**(defaults | settings))
+
+
+def sdf(**settings):
+    return StochasticDiscountFactorModel(sdf_config(**settings))
+
+
+def sdf_says(model, batch):
+    return {"asset_weights": model.extract(batch).asset_weights}
+
+
+class HeadOnItsOwn(StochasticDiscountFactorBetaNetworkHead):
+    """The beta head with an equal-weight factor in place of a discount factor's."""
+
+    def fit(self, batch):
+        if not isinstance(batch, CrossSectionBatch) or batch.returns is None:
+            state = StochasticDiscountFactorState(np.ones((1, 1)), np.ones(1))
+            return super().fit(state, batch)
+        known = batch.mask & np.isfinite(batch.returns)
+        factor = np.where(known, batch.returns, 0.0).sum(axis=1)
+        weights = np.ones(batch.returns.shape)
+        return super().fit(StochasticDiscountFactorState(weights, 1.0 - factor), batch)
+
+
+def head(**settings):
+    settings = {("beta_lr" if k == "lr" else k): v for k, v in settings.items()}
+    defaults = {"beta_state_dim": 2, "beta_hidden_dim": 5, "beta_n_epochs": 3, "beta_lr": 0.02}
+    return HeadOnItsOwn(sdf_config(**(defaults | settings)))
+
+
+def head_says(model, batch):
+    return {"signal_values": model.predict(batch).signal_values}
+
+
 FAMILIES = [
+    Family("sdf", sdf, ragged_batch, sdf_says),
+    Family(
+        "sdf ensemble without context",
+        lambda **s: sdf(**({"n_ensemble": 2} | s)),
+        lambda *a, **k: replace(ragged_batch(*a, **k), context_features=None),
+        sdf_says,
+    ),
+    Family("beta head", head, ragged_batch, head_says),
     Family("cae", cae, ragged_batch, cae_says),
     Family(
         "cae minibatch ensemble",

@@ -98,7 +98,7 @@ def test_predictions_of_a_date_do_not_read_later_dates(family):
         characteristics=batch.characteristics[:until],
         returns=batch.returns[:until],
         factor_returns=batch.factor_returns[:until],
-        context_features=batch.context_features[:until],
+        context_features=None if batch.context_features is None else batch.context_features[:until],
         mask=batch.mask[:until],
         timestamps=batch.timestamps[:until],
     )

@@ -58,6 +58,11 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "weights_frame_from_portfolio_weights",
         "write_backtest_frames",
     ),
+    "stochastic_discount_factor": (
+        "LinearStochasticDiscountFactorReturnMapper",
+        "StochasticDiscountFactorBetaNetworkHead",
+        "StochasticDiscountFactorModel",
+    ),
     "types": (
         "AssetForecastResult",
         "AssetSignalResult",

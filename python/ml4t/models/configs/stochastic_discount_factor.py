@@ -17,6 +17,7 @@ from ml4t.models.configs.rules import (
     Positive,
     Probability,
     WholeNumber,
+    one_of,
     optional,
     require_checkpoint,
 )
@@ -69,6 +70,9 @@ class StochasticDiscountFactorConfig(BaseModelConfig):
     lr : float, default 1e-3
     weight_decay : float, default 0.0
     n_ensemble : int, default 1
+        Members whose weights are averaged.
+    validation_loss : {"unconditional", "conditional"}
+        What the best conditional epoch is chosen by; the paper's code takes the unconditional one.
     output_mode, expected_return_mapper : str
         Of the class: what the model gives, and what turns it into returns.
     """
@@ -102,6 +106,7 @@ class StochasticDiscountFactorConfig(BaseModelConfig):
     weight_decay: NonNegative = 0.0
     _: KW_ONLY
     n_ensemble: Count = 1
+    validation_loss: Annotated[str, one_of(*KEPT_PHASES)] = "unconditional"
 
     @property
     def checkpoint_grid(self) -> tuple[tuple[str, int], ...]:

@@ -52,6 +52,12 @@ def generator(seed: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device=device).manual_seed(seed)
 
 
+def spawn(source: torch.Generator) -> torch.Generator:
+    """Make a further generator on the same device, seeded by a draw from `source`."""
+    seed = torch.empty((), dtype=torch.int64, device=source.device).random_(generator=source)
+    return generator(int(seed), source.device)
+
+
 class _Window:
     """The memory of a read-only array, offered as if it could be written."""
 

@@ -104,6 +104,8 @@ class Trained:
         By the name of the rule; absent when nothing was seen after the burn-in.
     last_epoch : Tensor of int64, shape () or (E,)
         Epochs each member trained.
+    final : dict of str to Tensor
+        The state after the last epoch; of a member that stopped before, the one it stopped in.
     """
 
     name: str
@@ -111,6 +113,7 @@ class Trained:
     checkpoints: Mapping[int, State]
     best: Mapping[str, Best]
     last_epoch: Tensor
+    final: State
 
 
 def run(
@@ -159,7 +162,7 @@ def run(
             done.append(PhaseProgress.start(phase.members))
         _run_phase(phase, done[index], listeners, capture)
     return tuple(
-        Trained(name, tuple(p.history), p.checkpoints, p.best, p.last_epoch)
+        Trained(name, tuple(p.history), p.checkpoints, p.best, p.last_epoch, p.final)
         for name, p in zip(names, done, strict=True)
     )
 
@@ -189,6 +192,9 @@ def _run_phase(
         shown = {name: float(value.mean()) for name, value in metrics.items()}
         for listener in listeners:
             listener.on_epoch(EpochEnded(phase.name, epoch, total, shown, capture))
+    progress.final = checkpoints.snapshot(phase.network)
+    if bool(progress.stopped.any()):
+        progress.final = checkpoints.choose(progress.stopped, progress.held, progress.final)
     if phase.restore is not None and phase.restore in progress.best:
         phase.network.load_state_dict(progress.best[phase.restore].state)
     early = progress.epoch < total

@@ -40,6 +40,8 @@ class PhaseProgress:
         Epochs each member trained.
     held : dict of str to Tensor
         The state that stopped members keep; empty while none has stopped.
+    final : dict of str to Tensor
+        The state after the last epoch; empty before.
     """
 
     stopped: Tensor
@@ -50,6 +52,7 @@ class PhaseProgress:
     best: dict[str, Best] = field(default_factory=dict)
     patience: PatienceSeen | None = None
     held: State = field(default_factory=dict)
+    final: State = field(default_factory=dict)
 
     @classmethod
     def start(cls, members: int | None) -> PhaseProgress:

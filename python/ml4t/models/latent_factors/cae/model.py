@@ -9,6 +9,7 @@ import numpy as np
 
 from ml4t.models.checks import require_int, require_type
 from ml4t.models.configs import CAEConfig
+from ml4t.models.latent_factors.base import BaseLatentFactorModel
 from ml4t.models.latent_factors.cae import sample
 from ml4t.models.latent_factors.cae.fit import CAEFit
 from ml4t.models.latent_factors.cae.reading import Reading
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ml4t.models.training.state import RunState
 
 
-class CAEModel(Neural[CAEConfig, CAEFit]):
+class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFit]):
     r"""Conditional autoencoder of Gu, Kelly and Xiu (2021).
 
     .. math:: \hat r_{ti} = \beta(z_{ti})'f_t,\quad f_t = Wx_t

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml4t.models.panel import observed
+from ml4t.models import kernels
+from ml4t.models.panel import observed, order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,21 +58,7 @@ def factor_inputs(batch: CrossSectionBatch, config: CAEConfig) -> NDArray[np.flo
         returns = batch.factor_returns  # labels span no portfolios
     if returns is None:
         return None
-    return managed_portfolios(batch.characteristics, returns, observed.known(batch))
-
-
-def managed_portfolios(
-    characteristics: NDArray[Any], returns: NDArray[Any], known: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Stand-in until the kernel is there."""
-    n_dates, _, n_chars = characteristics.shape
-    out = np.zeros((n_dates, n_chars + 1))
-    for date in range(n_dates):
-        usable = known[date] & np.isfinite(returns[date])
-        if usable.any():
-            z = np.column_stack([characteristics[date, usable], np.ones(usable.sum())])
-            out[date] = np.linalg.lstsq(z.astype(float), returns[date, usable], rcond=None)[0]
-    return out
+    return kernels.managed_portfolios(batch.characteristics, returns, observed.known(batch))
 
 
 def prepared(
@@ -137,11 +124,6 @@ def gather(characteristics: NDArray[Any], usable: NDArray[np.bool_], dtype: str)
 
 
 def in_order_of_value(cells: Cells) -> Cells:
-    """Sort the cells of each date by what they hold.
-
-    Which cells meet in a minibatch then depends on the cells and not on the order in which the
-    batch names its assets.
-    """
-    keys = (*cells.design.T[1::-1], cells.targets, cells.dates)
-    order = np.lexsort(keys)
-    return Cells(cells.design[order], cells.dates[order], cells.targets[order])
+    """Sort the cells of each date by what they hold; see `panel.order`."""
+    index = order.by_value(cells.dates, cells.targets, cells.design)
+    return Cells(cells.design[index], cells.dates[index], cells.targets[index])

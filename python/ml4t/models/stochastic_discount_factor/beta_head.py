@@ -1,0 +1,212 @@
+"""A network that learns how much of each asset's return is the discount factor's portfolio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ml4t.models.checks import require_shape, require_type
+from ml4t.models.configs import StochasticDiscountFactorConfig
+from ml4t.models.lifecycle.fittable import Estimated
+from ml4t.models.panel import identity, observed
+from ml4t.models.stochastic_discount_factor import cells as cells_of
+from ml4t.models.stochastic_discount_factor.fit import BetaNetworkFit
+from ml4t.models.training.neural import Neural, choose_checkpoint
+from ml4t.models.training.progress import Callback, listeners
+from ml4t.models.training.requirement import require_torch
+from ml4t.models.types import (
+    AssetSignalResult,
+    CrossSectionBatch,
+    FitSummary,
+    StochasticDiscountFactorState,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ml4t.models.stochastic_discount_factor.cells import Training
+
+MODEL = "StochasticDiscountFactorBetaNetworkHead"
+SIGNAL = "stochastic_discount_factor_beta"
+MIN_SCALE = 1e-12
+
+
+class StochasticDiscountFactorBetaNetworkHead(
+    Neural[StochasticDiscountFactorConfig, BetaNetworkFit]
+):
+    r"""Betas on the discount factor's portfolio :math:`F_t = 1 - M_t`, as a network.
+
+    .. math:: \beta(I_t, z_{it}) \approx E_t[R_{i,t+1}F_{t+1}] / \sigma(F)
+
+    Parameters
+    ----------
+    config : StochasticDiscountFactorConfig
+        The `beta_` settings, `dropout`, `seed`, `device` and `dtype` are used.
+
+    References
+    ----------
+    Chen, Pelger and Zhu (2024), Deep Learning in Asset Pricing, Management Science 70(2).
+    """
+
+    config_type: ClassVar[type] = StochasticDiscountFactorConfig
+    fit_type: ClassVar[type] = BetaNetworkFit
+
+    @property
+    def available_checkpoints(self) -> tuple[int, ...]:
+        """Epochs that were kept."""
+        return tuple(sorted(self._fitted("checkpoints").checkpoints)) if self.is_fitted else ()
+
+    def fit(
+        self,
+        state: StochasticDiscountFactorState,
+        batch: CrossSectionBatch,
+        *,
+        validation_state: StochasticDiscountFactorState | None = None,
+        validation_batch: CrossSectionBatch | None = None,
+        callbacks: Sequence[Callback] = (),
+        progress: bool = False,
+    ) -> FitSummary:
+        """Train on the cells with finite characteristics, a return, and a realised M.
+
+        Parameters
+        ----------
+        state : StochasticDiscountFactorState
+            With `sdf_values` (T,).
+        batch : CrossSectionBatch
+            With returns, on the same dates.
+        validation_state, validation_batch : optional
+            Both or none; their targets are divided by the training factor's deviation.
+        callbacks : sequence of Callback
+        progress : bool, default False
+
+        Returns
+        -------
+        FitSummary
+
+        Raises
+        ------
+        ValueError
+            When a state or batch lacks what training needs.
+        """
+        require_torch(MODEL)
+        require_type("state", state, StochasticDiscountFactorState)
+        require_type("batch", batch, CrossSectionBatch)
+        if (validation_state is None) != (validation_batch is None):
+            raise ValueError("validation_state and validation_batch must be given together")
+        heard = listeners(tuple(callbacks), progress=progress)
+        inputs = [
+            one for one in (state, batch, validation_state, validation_batch) if one is not None
+        ]
+        return self._run(
+            lambda: self._estimate((state, batch), (validation_state, validation_batch), heard),
+            *inputs,
+        )
+
+    def _estimate(
+        self,
+        train: tuple[StochasticDiscountFactorState, CrossSectionBatch],
+        held_out: tuple[StochasticDiscountFactorState | None, CrossSectionBatch | None],
+        heard: tuple[Callback, ...],
+    ) -> Estimated[BetaNetworkFit]:
+        from ml4t.models.stochastic_discount_factor import regression  # noqa: PLC0415 - torch is optional
+
+        config, (state, batch) = self.config, train
+        n_chars, n_context = batch.characteristics.shape[2], cells_of.context_width(batch)
+        factor = _factor(state, "state")
+        scale = float(np.nanstd(factor)) if np.isfinite(factor).any() else 0.0
+        scale = scale if scale > MIN_SCALE else 1.0
+        training = _targets(factor, scale, batch, MODEL, config.dtype)
+        validation = None
+        if held_out[0] is not None and held_out[1] is not None:
+            require_type("validation_state", held_out[0], StochasticDiscountFactorState)
+            require_type("validation_batch", held_out[1], CrossSectionBatch)
+            cells_of.require_width(held_out[1], n_chars, n_context)
+            later = _factor(held_out[0], "validation_state")
+            validation = _targets(later, scale, held_out[1], "validation_batch", config.dtype)
+        learned = regression.learn(config, training, validation, listeners=heard)
+        epochs = tuple(sorted(learned.checkpoints))
+        configured = config.beta_default_checkpoint
+        lowest = min(epochs, key=lambda epoch: learned.history[epoch - 1]["val_loss"])
+        best = configured if isinstance(configured, int) else lowest
+        fit = BetaNetworkFit(
+            batch.asset_ids, n_chars, n_context, learned.checkpoints, scale, int(best)
+        )
+        losses = [entry["val_loss"] for entry in learned.history]
+        summary = FitSummary(
+            converged=True,
+            train_metrics={
+                "n_train_observations": len(training.returns),
+                "n_checkpoints": len(epochs),
+            },
+            val_metrics={} if validation is None else {"best_val_loss": min(losses)},
+            best_epoch=fit.best_epoch,
+            history=tuple(dict(entry) for entry in learned.history),
+        )
+        return Estimated(fit, summary)
+
+    def predict(
+        self, batch: CrossSectionBatch, *, checkpoint: int | None = None
+    ) -> AssetSignalResult:
+        """Betas (T, N) from characteristics and context; NaN where a characteristic is missing.
+
+        Parameters
+        ----------
+        batch : CrossSectionBatch
+            Its returns are not read.
+        checkpoint : int, optional
+            One of `available_checkpoints`.
+        """
+        fit, config = self._fitted("predict"), self.config
+        require_torch(MODEL)
+        from ml4t.models.stochastic_discount_factor import phases  # noqa: PLC0415 - torch is optional
+
+        require_type("batch", batch, CrossSectionBatch)
+        available = self.available_checkpoints
+        epoch = choose_checkpoint(
+            checkpoint,
+            config.beta_default_checkpoint,
+            available,
+            best=fit.best_epoch,
+            fallback=available[-1],
+        )
+        cells_of.require_width(batch, fit.n_characteristics, fit.n_context)
+        cells = cells_of.gather(batch, observed.known(batch), config.dtype)
+        sizes = cells_of.Widths(
+            fit.n_characteristics, fit.n_context, config.beta_state_dim, config.beta_hidden_dim
+        )
+        values = phases.member_values(config, sizes, fit.checkpoints[epoch], cells)
+        metadata: dict[str, Any] = {
+            "model_name": config.model_name,
+            "signal_type": SIGNAL,
+            "checkpoint_epoch": epoch,
+            "available_checkpoints": available,
+            "f_hat_scale": fit.f_hat_scale,
+        }
+        return AssetSignalResult(
+            cells.spread(values[0]),
+            timestamps=batch.timestamps,
+            asset_ids=identity.labels(batch.asset_ids, fit.asset_ids, batch.n_assets),
+            metadata=metadata,
+        )
+
+
+def _factor(state: StochasticDiscountFactorState, what: str) -> NDArray[np.float64]:
+    """F = 1 - M at every date, shape (T,)."""
+    if state.sdf_values is None:
+        raise ValueError(f"{what} must include sdf_values; extract it from a batch with returns")
+    return 1.0 - state.sdf_values.astype(np.float64)
+
+
+def _targets(
+    factor: NDArray[np.float64], scale: float, batch: CrossSectionBatch, what: str, dtype: str
+) -> Training:
+    """Gather the cells with a return and a realised factor; targets stand in for returns."""
+    returns = observed.require_returns(what, batch.returns)
+    require_shape(f"sdf_values for {what}", (batch.n_periods,), factor.shape, axes="(T,)")
+    targets = replace(batch, returns=returns * factor[:, None] / scale)
+    return cells_of.training(
+        targets, dtype, what, f"{what}: no valid observations"
+    ).in_order_of_value()

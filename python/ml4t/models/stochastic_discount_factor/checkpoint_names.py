@@ -1,0 +1,92 @@
+"""The labels of checkpoints: phase and epoch, and the integers that 0.1.x knew them by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ml4t.models.training.neural import choose_checkpoint
+
+if TYPE_CHECKING:
+    from ml4t.models.configs import StochasticDiscountFactorConfig
+
+Label = tuple[str, int]
+
+UNCONDITIONAL, MOMENT, CONDITIONAL = "unconditional", "moment", "conditional"
+BEST_LOSS, BEST_SHARPE = 0, -1
+
+VAL_BEST_LOSS_UNCONDITIONAL = -1
+VAL_BEST_SHARPE_UNCONDITIONAL = -2
+VAL_BEST_LOSS_CONDITIONAL = -3
+VAL_BEST_SHARPE_CONDITIONAL = -4
+
+_LEGACY_BEST: dict[int, Label] = {
+    VAL_BEST_LOSS_UNCONDITIONAL: (UNCONDITIONAL, BEST_LOSS),
+    VAL_BEST_SHARPE_UNCONDITIONAL: (UNCONDITIONAL, BEST_SHARPE),
+    VAL_BEST_LOSS_CONDITIONAL: (CONDITIONAL, BEST_LOSS),
+    VAL_BEST_SHARPE_CONDITIONAL: (CONDITIONAL, BEST_SHARPE),
+}
+
+
+def in_order(labels: Iterable[Label]) -> tuple[Label, ...]:
+    """Sort labels: the unconditional phase first, then by epoch."""
+    return tuple(sorted(labels, key=lambda label: (label[0] != UNCONDITIONAL, label[1])))
+
+
+def last_trained(available: tuple[Label, ...]) -> Label:
+    """Give the last label of an epoch, rather than of a best one."""
+    trained = [label for label in available if label[1] > 0]
+    return (trained or list(available))[-1]
+
+
+def resolve(
+    checkpoint: Label | int | None,
+    available: tuple[Label, ...],
+    config: StochasticDiscountFactorConfig,
+) -> Label:
+    """Settle which checkpoint a request means.
+
+    Parameters
+    ----------
+    checkpoint : (phase, epoch), int or None
+        An int is a legacy label: unconditional epochs first, conditional ones after them, and -1
+        to -4 for the best by validation.
+    available : tuple of labels
+    config : StochasticDiscountFactorConfig
+
+    Raises
+    ------
+    ValueError
+        When it is not available.
+    """
+    asked = _read(checkpoint, config)
+    if checkpoint is not None and asked not in available:
+        raise ValueError(
+            f"checkpoint={checkpoint!r} is not in available_checkpoints {tuple(available)}"
+        )
+    configured = config.default_checkpoint
+    best = (CONDITIONAL, BEST_LOSS)
+    return choose_checkpoint(
+        asked,
+        "best" if configured == "best" else _read(configured, config),
+        available,
+        best=best if best in available else None,
+        fallback=last_trained(available),
+    )
+
+
+def default(available: tuple[Label, ...], config: StochasticDiscountFactorConfig) -> Label:
+    """Give the label that is used when nothing is asked for, as far as training came."""
+    try:
+        return resolve(None, available, config)
+    except ValueError:
+        return last_trained(available)
+
+
+def _read(label: Label | int | str | None, config: StochasticDiscountFactorConfig) -> Label | None:
+    """Read a label in any of its forms."""
+    if label is None or isinstance(label, str):
+        return None
+    if isinstance(label, tuple):
+        return label
+    return _LEGACY_BEST.get(int(label)) or config.legacy_label(int(label))

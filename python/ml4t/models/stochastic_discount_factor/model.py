@@ -1,0 +1,225 @@
+"""The stochastic discount factor as a model; everything numerical is in `phases`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ml4t.models.checks import require_int, require_type
+from ml4t.models.configs import StochasticDiscountFactorConfig
+from ml4t.models.lifecycle.fittable import Estimated
+from ml4t.models.panel import identity, observed
+from ml4t.models.stochastic_discount_factor import cells as cells_of
+from ml4t.models.stochastic_discount_factor import checkpoint_names as names
+from ml4t.models.stochastic_discount_factor.base import BaseStochasticDiscountFactorModel
+from ml4t.models.stochastic_discount_factor.checkpoint_names import (
+    VAL_BEST_LOSS_CONDITIONAL,
+    VAL_BEST_LOSS_UNCONDITIONAL,
+    VAL_BEST_SHARPE_CONDITIONAL,
+    VAL_BEST_SHARPE_UNCONDITIONAL,
+    Label,
+)
+from ml4t.models.stochastic_discount_factor.fit import StochasticDiscountFactorFit
+from ml4t.models.training.progress import Callback, listeners
+from ml4t.models.training.requirement import require_torch
+from ml4t.models.types import CrossSectionBatch, FitSummary, StochasticDiscountFactorState
+
+if TYPE_CHECKING:
+    from ml4t.models.training.state import RunState
+
+__all__ = [
+    "VAL_BEST_LOSS_CONDITIONAL",
+    "VAL_BEST_LOSS_UNCONDITIONAL",
+    "VAL_BEST_SHARPE_CONDITIONAL",
+    "VAL_BEST_SHARPE_UNCONDITIONAL",
+    "StochasticDiscountFactorModel",
+]
+
+MODEL = "StochasticDiscountFactorModel"
+
+
+class StochasticDiscountFactorModel(
+    BaseStochasticDiscountFactorModel[StochasticDiscountFactorConfig, StochasticDiscountFactorFit]
+):
+    r"""Discount factor whose portfolio weights are a network of characteristics and states.
+
+    .. math:: M_{t+1} = 1 - \sum_i \omega(I_t, z_{it}) R_{i,t+1}
+
+    Estimated against the moments that price assets worst: first with unconditional moments, then
+    the adversary chooses instruments, then the weights are fitted to those. Of an ensemble the raw
+    weights are averaged.
+
+    Parameters
+    ----------
+    config : StochasticDiscountFactorConfig
+
+    References
+    ----------
+    Chen, Pelger and Zhu (2024), Deep Learning in Asset Pricing, Management Science 70(2).
+    """
+
+    config_type: ClassVar[type] = StochasticDiscountFactorConfig
+    fit_type: ClassVar[type] = StochasticDiscountFactorFit
+
+    @property
+    def available_checkpoints(self) -> tuple[Label, ...]:
+        """Phases and epochs that were kept; epochs 0 and -1 are the best by validation."""
+        return names.in_order(self._fitted("checkpoints").checkpoints) if self.is_fitted else ()
+
+    def fit(
+        self,
+        batch: CrossSectionBatch,
+        *,
+        validation_batch: CrossSectionBatch | None = None,
+        patience: int | None = None,
+        callbacks: Sequence[Callback] = (),
+        progress: bool = False,
+        resume: RunState | None = None,
+    ) -> FitSummary:
+        """Train on the cells with finite characteristics and a finite return.
+
+        Parameters
+        ----------
+        batch : CrossSectionBatch
+            With (excess) returns, and context features where a recurrent state is wanted.
+        validation_batch : CrossSectionBatch, optional
+            Chooses the best epochs by loss and by Sharpe ratio.
+        patience : int, optional
+            Epochs of a phase in which neither improves, after which the phase ends.
+        callbacks : sequence of Callback
+        progress : bool, default False
+            Show bars (needs tqdm).
+        resume : RunState, optional
+            Go on from what a callback captured in an interrupted fit.
+
+        Returns
+        -------
+        FitSummary
+
+        Raises
+        ------
+        TypeError
+            When a batch is not a `CrossSectionBatch`.
+        ValueError
+            When a batch lacks what training needs.
+        FloatingPointError
+            When training diverges.
+        """
+        require_torch(MODEL)
+        require_type("batch", batch, CrossSectionBatch)
+        if validation_batch is not None:
+            require_type("validation_batch", validation_batch, CrossSectionBatch)
+        if patience is not None:
+            patience = require_int("patience", patience, at_least=1)
+        heard = listeners(tuple(callbacks), progress=progress)
+        inputs = (batch,) if validation_batch is None else (batch, validation_batch)
+        return self._run(
+            lambda: self._estimate(batch, validation_batch, patience, heard, resume), *inputs
+        )
+
+    def _estimate(
+        self,
+        batch: CrossSectionBatch,
+        validation_batch: CrossSectionBatch | None,
+        patience: int | None,
+        heard: tuple[Callback, ...],
+        resume: RunState | None,
+    ) -> Estimated[StochasticDiscountFactorFit]:
+        from ml4t.models.stochastic_discount_factor import phases  # noqa: PLC0415 - torch is optional
+
+        config = _supported(self.config)
+        n_chars, n_context = batch.characteristics.shape[2], cells_of.context_width(batch)
+        nothing = f"{MODEL}: no valid observations"
+        train = phases.panel(config, cells_of.training(batch, config.dtype, MODEL, nothing))
+        validation = None
+        if validation_batch is not None:
+            nothing = "no valid SDF validation observations"
+            held_out = cells_of.training(
+                validation_batch, config.dtype, "validation_batch", nothing
+            )
+            cells_of.require_width(validation_batch, n_chars, n_context)
+            validation = phases.panel(config, held_out)
+        learned = phases.learn(
+            config, train, validation, patience=patience, listeners=heard, resume=resume
+        )
+        available = names.in_order(learned.checkpoints)
+        fit = StochasticDiscountFactorFit(batch.asset_ids, n_chars, n_context, learned.checkpoints)
+        summary = FitSummary(
+            converged=True,
+            train_metrics={"n_train_periods": batch.n_periods, "n_checkpoints": len(available)},
+            best_epoch=names.default(available, config),
+            history=learned.history,
+        )
+        return Estimated(fit, summary, "early_stopping" if learned.stopped_early else None)
+
+    def extract(
+        self, batch: CrossSectionBatch, *, checkpoint: Label | int | None = None
+    ) -> StochasticDiscountFactorState:
+        """Portfolio weights from characteristics and context; realised M where there are returns.
+
+        Parameters
+        ----------
+        batch : CrossSectionBatch
+            Its returns have no influence on the weights.
+        checkpoint : (phase, epoch) or int, optional
+            An int is a label of 0.1.x: unconditional epochs first, conditional ones after them, -1
+            to -4 for the best by validation.
+
+        Returns
+        -------
+        StochasticDiscountFactorState
+            `asset_weights` (T, N), NaN where a characteristic is missing; `sdf_values` (T,) over
+            the assets with a return, NaN at dates without any.
+        """
+        from ml4t.models.stochastic_discount_factor import phases  # noqa: PLC0415 - torch is optional
+
+        fit, config = self._fitted("extract"), self.config
+        require_type("batch", batch, CrossSectionBatch)
+        label = names.resolve(checkpoint, self.available_checkpoints, config)
+        cells_of.require_width(batch, fit.n_characteristics, fit.n_context)
+        cells = cells_of.gather(batch, observed.known(batch), config.dtype)
+        sizes = cells_of.Widths(
+            fit.n_characteristics, fit.n_context, config.state_dim_sdf, config.hidden_dim
+        )
+        values = phases.member_values(config, sizes, fit.checkpoints[label], cells)
+        weights = cells.spread(values.mean(axis=0))
+        return StochasticDiscountFactorState(
+            asset_weights=weights,
+            sdf_values=None if batch.returns is None else _discount_factor(weights, batch.returns),
+            checkpoint_epoch=label,
+            timestamps=batch.timestamps,
+            asset_ids=identity.labels(batch.asset_ids, fit.asset_ids, batch.n_assets),
+            metadata={
+                "model_name": config.model_name,
+                "available_checkpoints": self.available_checkpoints,
+                "native_output": config.output_mode,
+            },
+        )
+
+
+def _supported(config: StochasticDiscountFactorConfig) -> StochasticDiscountFactorConfig:
+    """Refuse what the class attributes of the config ask for and this model is not."""
+    if config.output_mode != "weights":
+        raise ValueError(
+            f"{MODEL} is weight-native: output_mode must be 'weights'; got {config.output_mode!r}"
+        )
+    if config.expected_return_mapper != "linear":
+        raise ValueError(
+            f"expected_return_mapper must be 'linear'; got {config.expected_return_mapper!r}"
+        )
+    if not config.checkpoint_grid:
+        raise ValueError(
+            f"burn_in_epochs must leave an epoch to keep; got {config.burn_in_epochs} of "
+            f"{config.n_epochs_cond} conditional epochs"
+        )
+    return config
+
+
+def _discount_factor(weights: Any, returns: Any) -> Any:
+    """M of every date (T,): 1 minus the return of the assets that have both weight and return."""
+    products = weights * returns
+    usable = np.isfinite(products)
+    values = 1.0 - np.where(usable, products, 0.0).sum(axis=1)
+    return np.where(usable.any(axis=1), values, np.nan)
