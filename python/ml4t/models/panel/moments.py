@@ -22,11 +22,13 @@ from ml4t.models.checks import require_one_of, require_shape, require_type
 from ml4t.models.kernels import Moments, panel_moments
 from ml4t.models.panel.dated import Dated, merged
 from ml4t.models.panel.observed import require_returns
-from ml4t.models.panel.scan import Executor, Plan, Source, scan
+from ml4t.models.panel.scan import Plan, scan
 from ml4t.models.types.arrays import require_label_counts
 from ml4t.models.types.base import Record
 
 if TYPE_CHECKING:
+    from ml4t.models.panel.work import Executor
+    from ml4t.models.panel.sources import Source
     from ml4t.models.types import CrossSectionBatch
 
 CONSTANT = "constant"

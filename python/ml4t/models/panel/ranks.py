@@ -34,6 +34,6 @@ def cross_sectional_ranks(characteristics: NDArray[Any]) -> NDArray[np.float64]:
     """
     missing = ~np.isfinite(characteristics)
     known = np.where(missing, np.nan, characteristics)
-    ranks = average_ranks(known[None], scaled=True)[0]
+    ranks: NDArray[np.float64] = average_ranks(known[None], scaled=True)[0]
     ranks[missing] = 0.0
     return ranks

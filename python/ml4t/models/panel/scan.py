@@ -65,8 +65,8 @@ class Plan:
         features = tuple(feature_cols)
         if not features or len(set(features)) != len(features):
             raise ValueError(f"feature_cols must be unique, at least one; got {features}")
-        if clash := {return_col, timestamp_col, entity_col} & set(features):
-            raise ValueError(f"feature_cols must be columns of their own; got {sorted(clash)}")
+        if clash := [one for one in features if one in (return_col, timestamp_col, entity_col)]:
+            raise ValueError(f"feature_cols must be columns of their own; got {clash}")
         return cls(features, return_col, timestamp_col, entity_col, require_bool("rank", rank))
 
     @property
@@ -298,6 +298,7 @@ def _refuse_duplicates(keys: pl.DataFrame, entity: str) -> None:
 
 
 def _joined_entities(days: Sequence[Day]) -> pl.DataFrame:
-    pl = polars()
-    entities = pl.concat([day.entities for day in days if day.entities is not None])
-    return pl.DataFrame({"date": [str(days[0].label)] * len(entities), "entity": entities})
+    entities = polars().concat([day.entities for day in days if day.entities is not None])
+    dates = [str(days[0].label)] * len(entities)
+    keys: pl.DataFrame = polars().DataFrame({"date": dates, "entity": entities})
+    return keys

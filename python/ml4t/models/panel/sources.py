@@ -96,7 +96,7 @@ class Table:
         Blocks that may be under way at a time: many of files, few that hold rows.
     """
 
-    schemas: dict[str, Mapping[str, Any]]
+    schemas: Mapping[str, Mapping[str, Any]]
     n_rows: int | None
     blocks: Callable[[Sequence[str], int], Iterator[Block]]
     ahead: int

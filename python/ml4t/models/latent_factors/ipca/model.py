@@ -19,6 +19,7 @@ from ml4t.models.latent_factors.ipca.estimate import (
 )
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.panel.identity import labels
+from ml4t.models.panel.moments import CharacteristicMoments
 from ml4t.models.panel.observed import require_returns
 from ml4t.models.types import CrossSectionBatch, FitSummary, LatentFactorState
 from ml4t.models.types.arrays import FloatArray
@@ -151,45 +152,55 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         return self._fitted("certificate is read").certificate
 
     def fit(
-        self, batch: CrossSectionBatch, *, observed_factors: NDArray[Any] | None = None
+        self,
+        batch: CrossSectionBatch | CharacteristicMoments,
+        *,
+        observed_factors: NDArray[Any] | None = None,
+        start: NDArray[Any] | None = None,
     ) -> FitSummary:
         """Estimate Gamma and the factors.
 
         Parameters
         ----------
-        batch : CrossSectionBatch
+        batch : CrossSectionBatch or CharacteristicMoments
             `characteristics` (T, N, L) known before `returns` (T, N) are earned. A row is used
             where the mask admits it and all of its values are finite; a date is used from
-            `min_assets` rows on.
+            `min_assets` rows on. Moments of the same rows give the same bits.
         observed_factors : array_like, shape (T, M), optional
             Factors with loadings of their own, return per period.
+        start : array_like, shape (P, K + M), optional
+            Gamma to start from, latent factors first; of a window before, say. It saves sweeps and
+            does not change what is converged to.
 
         Returns
         -------
         FitSummary
-            `converged` only with a certificate.
+            `converged` only with a certificate. The metric `mean_abs_return` needs a batch.
 
         Raises
         ------
         TypeError
-            When `batch` is not a `CrossSectionBatch`.
+            When `batch` is neither of the two.
         ValueError
             Without returns or a usable date, or when K exceeds the number of instruments.
         """
-        return self._run(lambda: self._estimate(batch, observed_factors), batch)
+        return self._run(lambda: self._estimate(batch, observed_factors, start), batch)
 
     def _estimate(
-        self, batch: CrossSectionBatch, observed_factors: NDArray[Any] | None
+        self,
+        batch: CrossSectionBatch | CharacteristicMoments,
+        observed_factors: NDArray[Any] | None,
+        start: NDArray[Any] | None,
     ) -> Estimated[IPCAFit]:
-        require_type("batch", batch, CrossSectionBatch)
-        returns = require_returns(type(self).__name__, batch.returns)
+        require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
         config, dtype = self.config, np.dtype(self.config.dtype)
-        moments = batch_moments(batch, returns, constant=config.constant, dtype=config.dtype)
+        moments = self._moments_of(batch)
         observed = observed_panel(observed_factors, batch.n_periods, intercept=config.intercept)
         found = kernels.ipca(
             moments,
             config.n_factors,
             observed=observed,
+            start=start,
             tol=config.tol,
             max_iter=config.max_iter,
             factor_ridge=config.factor_ridge,
@@ -204,19 +215,30 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
             train_factor_returns=found.factors.astype(dtype, copy=False),
             instrument_second_moment=found.instrument_second_moment,
             ridge=found.ridge,
-            n_features=batch.characteristics.shape[2],
+            n_features=moments.cross.shape[1] - config.constant,
             fit_iterations=found.certificate.n_als + found.certificate.n_newton,
             fit_converged=found.converged,
-            asset_ids=tuple(batch.asset_ids),
+            asset_ids=() if isinstance(batch, CharacteristicMoments) else tuple(batch.asset_ids),
             certificate=found.certificate,
         )
         metrics = {
             "n_train_periods": float(len(found.dates_used)),
             "n_instruments": float(len(found.gamma)),
             "train_mse": found.certificate.ssr / n_used,
-            "mean_abs_return": mean_absolute_return(batch, returns, int(moments.n_assets.sum())),
         }
+        if isinstance(batch, CrossSectionBatch) and batch.returns is not None:
+            n_usable = int(moments.n_assets.sum())
+            mean = mean_absolute_return(batch, batch.returns, n_usable)
+            metrics["mean_abs_return"] = mean
         return Estimated(fit, FitSummary(converged=found.converged, train_metrics=metrics))
+
+    def _moments_of(self, batch: CrossSectionBatch | CharacteristicMoments) -> kernels.Moments:
+        """Moments over the instruments of the settings."""
+        config = self.config
+        if isinstance(batch, CharacteristicMoments):
+            return batch.moments if config.constant else batch.without_constant()
+        returns = require_returns(type(self).__name__, batch.returns)
+        return batch_moments(batch, returns, constant=config.constant, dtype=config.dtype)
 
     def extract(
         self,
