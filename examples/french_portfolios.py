@@ -192,7 +192,10 @@ def walk(name: str, batch: PersistentPanelBatch | CrossSectionBatch, *, quiet: b
         joined.fit(past)
         rows.append(joined.predict(coming).asset_forecast.expected_returns[0])
     forecast = AssetForecastResult(
-        np.array(rows), timestamps=batch.timestamps[WINDOW:], asset_ids=batch.asset_ids
+        np.array(rows),
+        timestamps=batch.timestamps[WINDOW:],
+        asset_ids=batch.asset_ids,
+        metadata=batch.metadata,
     )
     joined.fit(batch)
     return Walk(forecast, batch.returns[WINDOW:], joined)

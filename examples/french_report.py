@@ -35,7 +35,7 @@ def styled(figure: go.Figure, height: int) -> go.Figure:
         height=height,
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
         margin={"l": 60, "r": 20, "t": 40, "b": 40},
-        legend={"orientation": "h", "y": 1.1},
+        legend={"orientation": "h", "y": -0.12},
     )
 
 
@@ -68,7 +68,7 @@ def loadings(
     }
     blocks["IPCA Gamma"] = (list(instruments), walks["IPCA"].pipeline.model.gamma)
     figure = make_subplots(
-        rows=1, cols=len(blocks), subplot_titles=list(blocks), horizontal_spacing=0.12
+        rows=1, cols=len(blocks), subplot_titles=list(blocks), horizontal_spacing=0.13
     )
     for column, (rows, values) in enumerate(blocks.values(), start=1):
         unit = values / np.abs(values).max(axis=0)
@@ -164,7 +164,11 @@ def write_report(
     for title, text, figure in sections:
         body.append(f"<h2>{escape(title)}</h2>{text}")
         if figure is not None:
-            body.append(figure.to_html(full_html=False, include_plotlyjs=script))
+            body.append(
+                figure.to_html(
+                    full_html=False, include_plotlyjs=script, config={"displayModeBar": False}
+                )
+            )
             script = False  # the library once, with the first figure
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
