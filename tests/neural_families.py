@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from ml4t.models.configs import CAEConfig, StochasticDiscountFactorConfig
+from ml4t.models.asset_prediction import SAEModel
+from ml4t.models.configs import CAEConfig, SAEConfig, StochasticDiscountFactorConfig
 from ml4t.models.latent_factors import CAEModel
 from ml4t.models.stochastic_discount_factor import (
     StochasticDiscountFactorBetaNetworkHead,
@@ -125,7 +126,29 @@ def head_says(model, batch):
     return {"signal_values": model.predict(batch).signal_values}
 
 
+def sae(**settings):
+    defaults = {
+        "bottleneck_dim": 3,
+        "aux_hidden_dim": 3,
+        "main_hidden_units": (6, 5, 4, 3),
+        "n_epochs": 3,
+        "lr": 0.02,
+    }
+    return SAEModel(SAEConfig(**(defaults | settings)))
+
+
+def sae_says(model, batch):
+    return {"signal_values": model.predict(batch).signal_values}
+
+
 FAMILIES = [
+    Family("sae", sae, ragged_batch, sae_says),
+    Family(
+        "sae minibatch classification",
+        lambda **s: sae(**({"task_type": "classification", "batch_size": 16} | s)),
+        lambda *a, **k: labelled(ragged_batch(*a, **k)),
+        sae_says,
+    ),
     Family("sdf", sdf, ragged_batch, sdf_says),
     Family(
         "sdf ensemble without context",

@@ -10,6 +10,7 @@ from ml4t.models._public_api import MODULE_OF, MODULES, STABLE_ROOT_EXPORTS
 if TYPE_CHECKING:
     # What a type checker sees; a test holds it equal to `_public_api`.
     from ml4t.models.api import *  # noqa: F403
+    from ml4t.models.asset_prediction import *  # noqa: F403
     from ml4t.models.configs import *  # noqa: F403
     from ml4t.models.forecasters import *  # noqa: F403
     from ml4t.models.integration import *  # noqa: F403

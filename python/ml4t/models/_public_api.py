@@ -12,6 +12,7 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "PortfolioPostprocessor",
         "StochasticDiscountFactorEstimator",
     ),
+    "asset_prediction": ("SAEModel",),
     "configs": (
         "AR1ForecasterConfig",
         "CAEConfig",

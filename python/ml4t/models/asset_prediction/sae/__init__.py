@@ -1,0 +1,1 @@
+"""Supervised autoencoder: a code that reconstructs the features and predicts the target."""
