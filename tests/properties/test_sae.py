@@ -137,9 +137,9 @@ def test_gradient_with_dropout_is_that_of_the_masked_function():
         parameter = net.get_parameter(name)
         flat, step = parameter.data.view(-1), 1e-6
         flat[0] += step
-        up = float(value())
+        up = float(value().detach())
         flat[0] -= 2 * step
-        down = float(value())
+        down = float(value().detach())
         flat[0] += step
         numeric = (up - down) / (2 * step)
         assert float(parameter.grad.view(-1)[0]) == pytest.approx(numeric, rel=1e-4, abs=1e-9)
