@@ -64,6 +64,7 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "StochasticDiscountFactorBetaNetworkHead",
         "StochasticDiscountFactorModel",
     ),
+    "walk_forward": ("WalkForward", "WalkForwardFold", "WalkForwardResult"),
     "types": (
         "AssetForecastResult",
         "AssetSignalResult",

@@ -27,8 +27,8 @@ from ml4t.models.types.arrays import require_label_counts
 from ml4t.models.types.base import Record
 
 if TYPE_CHECKING:
-    from ml4t.models.panel.work import Executor
     from ml4t.models.panel.sources import Source
+    from ml4t.models.panel.work import Executor
     from ml4t.models.types import CrossSectionBatch
 
 CONSTANT = "constant"

@@ -242,7 +242,7 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
 
     def extract(
         self,
-        batch: CrossSectionBatch,
+        batch: CrossSectionBatch | CharacteristicMoments,
         *,
         checkpoint: int | None = None,
         observed_factors: NDArray[Any] | None = None,
@@ -251,8 +251,9 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
 
         Parameters
         ----------
-        batch : CrossSectionBatch
-            The fitted characteristics, in the fitted order; any assets, any dates.
+        batch : CrossSectionBatch or CharacteristicMoments
+            The fitted characteristics, in the fitted order; any assets, any dates. Moments give
+            factors, and exposures of no asset.
         checkpoint : None
             IPCA has no checkpoints.
         observed_factors : array_like, shape (T, M), optional
@@ -274,33 +275,37 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         """
         refuse_checkpoint(type(self).__name__, checkpoint)
         fit = self._fitted("extract")
-        require_type("batch", batch, CrossSectionBatch)
-        n_features = batch.characteristics.shape[2]
+        require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
+        n_features = _n_features(batch)
         if n_features != fit.n_features:
             raise ValueError(
                 f"IPCAModel: the feature dimension must be the fitted {fit.n_features}; "
                 f"got {n_features}"
             )
         gamma = np.hstack([fit.gamma, fit.gamma_observed])
-        realised = None
-        if batch.returns is not None:
-            realised = self._realised(fit, batch, batch.returns, observed_factors)
+        if isinstance(batch, CharacteristicMoments):
+            betas = np.empty((batch.n_periods, 0, gamma.shape[1]), dtype=gamma.dtype)
+            asset_ids: tuple[str, ...] = ()
+        else:
+            betas = exposures(batch, gamma, constant=self.config.constant, dtype=gamma.dtype)
+            asset_ids = labels(batch.asset_ids, fit.asset_ids, batch.n_assets)
         return LatentFactorState(
-            exposures(batch, gamma, constant=self.config.constant, dtype=gamma.dtype),
-            factor_returns=realised,
+            betas,
+            factor_returns=self._realised(fit, batch, observed_factors),
             timestamps=batch.timestamps,
-            asset_ids=labels(batch.asset_ids, fit.asset_ids, batch.n_assets),
+            asset_ids=asset_ids,
             metadata=self._metadata(fit),
         )
 
     def _realised(
         self,
         fit: IPCAFit,
-        batch: CrossSectionBatch,
-        returns: NDArray[Any],
+        batch: CrossSectionBatch | CharacteristicMoments,
         observed_factors: NDArray[Any] | None,
     ) -> NDArray[Any] | None:
-        """Realised factors (T, K + M); None where observed factors are needed and missing."""
+        """Realised factors (T, K + M); None without returns, or observed factors where needed."""
+        if isinstance(batch, CrossSectionBatch) and batch.returns is None:
+            return None
         observed = observed_panel(
             observed_factors, batch.n_periods, intercept=self.config.intercept
         )
@@ -314,7 +319,7 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
                 f"{n_fitted - self.config.intercept}; got {n_given - self.config.intercept}"
             )
         latent = kernels.ipca_factors(
-            batch_moments(batch, returns, constant=self.config.constant, dtype=self.config.dtype),
+            self._moments_of(batch),
             fit.gamma,
             gamma_observed=fit.gamma_observed,
             observed=observed,
@@ -350,3 +355,9 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
             fit_converged=bool(state["fit_converged"]),
             asset_ids=tuple(state["asset_ids"]),
         )
+
+
+def _n_features(batch: CrossSectionBatch | CharacteristicMoments) -> int:
+    if isinstance(batch, CharacteristicMoments):
+        return batch.n_instruments - 1
+    return int(batch.characteristics.shape[2])

@@ -1,0 +1,133 @@
+"""What is kept on disk to go on after a crash: one file for each fold that is done."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ml4t.models.artifacts import codec
+from ml4t.models.artifacts import format as files
+from ml4t.models.lifecycle.fingerprint import fingerprint
+from ml4t.models.pipelines import PipelineFitResult
+from ml4t.models.types import (
+    AssetForecastResult,
+    AssetSignalResult,
+    AssetWeightsResult,
+    FitSummary,
+    LatentFactorPrediction,
+    LatentFactorState,
+    PortfolioPrediction,
+    PortfolioWeightsResult,
+    StochasticDiscountFactorState,
+)
+from ml4t.models.walk_forward.folds import Fold
+from ml4t.models.walk_forward.refit import Course, Outcome
+
+if TYPE_CHECKING:
+    import os
+
+_MODEL_TYPE = "ml4t.models.WalkForwardFold"
+
+
+# Read at run time: what a file may hold.
+_Summary: TypeAlias = FitSummary | PipelineFitResult
+_Result: TypeAlias = (
+    LatentFactorState
+    | LatentFactorPrediction
+    | AssetForecastResult
+    | AssetSignalResult
+    | AssetWeightsResult
+    | StochasticDiscountFactorState
+    | PortfolioWeightsResult
+    | PortfolioPrediction
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    bounds: tuple[int, int, int, int]
+    summary: _Summary
+    result: _Result
+
+
+class Journal:
+    """A folder of finished folds; belongs to one model, one schedule and one data set.
+
+    Parameters
+    ----------
+    folder : path-like
+        Created where it is missing.
+    course : Course
+    folds : sequence of Fold
+
+    Raises
+    ------
+    ValueError
+        When the folder belongs to another run.
+    TypeError
+        When the model cannot be saved.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], course: Course, folds: tuple[Fold, ...]
+    ) -> None:
+        self._folder = Path(folder)
+        self._model_class = type(course.model)
+        if not hasattr(course.model, "save") or not hasattr(self._model_class, "load"):
+            raise TypeError(f"folder needs a model with save; got {self._model_class.__name__}")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        taken = fingerprint([course.data])
+        told = {
+            "data": taken.sha256,
+            "model": repr(_settings(course.model)),
+            "warm_start": course.warm_start,
+            "folds": [list(_bounds(fold)) for fold in folds],
+        }
+        record = self._folder / "run.json"
+        if not record.exists():
+            unfinished = record.with_suffix(".tmp")
+            unfinished.write_text(json.dumps(told), encoding="utf-8")
+            unfinished.replace(record)
+        elif json.loads(record.read_text(encoding="utf-8")) != told:
+            raise ValueError(
+                f"folder must be of the same model, folds and data; {self._folder} holds another "
+                "run: take a new folder"
+            )
+
+    def read(self, number: int) -> Outcome | None:
+        """Give a fold that was finished; None if it was not."""
+        path = self._path(number)
+        if not path.exists():
+            return None
+        found = files.from_bytes(files.read(path))
+        if found.model_type != _MODEL_TYPE:
+            raise ValueError(f"cannot load {path}: it is no fold")
+        stored = codec.unpack(found.state, _Stored, found.arrays, "fold")
+        model = self._model_class.load(self._model_path(number))
+        return Outcome(Fold(*stored.bounds), model, stored.summary, stored.result)
+
+    def write(self, number: int, outcome: Outcome) -> None:
+        """Keep a fold: the model first, so that a fold that is there is complete."""
+        outcome.model.save(self._model_path(number))
+        stored = _Stored(_bounds(outcome.fold), outcome.summary, outcome.result)
+        state, arrays = codec.pack(stored, "fold")
+        version = files.package_version()
+        files.write(self._path(number), files.Artifact(_MODEL_TYPE, version, None, state, arrays))
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"fold_{number:05d}.safetensors"
+
+    def _model_path(self, number: int) -> Path:
+        return self._folder / f"model_{number:05d}.safetensors"
+
+
+def _bounds(fold: Fold) -> tuple[int, int, int, int]:
+    return (fold.train_start, fold.train_stop, fold.predict_start, fold.predict_stop)
+
+
+def _settings(model: Any) -> dict[str, Any]:
+    """Show settings only: whether the model that was passed is fitted does not matter."""
+    found = model.get_params() if hasattr(model, "get_params") else {"": model}
+    return {name: value for name, value in found.items() if not hasattr(value, "get_params")}

@@ -1,0 +1,170 @@
+"""One fold: estimate on its window, predict each date from what was known before it.
+
+No date is predicted in the sight of its own return. Every prediction gets a batch of its own that
+ends with that date and in which the returns of the date, and of as many before it as the embargo
+says, are missing; realised factors are added to the result afterwards, from a second extraction.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml4t.models.latent_factors import IPCAModel
+from ml4t.models.panel.moments import CharacteristicMoments
+from ml4t.models.pipelines import LatentFactorForecastPipeline, PipelineFitResult
+from ml4t.models.types import (
+    CrossSectionBatch,
+    LatentFactorPrediction,
+    LatentFactorState,
+    PortfolioSequenceBatch,
+    StochasticDiscountFactorState,
+)
+from ml4t.models.walk_forward.spans import Data, hidden, joined, labelled, span
+
+if TYPE_CHECKING:
+    from ml4t.models.walk_forward.folds import Fold
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What all folds share.
+
+    Attributes
+    ----------
+    model : estimator or pipeline
+        Copied for every fold.
+    training : Data
+        What estimations are cut from: the data, or its moments where they are enough.
+    data : Data
+        What is predicted.
+    warm_start : bool
+    """
+
+    model: Any
+    training: Data
+    data: Data
+    warm_start: bool
+
+    @classmethod
+    def of(cls, model: Any, data: Data, *, warm_start: bool) -> Course:
+        """Take the moments once if the model needs no more."""
+        training: Data = data
+        estimator = structural(model)
+        if isinstance(estimator, IPCAModel) and isinstance(data, CrossSectionBatch):
+            unnamed = replace(data, timestamps=())
+            training = CharacteristicMoments.from_batch(unnamed, dtype=estimator.config.dtype)
+        return cls(model, training, data, warm_start)
+
+    def part(self, start: int, stop: int) -> Course:
+        """Cut a course, for workers that need not see the rest."""
+        training, data = span(self.training, start, stop), span(self.data, start, stop)
+        return replace(self, training=training, data=data)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a fold gave.
+
+    Attributes
+    ----------
+    fold : Fold
+    model : estimator or pipeline
+        Fitted.
+    summary : FitSummary or fit result of the pipeline
+    result : object
+        For the dates of the fold, without labels, factors as the fit made them.
+    """
+
+    fold: Fold
+    model: Any
+    summary: Any
+    result: Any
+
+
+def structural(model: Any) -> Any:
+    """Find the estimator of exposures inside a pipeline."""
+    return model.model if isinstance(model, LatentFactorForecastPipeline) else model
+
+
+def work_fold(course: Course, fold: Fold, previous: Any) -> Outcome:
+    """Fit a copy of the model on the fold's window and predict the fold's dates."""
+    model = copy.deepcopy(course.model)
+    window = span(course.training, fold.train_start, fold.train_stop)
+    summary = _fit(model, window, previous if course.warm_start else None)
+    parts = [
+        _predicted(model, course, fold, date)
+        for date in range(fold.predict_start, fold.predict_stop)
+    ]
+    result = _with_realised(model, course, fold, joined(parts))
+    return Outcome(fold, model, summary, labelled(result, (), ()))
+
+
+def loadings(model: Any, course: Course, fold: Fold) -> NDArray[Any] | None:
+    """Give loadings (rows, K) by which factors are recognised; None for a model without factors.
+
+    Gamma where there is one, else the exposures at the last date of the window.
+    """
+    estimator = structural(model)
+    if isinstance(estimator, IPCAModel):
+        return estimator.gamma
+    if not hasattr(getattr(estimator, "config", None), "n_factors"):
+        return None
+    return exposures_at(model, course, fold.train_stop - 1)
+
+
+def exposures_at(model: Any, course: Course, date: int) -> NDArray[Any] | None:
+    """Exposures (N, K) of one date, where the model extracts any."""
+    state = structural(model).extract(hidden(span(course.data, date, date + 1), 1))
+    return state.asset_betas[0] if isinstance(state, LatentFactorState) else None
+
+
+def _fit(model: Any, window: Data, previous: Any) -> Any:
+    estimator, before = structural(model), structural(previous)
+    if not isinstance(before, IPCAModel):
+        options = {} if before is None else _continued(estimator, before)
+        return model.fit(window, **options) if estimator is model else model.fit(window)
+    fit = before._fitted("a warm start")
+    summary = estimator.fit(window, start=np.hstack([fit.gamma, fit.gamma_observed]))
+    if estimator is model:
+        return summary
+    return PipelineFitResult(summary, model.forecaster.fit(estimator.extract(window)))
+
+
+def _continued(estimator: Any, before: Any) -> dict[str, Any]:
+    """Ask an estimator how its fit goes on from a former one; most begin anew."""
+    continues = getattr(estimator, "continued_from", None)
+    options: dict[str, Any] = {} if continues is None else continues(before)
+    return options
+
+
+def _predicted(model: Any, course: Course, fold: Fold, date: int) -> Any:
+    """Predict one date in a batch in which its return is missing."""
+    data = course.data
+    # What carries a state through time starts where its training did, all else after it.
+    carries = isinstance(data, PortfolioSequenceBatch) or (
+        isinstance(data, CrossSectionBatch) and data.context_features is not None
+    )
+    first = fold.train_start if carries else fold.train_stop
+    known = hidden(span(data, first, date + 1), 1 + fold.predict_start - fold.train_stop)
+    answer = model.predict(known) if hasattr(model, "predict") else model.extract(known)
+    return span(answer, date - first, date - first + 1)
+
+
+def _with_realised(model: Any, course: Course, fold: Fold, result: Any) -> Any:
+    """Add realised factors and discount factors, which only judge a prediction."""
+    state = result.state if isinstance(result, LatentFactorPrediction) else result
+    if not isinstance(state, (LatentFactorState, StochasticDiscountFactorState)):
+        return result
+    carries = getattr(course.data, "context_features", None) is not None
+    first = fold.train_start if carries else fold.predict_start
+    seen = structural(model).extract(span(course.data, first, fold.predict_stop))
+    seen = span(seen, fold.predict_start - first, fold.predict_stop - first)
+    if isinstance(state, StochasticDiscountFactorState):
+        return replace(state, sdf_values=seen.sdf_values)
+    state = replace(state, factor_returns=seen.factor_returns)
+    return replace(result, state=state) if isinstance(result, LatentFactorPrediction) else state

@@ -1,0 +1,268 @@
+"""All folds of a walk, in a row or by workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ml4t.models.checks import require_bool, require_int
+from ml4t.models.lifecycle.params import Parameters
+from ml4t.models.panel.progress import counting
+from ml4t.models.panel.work import Executor, in_order
+from ml4t.models.types.base import Record
+from ml4t.models.walk_forward.align import Alignment, aligned, matched
+from ml4t.models.walk_forward.folds import Fold, schedule
+from ml4t.models.walk_forward.journal import Journal
+from ml4t.models.walk_forward.refit import Course, Outcome, loadings, structural, work_fold
+from ml4t.models.walk_forward.spans import Data, joined, labelled, require_data
+
+if TYPE_CHECKING:
+    import os
+
+    from numpy.typing import NDArray
+
+CHAIN = 16
+"""Folds that a worker does in a row, each started from the one before; the first starts cold."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class WalkForwardFold(Record):
+    """One estimation of a walk.
+
+    Attributes
+    ----------
+    fold : Fold
+        Positions of the dates it was trained on, and of those it predicted.
+    summary : FitSummary, or what the pipeline's fit returns
+    model : estimator or pipeline
+        Fitted; its factors are in its own order and signs.
+    alignment : Alignment or None
+        Which turns them into those of the folds before; None for models without factors.
+    """
+
+    fold: Fold
+    summary: Any
+    model: Any
+    alignment: Alignment | None
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class WalkForwardResult(Record):
+    """What a model would have said, each date predicted from the past of it.
+
+    Attributes
+    ----------
+    result : object
+        The family's own: `LatentFactorPrediction` of a pipeline, `LatentFactorState` of a latent
+        factor model, and so on, for all dates from the first predicted one to the end. Realised
+        factors in it are of the date, by loadings from before it.
+    folds : tuple of WalkForwardFold
+    """
+
+    result: Any
+    folds: tuple[WalkForwardFold, ...]
+
+    @property
+    def summaries(self) -> tuple[Any, ...]:
+        """What every fit reported."""
+        return tuple(fold.summary for fold in self.folds)
+
+    @property
+    def models(self) -> tuple[Any, ...]:
+        """The fitted models."""
+        return tuple(fold.model for fold in self.folds)
+
+
+class WalkForward(Parameters):
+    """Estimate again and again as time goes by; predict each date from what was known before it.
+
+    Parameters
+    ----------
+    model : estimator or pipeline
+        Copied for every estimation; the one passed stays as it is.
+    min_periods : int
+        Dates before the first prediction (and the embargo).
+    window : int, optional
+        Dates in an estimation, at most; by default all so far.
+    refit_every : int, default 1
+        Dates that share an estimation.
+    embargo : int, default 0
+        Dates between an estimation and what it predicts, and whose returns a prediction does not
+        see: periods by which returns overlap.
+    warm_start : bool, default True
+        Begin an estimation where the last one ended, for models that can: IPCA always, others where
+        they have a method `continued_from(model)` that gives keyword arguments for `fit`.
+    executor : object with submit(function, *arguments), optional
+        Works on several folds at a time; with `warm_start` on chains of 16 folds, of which the
+        first starts cold. The number of workers changes no bit.
+    progress : bool, default False
+        Show a bar of folds (tqdm).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ml4t.models import PCAConfig, PCAModel, PersistentPanelBatch, WalkForward
+    >>> returns = 0.01 + 0.05 * np.random.default_rng(0).standard_normal((24, 5))
+    >>> walk = WalkForward(PCAModel(PCAConfig(n_factors=1)), min_periods=12, refit_every=6)
+    >>> found = walk.run(PersistentPanelBatch(returns))
+    >>> found.result.factor_returns.shape, len(found.folds)
+    ((12, 1), 2)
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        min_periods: int,
+        window: int | None = None,
+        refit_every: int = 1,
+        embargo: int = 0,
+        warm_start: bool = True,
+        executor: Executor | None = None,
+        progress: bool = False,
+    ) -> None:
+        self.model = model
+        self.min_periods = require_int("min_periods", min_periods, at_least=1)
+        self.window = None if window is None else require_int("window", window, at_least=1)
+        self.refit_every = require_int("refit_every", refit_every, at_least=1)
+        self.embargo = require_int("embargo", embargo, at_least=0)
+        self.warm_start = require_bool("warm_start", warm_start)
+        self.executor = executor
+        self.progress = require_bool("progress", progress)
+
+    def run(self, data: Data, *, folder: str | os.PathLike[str] | None = None) -> WalkForwardResult:
+        """Walk through the dates of `data`.
+
+        Parameters
+        ----------
+        data : batch that the model takes, or CharacteristicMoments for IPCA
+            Dates in order of time. From moments there are factors, and no exposures of assets.
+        folder : path-like, optional
+            Where folds are kept as they are done; a run that was interrupted goes on from there,
+            and ends with the same bits.
+
+        Returns
+        -------
+        WalkForwardResult
+
+        Raises
+        ------
+        TypeError
+            When `data` is no batch, or there is a folder and the model cannot be saved.
+        ValueError
+            When no date is left to predict, or the folder belongs to another run; whatever the
+            model raises.
+        """
+        require_data(data)
+        folds = schedule(
+            data.n_periods,
+            min_periods=self.min_periods,
+            window=self.window,
+            refit_every=self.refit_every,
+            embargo=self.embargo,
+        )
+        course = Course.of(self.model, data, warm_start=self.warm_start)
+        journal = None if folder is None else Journal(folder, course, folds)
+        done: list[Outcome] = []
+        with counting("folds", unit="folds", total=len(folds), shown=self.progress) as count:
+            for outcome in self._outcomes(course, folds, journal):
+                done.append(outcome)
+                count(1)
+        return _result(course, done)
+
+    def _outcomes(
+        self, course: Course, folds: Sequence[Fold], journal: Journal | None
+    ) -> Iterator[Outcome]:
+        """Yield folds in order, those of the journal first."""
+        n_done, last = 0, None
+        while journal is not None and n_done < len(folds):
+            found = journal.read(n_done)
+            if found is None:
+                break
+            n_done, last = n_done + 1, found
+            yield found
+        if n_done == len(folds):
+            return
+        fresh = self._fresh(course, folds, n_done, None if last is None else last.model)
+        for number, outcome in enumerate(fresh, start=n_done):
+            if journal is not None:
+                journal.write(number, outcome)
+            yield outcome
+
+    def _fresh(
+        self, course: Course, folds: Sequence[Fold], n_done: int, previous: Any
+    ) -> Iterator[Outcome]:
+        if self.executor is None:
+            for fold in folds[n_done:]:
+                outcome = work_fold(course, fold, previous)
+                previous = outcome.model
+                yield outcome
+            return
+        length = CHAIN if self.warm_start else 1
+        # A chain that was interrupted is done again from where it started, so that every fold has
+        # the predecessor that it would have had.
+        first = n_done - n_done % length
+        chains = [
+            (course.part(chain[0].train_start, chain[-1].predict_stop), tuple(chain))
+            for chain in (folds[i : i + length] for i in range(first, len(folds), length))
+        ]
+        number = first
+        for outcomes in in_order(self.executor, work_chain, chains, ahead=64):
+            for outcome in outcomes:
+                if number >= n_done:
+                    yield outcome
+                number += 1
+
+
+def work_chain(task: tuple[Course, tuple[Fold, ...]]) -> list[Outcome]:
+    """Work on folds in a row, on a course that was cut to their dates."""
+    course, folds = task
+    origin, previous, outcomes = folds[0].train_start, None, []
+    for fold in folds:
+        outcome = work_fold(course, fold.moved(-origin), previous)
+        previous = outcome.model
+        outcomes.append(replace(outcome, fold=fold))
+    return outcomes
+
+
+def _result(course: Course, outcomes: Sequence[Outcome]) -> WalkForwardResult:
+    alignments = _alignments(course, outcomes)
+    parts = [
+        outcome.result if alignment is None else aligned(outcome.result, alignment)
+        for outcome, alignment in zip(outcomes, alignments, strict=True)
+    ]
+    data: Any = course.data
+    first, last = outcomes[0].fold.predict_start, outcomes[-1].fold.predict_stop
+    times = data.timestamps[first:last] if len(data.timestamps) else ()
+    whole = labelled(joined(parts), times, getattr(data, "asset_ids", ()))
+    folds = tuple(
+        WalkForwardFold(outcome.fold, outcome.summary, outcome.model, alignment)
+        for outcome, alignment in zip(outcomes, alignments, strict=True)
+    )
+    return WalkForwardResult(whole, folds)
+
+
+def _alignments(course: Course, outcomes: Sequence[Outcome]) -> list[Alignment | None]:
+    """Match the factors of every fold with the aligned ones of the fold before."""
+    found: list[Alignment | None] = []
+    before: tuple[Outcome, Alignment] | None = None
+    for outcome in outcomes:
+        current = loadings(outcome.model, course, outcome.fold)
+        if current is None:
+            found.append(None)
+            continue
+        n_latent = _n_latent(outcome.model, current)
+        alignment = Alignment(tuple(range(n_latent)), (1,) * n_latent)
+        if before is not None:
+            earlier = loadings(before[0].model, course, outcome.fold)
+            if earlier is not None:
+                reference = before[1].apply(earlier)[:, :n_latent]
+                alignment = matched(reference, current[:, :n_latent])
+        found.append(alignment)
+        before = (outcome, alignment)
+    return found
+
+
+def _n_latent(model: Any, found: NDArray[Any]) -> int:
+    return int(min(structural(model).config.n_factors, found.shape[1]))

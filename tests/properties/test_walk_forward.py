@@ -1,0 +1,368 @@
+"""Laws of walking forward: nothing from the future, nothing lost on the way."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml4t.models import (
+    AR1FactorForecaster,
+    BetaLambdaMapper,
+    CharacteristicMoments,
+    CrossSectionBatch,
+    ExpandingMeanFactorForecaster,
+    FitSummary,
+    IPCAConfig,
+    IPCAModel,
+    LatentFactorForecastPipeline,
+    PCAConfig,
+    PCAModel,
+    PersistentPanelBatch,
+    PortfolioSequenceBatch,
+    PortfolioWeightsResult,
+    RPPCAConfig,
+    RPPCAModel,
+    WalkForward,
+)
+from ml4t.models.walk_forward import align, journal
+from ml4t.models.walk_forward.folds import schedule
+
+T, N = 30, 12
+
+
+def cross_sections(seed=0):
+    rng = np.random.default_rng(seed)
+    z = rng.uniform(-0.5, 0.5, (T, N, 3))
+    gamma = np.linalg.qr(rng.standard_normal((4, 2)))[0]
+    f = np.array([0.04, 0.01]) + np.array([0.08, 0.02]) * rng.standard_normal((T, 2))
+    r = np.einsum("tnl,lk,tk->tn", np.pad(z, ((0, 0), (0, 0), (1, 0)), constant_values=1), gamma, f)
+    r += 0.005 * rng.standard_normal(r.shape)
+    mask = rng.random(r.shape) < 0.9
+    ids = tuple(f"s{i}" for i in range(N))
+    return CrossSectionBatch(z, returns=r, mask=mask, timestamps=tuple(range(T)), asset_ids=ids)
+
+
+def panel(seed=0):
+    batch = cross_sections(seed)
+    return PersistentPanelBatch(
+        batch.returns, timestamps=batch.timestamps, asset_ids=batch.asset_ids
+    )
+
+
+def windows(seed=0):
+    batch = panel(seed)
+    return PortfolioSequenceBatch(
+        np.stack([batch.returns, batch.returns**2], axis=2)[None],
+        returns=batch.returns[None],
+        timestamps=batch.timestamps,
+        asset_ids=batch.asset_ids,
+    )
+
+
+class Greedy:
+    """A policy that looks at whatever it can: weights are running sums of features and returns."""
+
+    def fit(self, batch):
+        self.scale = float(batch.returns.sum())
+        return FitSummary(converged=True)
+
+    def predict(self, batch, *, checkpoint=None):
+        seen = 0.0 if batch.returns is None else np.nan_to_num(batch.returns)
+        weights = np.cumsum(batch.features[..., 0] + seen, axis=1) * self.scale
+        return PortfolioWeightsResult(
+            weights, timestamps=batch.timestamps, asset_ids=batch.asset_ids
+        )
+
+
+def ipca(**settings):
+    return IPCAModel(IPCAConfig(n_factors=2, tol=1e-10, **settings))
+
+
+def pipeline(forecaster=ExpandingMeanFactorForecaster):
+    return LatentFactorForecastPipeline(ipca(), forecaster(), BetaLambdaMapper())
+
+
+FAMILIES = {
+    "ipca": (ipca, cross_sections),
+    "ipca with alpha": (lambda: ipca(intercept=True), cross_sections),
+    "pca": (lambda: PCAModel(PCAConfig(n_factors=2)), panel),
+    "rp_pca": (lambda: RPPCAModel(RPPCAConfig(n_factors=2, gamma=10.0)), panel),
+    "pipeline": (pipeline, cross_sections),
+    "pipeline that goes on from realisations": (
+        lambda: pipeline(AR1FactorForecaster),
+        cross_sections,
+    ),
+    "portfolio": (Greedy, windows),
+}
+families = pytest.mark.parametrize(("make", "data"), FAMILIES.values(), ids=FAMILIES)
+
+
+def arrays(result):
+    """Everything that a result says, by name, with time first."""
+    if hasattr(result, "asset_forecast"):
+        return {
+            "premia": result.factor_forecast.factor_premia,
+            "expected": result.asset_forecast.expected_returns,
+            **arrays(result.state),
+        }
+    if hasattr(result, "asset_betas"):
+        return {"betas": result.asset_betas, "factors": result.factor_returns}
+    return {"weights": np.moveaxis(result.weights, 1, 0)}
+
+
+def assert_same(got, want, upto=None):
+    for name, array in arrays(want).items():
+        np.testing.assert_array_equal(arrays(got)[name][:upto], array[:upto], err_msg=name)
+
+
+@families
+@pytest.mark.parametrize("rule", [{}, {"window": 12, "refit_every": 4, "embargo": 2}], ids=str)
+def test_a_planted_future_is_not_found(make, data, rule):
+    batch = data()
+    plain = WalkForward(make(), min_periods=12, **rule).run(batch)
+    first = T - len(next(iter(arrays(plain.result).values())))
+    for date in (first + 1, first + 6):
+        changed = {"returns": batch.returns}
+        for name in ("characteristics", "features"):
+            if getattr(batch, name, None) is not None:
+                changed[name] = getattr(batch, name)
+        axis = 1 if isinstance(batch, PortfolioSequenceBatch) else 0
+        for name, array in changed.items():
+            # From the date on, the world is another one; of the date itself, returns only.
+            begin = date if name == "returns" else date + 1
+            later = np.array(array)
+            np.moveaxis(later, axis, 0)[begin:] *= -3.0
+            changed[name] = later
+        planted = WalkForward(make(), min_periods=12, **rule).run(replace(batch, **changed))
+        told, want = arrays(planted.result), arrays(plain.result)
+        for name, array in want.items():
+            # What is realised at the date may know it; what is predicted may not.
+            upto = date - first + (name != "factors")
+            np.testing.assert_array_equal(told[name][:upto], array[:upto], err_msg=name)
+            assert (told[name][upto + 2 :] != array[upto + 2 :]).any(), name
+
+
+@families
+def test_every_prediction_is_that_of_a_model_fitted_on_the_window(make, data):
+    batch = data()
+    walk = WalkForward(make(), min_periods=12, window=15, refit_every=3, warm_start=False)
+    found = walk.run(batch)
+    assert [one.fold.predict_start for one in found.folds] == list(range(12, T, 3))
+    for one in found.folds[::2]:
+        fold, model = one.fold, make()
+        assert fold.train_stop == fold.predict_start
+        assert fold.train_start == max(0, fold.train_stop - 15)
+        model.fit(cut(batch, fold.train_start, fold.train_stop))
+        if isinstance(model, Greedy):
+            continue
+        alone = cut(batch, fold.predict_start, fold.predict_start + 1)
+        ask = model.predict if hasattr(model, "predict") else model.extract
+        told = arrays(align.aligned(ask(alone), one.alignment))
+        at = fold.predict_start - 12
+        for name in ("betas", "factors", "expected"):
+            if name in told:
+                np.testing.assert_allclose(
+                    arrays(found.result)[name][at], told[name][0], rtol=0, atol=1e-12, err_msg=name
+                )
+
+
+def cut(batch, start, stop):
+    axis = 1 if isinstance(batch, PortfolioSequenceBatch) else 0
+    fields = ("returns", "characteristics", "mask", "features")
+    parts = {
+        name: np.moveaxis(np.moveaxis(array, axis, 0)[start:stop], 0, axis)
+        for name in fields
+        if (array := getattr(batch, name, None)) is not None
+    }
+    return replace(batch, timestamps=batch.timestamps[start:stop], **parts)
+
+
+@families
+def test_labels_and_shapes_are_those_of_the_data(make, data):
+    batch = data()
+    found = WalkForward(make(), min_periods=20, refit_every=4).run(batch)
+    result = found.result.state if hasattr(found.result, "state") else found.result
+    assert tuple(result.timestamps) == batch.timestamps[20:]
+    assert result.asset_ids == batch.asset_ids
+    assert all(len(array) == T - 20 for array in arrays(found.result).values())
+    assert len(found.summaries) == len(found.models) == 3
+
+
+@pytest.mark.parametrize("window", [None, 14])
+def test_a_warm_start_ends_where_a_cold_one_does(window):
+    batch = cross_sections()
+    warm, cold = (
+        WalkForward(ipca(), min_periods=12, window=window, warm_start=start).run(batch)
+        for start in (True, False)
+    )
+    for one, other in zip(warm.folds, cold.folds, strict=True):
+        np.testing.assert_allclose(
+            one.alignment.apply(one.model.gamma),
+            other.alignment.apply(other.model.gamma),
+            atol=1e-5,
+        )
+    gap = warm.result.factor_returns - cold.result.factor_returns
+    assert (gap**2).sum() <= 1e-6 * (cold.result.factor_returns**2).sum()
+
+
+def test_moments_give_the_factors_that_rows_give():
+    batch = cross_sections()
+    rows = WalkForward(ipca(), min_periods=12).run(batch)
+    moments = WalkForward(ipca(), min_periods=12).run(CharacteristicMoments.from_batch(batch))
+    np.testing.assert_array_equal(moments.result.factor_returns, rows.result.factor_returns)
+    assert moments.result.asset_betas.shape == (T - 12, 0, 2)
+    assert moments.result.timestamps == rows.result.timestamps
+
+
+def test_factors_keep_their_order_and_sign():
+    """Two factors whose variances cross over in the middle of the sample."""
+    rng = np.random.default_rng(3)
+    loadings = np.linalg.qr(rng.standard_normal((N, 2)))[0]
+    size = np.linspace(0.02, 0.10, 80)
+    patterns = np.tile([[1, 1], [-1, 1], [1, -1], [-1, -1]], (20, 1))  # orthogonal in a window
+    factors = np.stack([size[::-1], size], axis=1) * patterns
+    batch = PersistentPanelBatch(factors @ loadings.T + 1e-4 * rng.standard_normal((80, N)))
+    found = WalkForward(PCAModel(PCAConfig(n_factors=2)), min_periods=20, window=20).run(batch)
+    assert {one.alignment.order for one in found.folds} == {(0, 1), (1, 0)}
+    betas = found.result.asset_betas
+    steps = np.einsum("tnk,tnk->tk", betas[1:], betas[:-1])
+    assert (steps > 0.9).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.data())
+def test_matching_undoes_any_order_and_sign(seed, n_factors, data):
+    rng = np.random.default_rng(seed)
+    loadings = np.linalg.qr(rng.standard_normal((8, n_factors)))[0]
+    order = data.draw(st.permutations(range(n_factors)))
+    signs = rng.choice([-1.0, 1.0], n_factors)
+    moved = loadings[:, order] * signs
+    np.testing.assert_array_equal(align.matched(loadings, moved).apply(moved), loadings)
+
+
+@families
+@pytest.mark.parametrize("warm_start", [True, False])
+def test_the_number_of_workers_changes_no_bit(make, data, warm_start):
+    batch = data()
+    found = []
+    for n_workers in (1, 3):
+        with ThreadPoolExecutor(n_workers) as pool:
+            walk = WalkForward(make(), min_periods=10, executor=pool, warm_start=warm_start)
+            found.append(walk.run(batch))
+    assert_same(found[1].result, found[0].result)
+    if not warm_start:
+        alone = WalkForward(make(), min_periods=10, warm_start=False).run(batch)
+        assert_same(found[0].result, alone.result)
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize("name", ["ipca", "pca", "pipeline"])
+def test_a_run_goes_on_after_a_crash(tmp_path, monkeypatch, name, workers):
+    make, data = FAMILIES[name]
+    batch = data()
+    monkeypatch.setattr("ml4t.models.walk_forward.walk.CHAIN", 3)
+    with ThreadPoolExecutor(2) as pool:
+        executor = pool if workers else None
+        want = WalkForward(make(), min_periods=20, executor=executor).run(batch)
+        walk = WalkForward(make(), min_periods=20, executor=executor)
+        write, written = journal.Journal.write, []
+
+        def fail(self, number, outcome):
+            if number == 4:
+                raise KeyboardInterrupt
+            written.append(number)
+            write(self, number, outcome)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(journal.Journal, "write", fail)
+            with pytest.raises(KeyboardInterrupt):
+                walk.run(batch, folder=tmp_path / "walk")
+        assert written == [0, 1, 2, 3]
+        with monkeypatch.context() as patch:
+            patch.setattr(journal.Journal, "write", _counting(write, written))
+            got = walk.run(batch, folder=tmp_path / "walk")
+    assert written == list(range(10))
+    assert_same(got.result, want.result)
+    assert [one.fold for one in got.folds] == [one.fold for one in want.folds]
+    again = walk.run(batch, folder=tmp_path / "walk")
+    assert_same(again.result, want.result)
+
+
+def _counting(write, written):
+    def count(self, number, outcome):
+        written.append(number)
+        write(self, number, outcome)
+
+    return count
+
+
+def test_a_folder_belongs_to_one_run(tmp_path):
+    batch = panel()
+    pca = PCAModel(PCAConfig(n_factors=1))
+    WalkForward(pca, min_periods=28).run(batch, folder=tmp_path)
+    for walk, data in (
+        (WalkForward(pca, min_periods=27), batch),
+        (WalkForward(PCAModel(PCAConfig(n_factors=2)), min_periods=28), batch),
+        (WalkForward(pca, min_periods=28), panel(seed=1)),
+    ):
+        with pytest.raises(ValueError, match="folder must be of the same model, folds and data"):
+            walk.run(data, folder=tmp_path)
+    pca.fit(batch)
+    WalkForward(pca, min_periods=28).run(batch, folder=tmp_path)
+    with pytest.raises(TypeError, match="folder needs a model with save; got Greedy"):
+        WalkForward(Greedy(), min_periods=28).run(windows(), folder=tmp_path / "other")
+
+
+@given(
+    st.integers(2, 60),
+    st.integers(1, 20),
+    st.none() | st.integers(1, 25),
+    st.integers(1, 7),
+    st.integers(0, 4),
+)
+def test_folds_predict_every_date_once_and_never_see_it(n, min_periods, window, every, embargo):
+    rule = {"min_periods": min_periods, "window": window, "refit_every": every, "embargo": embargo}
+    if n <= min_periods + embargo:
+        with pytest.raises(ValueError, match="must be below the number of dates"):
+            schedule(n, **rule)
+        return
+    folds = schedule(n, **rule)
+    predicted = [t for fold in folds for t in range(fold.predict_start, fold.predict_stop)]
+    assert predicted == list(range(min_periods + embargo, n))
+    for fold in folds:
+        assert fold.predict_start - fold.train_stop == embargo
+        length = fold.train_stop - fold.train_start
+        assert length == min(fold.train_stop, window or n)
+
+
+def test_the_model_that_was_passed_stays_as_it_is():
+    model = PCAModel(PCAConfig(n_factors=1))
+    WalkForward(model, min_periods=28).run(panel())
+    assert not model.is_fitted
+
+
+def test_progress_counts_folds(capsys):
+    WalkForward(PCAModel(PCAConfig(n_factors=1)), min_periods=28, progress=True).run(panel())
+    assert "folds: 100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "data", "error", "message"),
+    [
+        ({"min_periods": 0}, None, ValueError, "min_periods must be an integer >= 1"),
+        ({"min_periods": 5, "window": 0}, None, ValueError, "window must be an integer >= 1"),
+        ({"min_periods": 5, "embargo": -1}, None, ValueError, "embargo must be an integer >= 0"),
+        ({"min_periods": 5, "refit_every": 0}, None, ValueError, "refit_every must be"),
+        ({"min_periods": 40}, None, ValueError, "must be below the number of dates, 30; got 40"),
+        ({"min_periods": 5}, np.ones(3), TypeError, "data must be a batch or moments"),
+    ],
+)
+def test_says_what_is_wrong(settings, data, error, message):
+    with pytest.raises(error, match=message):
+        WalkForward(PCAModel(PCAConfig(n_factors=1)), **settings).run(
+            panel() if data is None else data
+        )

@@ -1,0 +1,92 @@
+"""Walking forward with networks: retrained on every window, blind to what comes after it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ml4t.models import WalkForward
+from neural_families import FAMILIES, one_thread, ragged_batch
+
+__all__ = ["one_thread"]
+
+CHOSEN = [f for f in FAMILIES if f.name in ("sae", "sdf", "sdf ensemble without context", "cae")]
+families = pytest.mark.parametrize("family", CHOSEN, ids=lambda family: family.name)
+
+# What a family says before the date, and what is realised at it.
+PREDICTED = ("asset_betas", "asset_weights", "signal_values")
+REALISED = ("factor_returns", "sdf_values")
+
+
+def walked(family, batch, **rule):
+    rule = {"min_periods": 6, "refit_every": 2} | rule
+    return WalkForward(family.make(), **rule).run(batch)
+
+
+def said(result, names):
+    return {name: getattr(result, name) for name in names if hasattr(result, name)}
+
+
+@families
+def test_a_planted_future_is_not_found(family):
+    batch = family.batch(n_dates=9)
+    plain = walked(family, batch).result
+    later = np.arange(9) >= 8
+    returns = np.where(later[:, None], 0.7, batch.returns)
+    planted = walked(family, replace(batch, returns=returns, factor_returns=returns)).result
+    for name, array in said(plain, PREDICTED).items():
+        assert array.shape[0] == 3
+        # The last date is predicted after its returns were changed: it may not know either.
+        np.testing.assert_array_equal(getattr(planted, name), array)
+    for name, array in said(plain, REALISED).items():
+        np.testing.assert_array_equal(getattr(planted, name)[:2], array[:2])
+        assert (getattr(planted, name)[2] != array[2]).any()
+
+
+@families
+def test_a_fold_is_a_fit_of_its_window(family):
+    batch = family.batch(n_dates=8)
+    found = walked(family, batch)
+    model = family.make()
+    model.fit(replace(batch, **{name: part[:6] for name, part in fields(batch)}))
+    whole = family.predictions(model, batch)
+    for name, array in whole.items():
+        told = getattr(found.result, name)
+        np.testing.assert_allclose(told, array[6:], rtol=0, atol=1e-12)
+
+
+def fields(batch):
+    names = ("characteristics", "returns", "factor_returns", "context_features", "mask")
+    labelled = [("timestamps", batch.timestamps)]
+    return labelled + [(n, getattr(batch, n)) for n in names if getattr(batch, n) is not None]
+
+
+@families
+def test_a_run_that_is_on_disk_is_read(family, tmp_path):
+    batch = family.batch(n_dates=8)
+    walk = WalkForward(family.make(), min_periods=6)
+    done = walk.run(batch, folder=tmp_path)
+    again = walk.run(batch, folder=tmp_path)
+    assert again.result == done.result
+    assert again.summaries == done.summaries
+
+
+def test_a_model_that_can_go_on_is_asked_to():
+    class GoesOn:
+        def fit(self, batch, *, after=None):
+            self.fits = 1 if after is None else after + 1
+            return self.fits
+
+        def continued_from(self, before):
+            return {"after": before.fits}
+
+        def predict(self, batch):
+            family = CHOSEN[0]
+            return family.fitted(batch=ragged_batch()).predict(batch)
+
+    found = WalkForward(GoesOn(), min_periods=6).run(ragged_batch(n_dates=9))
+    assert found.summaries == (1, 2, 3)
+    cold = WalkForward(GoesOn(), min_periods=6, warm_start=False).run(ragged_batch(n_dates=9))
+    assert cold.summaries == (1, 1, 1)
