@@ -1,5 +1,13 @@
 """Frames in, frames out: the hand-off to data pipelines, backtests and diagnoses."""
 
+from ml4t.models.integration.backtest import (
+    BacktestDataFeedInputs,
+    backtest_datafeed_inputs,
+    backtest_inputs_from_asset_forecast,
+    backtest_inputs_from_asset_signal,
+    backtest_inputs_from_weights,
+    resolve_feed_spec_mapping,
+)
 from ml4t.models.integration.checkpoints import predictions_frame_from_checkpoints
 from ml4t.models.integration.data import (
     ResolvedDatasetSchema,
@@ -27,6 +35,7 @@ from ml4t.models.integration.surfaces import (
 )
 
 __all__ = [
+    "BacktestDataFeedInputs",
     "ContextFrame",
     "PredictionsFrame",
     "ResolvedDatasetSchema",
@@ -35,6 +44,10 @@ __all__ = [
     "Timestamp",
     "WeightsFrame",
     "Windows",
+    "backtest_datafeed_inputs",
+    "backtest_inputs_from_asset_forecast",
+    "backtest_inputs_from_asset_signal",
+    "backtest_inputs_from_weights",
     "context_frame_from_weights",
     "cross_section_batch_from_long_frame",
     "persistent_panel_batch_from_long_frame",
@@ -43,6 +56,7 @@ __all__ = [
     "predictions_frame_from_asset_signal",
     "predictions_frame_from_checkpoints",
     "resolve_dataset_schema",
+    "resolve_feed_spec_mapping",
     "signals_frame_from_asset_weights",
     "signals_frame_from_portfolio_weights",
     "weights_frame_from_asset_weights",

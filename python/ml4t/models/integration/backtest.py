@@ -1,0 +1,395 @@
+"""Results to the inputs of a backtest's data feed; the backtest itself is never imported.
+
+The signatures are wide because callers name columns one by one; one record, `FeedColumns`, serves
+them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ml4t.models.integration.feed_spec import UNSET, Calendar, FeedColumns
+from ml4t.models.integration.surfaces import (
+    ResultsFrame,
+    context_frame_from_weights,
+    predictions_frame_from_asset_forecast,
+    predictions_frame_from_asset_signal,
+    weights_frame_from_asset_weights,
+)
+
+if TYPE_CHECKING:
+    import os
+
+    from ml4t.models.types import (
+        AssetForecastResult,
+        AssetSignalResult,
+        AssetWeightsResult,
+        PortfolioWeightsResult,
+    )
+
+__all__ = [
+    "BacktestDataFeedInputs",
+    "backtest_datafeed_inputs",
+    "backtest_inputs_from_asset_forecast",
+    "backtest_inputs_from_asset_signal",
+    "backtest_inputs_from_weights",
+    "resolve_feed_spec_mapping",
+]
+
+
+@dataclass(frozen=True)
+class BacktestDataFeedInputs:
+    """Everything that `ml4t.backtest.DataFeed` takes.
+
+    Attributes
+    ----------
+    feed_spec : dict
+        See `resolve_feed_spec_mapping`.
+    prices_frame : frame, optional
+    prices_path : path, optional
+        Exactly one of the two.
+    signals, context : ResultsFrame, optional
+    metadata : dict
+
+    Raises
+    ------
+    ValueError
+        Without a price source, or with both.
+    """
+
+    feed_spec: Mapping[str, Any]
+    prices_frame: Any = None
+    prices_path: str | os.PathLike[str] | None = None
+    signals: ResultsFrame | None = None
+    context: ResultsFrame | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Insist on one price source."""
+        if self.prices_frame is None and self.prices_path is None:
+            raise ValueError("give prices_frame or prices_path; got neither")
+        if self.prices_frame is not None and self.prices_path is not None:
+            raise ValueError("give prices_frame or prices_path, not both")
+
+    def to_datafeed_kwargs(self) -> dict[str, Any]:
+        """Give the keyword arguments of `ml4t.backtest.DataFeed`, those that apply.
+
+        Returns
+        -------
+        dict
+            `feed_spec` (a copy), `prices_df` (the same object) or `prices_path` (text),
+            `signals_df` and `context_df` (polars).
+        """
+        given: dict[str, Any] = {"feed_spec": dict(self.feed_spec)}
+        if self.prices_frame is not None:
+            given["prices_df"] = self.prices_frame
+        if self.prices_path is not None:
+            given["prices_path"] = str(self.prices_path)
+        if self.signals is not None:
+            given["signals_df"] = self.signals.to_polars()
+        if self.context is not None:
+            given["context_df"] = self.context.to_polars()
+        return given
+
+
+def resolve_feed_spec_mapping(
+    frame: Any = None,
+    *,
+    schema: Any = None,
+    timestamp_col: str | None = None,
+    entity_col: str | None = None,
+    price_col: str | None = None,
+    open_col: str | None = None,
+    high_col: str | None = None,
+    low_col: str | None = None,
+    close_col: str | None = None,
+    volume_col: str | None = None,
+    bid_col: str | None = None,
+    ask_col: str | None = None,
+    mid_col: str | None = None,
+    bid_size_col: str | None = None,
+    ask_size_col: str | None = None,
+    calendar: Calendar = UNSET,
+    timezone: str | None = None,
+    data_frequency: Any = None,
+    bar_type: str | None = None,
+    timestamp_semantics: Any = None,
+    session_start_time: str | None = None,
+) -> dict[str, Any]:
+    """Describe a price frame as a plain, JSON-serialisable mapping.
+
+    Parameters
+    ----------
+    frame : frame or path of a Parquet file, optional
+        Its key columns must be found among its columns; what is not a frame is passed over.
+    schema : mapping or object, optional
+        Says what the arguments do not; read by ml4t-specs where that is installed.
+    calendar : str or None, optional
+        None is kept as "no calendar"; not given, the schema's stays.
+    timestamp_col, ..., session_start_time : optional
+        See `FeedColumns`.
+
+    Raises
+    ------
+    ValueError
+        When a key column is not in the frame, or `calendar` is not a name.
+    """
+    return FeedColumns.among(locals()).resolve(frame, schema)
+
+
+def backtest_datafeed_inputs(
+    *,
+    prices_frame: Any = None,
+    prices_path: str | os.PathLike[str] | None = None,
+    signals: ResultsFrame | None = None,
+    context: ResultsFrame | None = None,
+    schema: Any = None,
+    timestamp_col: str | None = None,
+    entity_col: str | None = None,
+    price_col: str | None = None,
+    open_col: str | None = None,
+    high_col: str | None = None,
+    low_col: str | None = None,
+    close_col: str | None = None,
+    volume_col: str | None = None,
+    bid_col: str | None = None,
+    ask_col: str | None = None,
+    mid_col: str | None = None,
+    bid_size_col: str | None = None,
+    ask_size_col: str | None = None,
+    calendar: Calendar = UNSET,
+    timezone: str | None = None,
+    data_frequency: Any = None,
+    bar_type: str | None = None,
+    timestamp_semantics: Any = None,
+    session_start_time: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> BacktestDataFeedInputs:
+    """Join prices, signals and context for a data feed.
+
+    Parameters
+    ----------
+    prices_frame : frame, optional
+    prices_path : path of a Parquet file, optional
+    signals, context : ResultsFrame, optional
+        Their columns `timestamp` and `asset` are renamed to the key columns of the prices.
+    schema, timestamp_col, ..., session_start_time : optional
+        See `resolve_feed_spec_mapping`.
+    metadata : mapping, optional
+        Gains `signal_frame_type`.
+
+    Raises
+    ------
+    ValueError
+        Without a price source, with both, or when a key column cannot be found.
+    """
+    columns = FeedColumns.among(locals())
+    return _Handoff.of(prices_frame, prices_path, columns, schema).inputs(
+        signals, context, metadata
+    )
+
+
+def backtest_inputs_from_asset_forecast(
+    forecast: AssetForecastResult,
+    *,
+    prices_frame: Any = None,
+    prices_path: str | os.PathLike[str] | None = None,
+    schema: Any = None,
+    timestamp_col: str | None = None,
+    entity_col: str | None = None,
+    price_col: str | None = None,
+    open_col: str | None = None,
+    high_col: str | None = None,
+    low_col: str | None = None,
+    close_col: str | None = None,
+    volume_col: str | None = None,
+    bid_col: str | None = None,
+    ask_col: str | None = None,
+    mid_col: str | None = None,
+    bid_size_col: str | None = None,
+    ask_size_col: str | None = None,
+    calendar: Calendar = UNSET,
+    timezone: str | None = None,
+    data_frequency: Any = None,
+    bar_type: str | None = None,
+    timestamp_semantics: Any = None,
+    session_start_time: str | None = None,
+    constants: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> BacktestDataFeedInputs:
+    """Hand a forecast to a backtest as signals.
+
+    Parameters
+    ----------
+    forecast : AssetForecastResult
+    constants : mapping, optional
+        Columns that say the same in every row of the signals.
+    prices_frame, ..., metadata : optional
+        See `backtest_datafeed_inputs`.
+    """
+    columns = FeedColumns.among(locals())
+    handoff = _Handoff.of(prices_frame, prices_path, columns, schema)
+    frame = predictions_frame_from_asset_forecast(forecast, constants=constants, **handoff.keys)
+    return handoff.inputs(frame, None, metadata)
+
+
+def backtest_inputs_from_asset_signal(
+    signal: AssetSignalResult,
+    *,
+    prices_frame: Any = None,
+    prices_path: str | os.PathLike[str] | None = None,
+    schema: Any = None,
+    timestamp_col: str | None = None,
+    entity_col: str | None = None,
+    price_col: str | None = None,
+    open_col: str | None = None,
+    high_col: str | None = None,
+    low_col: str | None = None,
+    close_col: str | None = None,
+    volume_col: str | None = None,
+    bid_col: str | None = None,
+    ask_col: str | None = None,
+    mid_col: str | None = None,
+    bid_size_col: str | None = None,
+    ask_size_col: str | None = None,
+    calendar: Calendar = UNSET,
+    timezone: str | None = None,
+    data_frequency: Any = None,
+    bar_type: str | None = None,
+    timestamp_semantics: Any = None,
+    session_start_time: str | None = None,
+    constants: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> BacktestDataFeedInputs:
+    """Hand signals to a backtest as signals.
+
+    Parameters
+    ----------
+    signal : AssetSignalResult
+    constants : mapping, optional
+        Columns that say the same in every row of the signals.
+    prices_frame, ..., metadata : optional
+        See `backtest_datafeed_inputs`.
+    """
+    columns = FeedColumns.among(locals())
+    handoff = _Handoff.of(prices_frame, prices_path, columns, schema)
+    frame = predictions_frame_from_asset_signal(signal, constants=constants, **handoff.keys)
+    return handoff.inputs(frame, None, metadata)
+
+
+def backtest_inputs_from_weights(
+    weights: AssetWeightsResult | PortfolioWeightsResult,
+    *,
+    as_context: bool = False,
+    context_prefix: str = "w_",
+    prices_frame: Any = None,
+    prices_path: str | os.PathLike[str] | None = None,
+    schema: Any = None,
+    timestamp_col: str | None = None,
+    entity_col: str | None = None,
+    price_col: str | None = None,
+    open_col: str | None = None,
+    high_col: str | None = None,
+    low_col: str | None = None,
+    close_col: str | None = None,
+    volume_col: str | None = None,
+    bid_col: str | None = None,
+    ask_col: str | None = None,
+    mid_col: str | None = None,
+    bid_size_col: str | None = None,
+    ask_size_col: str | None = None,
+    calendar: Calendar = UNSET,
+    timezone: str | None = None,
+    data_frequency: Any = None,
+    bar_type: str | None = None,
+    timestamp_semantics: Any = None,
+    session_start_time: str | None = None,
+    constants: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> BacktestDataFeedInputs:
+    """Hand weights to a backtest, as signals or as a wide context.
+
+    Parameters
+    ----------
+    weights : AssetWeightsResult or PortfolioWeightsResult
+        Several windows can be signals only.
+    as_context : bool, default False
+        One column `{context_prefix}{asset}` per asset instead of rows of signals.
+    constants : mapping, optional
+        Columns that say the same in every row.
+    prices_frame, ..., metadata : optional
+        See `backtest_datafeed_inputs`.
+
+    Raises
+    ------
+    ValueError
+        When several windows are to be context.
+    """
+    columns = FeedColumns.among(locals())
+    handoff = _Handoff.of(prices_frame, prices_path, columns, schema)
+    if as_context:
+        context = context_frame_from_weights(
+            weights, prefix=context_prefix, constants=constants, **handoff.keys
+        )
+        return handoff.inputs(None, context, metadata)
+    signals = weights_frame_from_asset_weights(weights, constants=constants, **handoff.keys)
+    return handoff.inputs(signals, None, metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class _Handoff:
+    """The price side of a hand-off, resolved."""
+
+    prices_frame: Any
+    prices_path: str | os.PathLike[str] | None
+    feed_spec: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        frame: Any,
+        path: str | os.PathLike[str] | None,
+        columns: FeedColumns,
+        schema: Any,
+    ) -> _Handoff:
+        # Before anything is read: a hand-off with no price source, or two, is refused.
+        BacktestDataFeedInputs({}, frame, path)
+        source = path if frame is None else frame
+        return cls(frame, path, columns.resolve(source, schema))
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """What the functions of `surfaces` ask for key columns."""
+        source = self.prices_path if self.prices_frame is None else self.prices_frame
+        return {"feed_spec": self.feed_spec, "prices": source}
+
+    def inputs(
+        self,
+        signals: ResultsFrame | None,
+        context: ResultsFrame | None,
+        metadata: Mapping[str, Any] | None,
+    ) -> BacktestDataFeedInputs:
+        held = dict(metadata or {})
+        if signals is not None:
+            held["signal_frame_type"] = signals.metadata.get("frame_type")
+        return BacktestDataFeedInputs(
+            self.feed_spec,
+            self.prices_frame,
+            self.prices_path,
+            self._renamed(signals),
+            self._renamed(context),
+            held,
+        )
+
+    def _renamed(self, frame: ResultsFrame | None) -> ResultsFrame | None:
+        if frame is None:
+            return None
+        wanted = {
+            "timestamp": str(self.feed_spec["timestamp_col"]),
+            "asset": str(self.feed_spec["entity_col"]),
+        }
+        return frame.with_columns_renamed(
+            {old: new for old, new in wanted.items() if new not in frame.columns}
+        )
