@@ -169,7 +169,7 @@ NEW = {
     AR1ForecasterConfig: {"shrinkage": 0.0},
     IPCAConfig: {"intercept": False, "weighting": "panel", "constant": True, "min_assets": 2},
     CAEConfig: {"factor_inputs": "managed", "l1_scope": "beta_hidden"},
-    SDFConfig: {"n_ensemble": 1},
+    SDFConfig: {"n_ensemble": 1, "validation_loss": "unconditional"},
     LSTMPortfolioConfig: {"minibatch": False},
     DeepPortfolioConfig: {"minibatch": False},
 }
