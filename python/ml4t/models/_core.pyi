@@ -95,3 +95,17 @@ def rolling_rp_pca(
     settings: tuple[int, float, bool, bool, bool, bool],
     windows: list[tuple[int, int]],
 ) -> tuple[_F64, _F64, _F64, _F64, _F64, _F64, _F64, _F64]: ...
+def normalize_weights(
+    scores: NDArray[np.float64],
+    mask: NDArray[np.bool_] | None,
+    limits: tuple[float, float, float | None],
+    groups: tuple[NDArray[np.int64], float] | None,
+) -> NDArray[np.float64]: ...
+def walk_within_turnover(
+    wanted: NDArray[np.float64],
+    mask: NDArray[np.bool_] | None,
+    previous: NDArray[np.float64] | None,
+    limits: tuple[float, float, float | None],
+    groups: tuple[NDArray[np.int64], float] | None,
+    turnover_limit: float,
+) -> NDArray[np.float64]: ...

@@ -14,6 +14,8 @@ pub type Result<T> = std::result::Result<T, CoreError>;
 /// | `EmptySample` | the caller's data | while reading         |
 /// | `NoData`      | the caller's data | while reading         |
 /// | `NonFinite`   | the caller's data | while reading         |
+/// | `NonFiniteCell` | the caller's data | while reading       |
+/// | `Infeasible`  | the caller's      | while computing       |
 /// | `Rank`        | the caller's data | while computing       |
 /// | `Failed`      | nobody's          | while computing       |
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -66,6 +68,27 @@ pub enum CoreError {
         date: usize,
         /// Column of the panel.
         asset: usize,
+    },
+    /// A value of a panel of windows that must be finite is not.
+    #[error(
+        "{what} must be finite at available positions; it is not at window {window}, date {date}, \
+         asset {asset}"
+    )]
+    NonFiniteCell {
+        /// Name of the offending argument.
+        what: &'static str,
+        /// Which window.
+        window: usize,
+        /// Row of the window.
+        date: usize,
+        /// Column of the window.
+        asset: usize,
+    },
+    /// No book of weights obeys the constraints.
+    #[error("infeasible portfolio constraints: {why}")]
+    Infeasible {
+        /// What contradicts what.
+        why: String,
     },
     /// The data do not carry as many factors as were asked for.
     #[error("{what} has rank {rank}, which does not support {wanted} factors")]

@@ -22,6 +22,7 @@ pub mod shape;
 pub mod simd;
 mod stream;
 mod vector;
+pub mod weights;
 
 pub use error::{CoreError, Result};
 pub use real::{AnyView, Real};

@@ -54,6 +54,24 @@ impl Level {
     }
 }
 
+/// Compile `work`, and all that is inlined into it, for the best vectors of this machine.
+///
+/// The same operations in the same order: the result has the same bits at every level.
+pub(crate) fn widest<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn avx2<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the feature was just detected.
+            return unsafe { avx2(work) };
+        }
+    }
+    work()
+}
+
 /// Register tile of a level: what the plan of a product needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TileShape {

@@ -40,6 +40,7 @@ from ml4t.models.kernels.rolling import (
     rolling_pca,
     rolling_rp_pca,
 )
+from ml4t.models.kernels.weights import normalize_weights, walk_within_turnover
 
 __all__ = [
     "BUILD_PROFILE",
@@ -60,6 +61,7 @@ __all__ = [
     "ipca_factors",
     "ipca_fit_measures",
     "managed_portfolios",
+    "normalize_weights",
     "panel_moments",
     "pca",
     "project_pca",
@@ -69,4 +71,5 @@ __all__ = [
     "row_moments",
     "rp_pca",
     "set_num_threads",
+    "walk_within_turnover",
 ]

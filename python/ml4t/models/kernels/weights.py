@@ -1,0 +1,128 @@
+"""Weights under exposures, caps and a turnover budget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ml4t.models import _core
+from ml4t.models.kernels._arrays import bools, float64s
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+def normalize_weights(
+    scores: ArrayLike,
+    mask: ArrayLike | None = None,
+    *,
+    gross: float,
+    net: float,
+    cap: float | None = None,
+    groups: tuple[ArrayLike, float] | None = None,
+) -> NDArray[np.float64]:
+    """Weights of given exposures, every date on its own.
+
+    Without a cap the demeaned scores are scaled to a long side of mass (gross + net) / 2 and a
+    short side of mass (gross - net) / 2. Scores that differ by no more than rounding are constant:
+    the later assets share the long mass, the earlier ones the short, in proportion of the masses.
+    With a cap the result is the Euclidean-nearest point to the scores that has both masses and
+    `|w| <= cap`, found exactly in O(N log N): of equal scores the later asset counts as the higher,
+    and of two equally near splits into longs and shorts the one with more longs is taken.
+
+    Parameters
+    ----------
+    scores : array_like, shape (B, T, N)
+    mask : array_like of bool, shape (B, T, N), optional
+        Scores of cells where it is false are not used; their weight is 0.
+    gross, net : float
+        Sum of absolute weights, sum of weights; fractions of capital.
+    cap : float, optional
+        Largest absolute weight.
+    groups : (array_like of int of shape (N,), float), optional
+        Group of every asset, and the most that the longs, and likewise the shorts, of one group may
+        sum to. Where an asset is wanted on both sides, the sides are those of the nearest point
+        without group caps, or by the distance to the mean of the group where those cannot hold.
+
+    Returns
+    -------
+    ndarray of float64, shape (B, T, N)
+        Dates without an available asset are 0.
+
+    Raises
+    ------
+    ValueError
+        When an available score is not finite, or no book has the exposures.
+    """
+    return _core.normalize_weights(
+        float64s("weights", scores, 3),
+        None if mask is None else bools("mask", mask, 3),
+        (float(gross), float(net), None if cap is None else float(cap)),
+        _groups(groups),
+    )
+
+
+def walk_within_turnover(
+    wanted: ArrayLike,
+    mask: ArrayLike | None = None,
+    previous: ArrayLike | None = None,
+    *,
+    limits: tuple[float, float, float | None],
+    turnover_limit: float,
+    groups: tuple[ArrayLike, float] | None = None,
+) -> NDArray[np.float64]:
+    """Follow wanted books through time within a turnover budget.
+
+    Every date gives the book nearest to the wanted one among those with sum |x - p| <= the limit,
+    |x| <= cap and the exposures, p being the book of the date before without the assets that are
+    gone. If no book within the budget has the exposures, its long and its short mass lie on the
+    straight line from those of p to their targets, as far as the budget reaches.
+
+    The problem is convex once every asset is on a side, and is then solved exactly. Up to ten
+    assets, all combinations of sides are tried, so that the book is the nearest of all. Beyond,
+    an asset stays on the side on which it is held, except that of those wanted on the other side
+    the most wanted flip, as many as is best, and then single ones while the book gets better.
+
+    Parameters
+    ----------
+    wanted : array_like, shape (B, T, N)
+        What `normalize_weights` gives under the same limits and groups.
+    mask : array_like of bool, shape (B, T, N), optional
+    previous : array_like, shape (B, N), optional
+        Books before the first date; flat when left out.
+    limits : (gross, net, cap or None)
+    turnover_limit : float
+        Largest sum of absolute changes of a date; what leaves the universe is not counted.
+    groups : (array_like of int of shape (N,), float), optional
+        As in `normalize_weights`.
+
+    Returns
+    -------
+    ndarray of float64, shape (B, T, N)
+
+    Raises
+    ------
+    ValueError
+        When the limit is negative or not finite, an available wanted weight is not finite, or the
+        previous book lies above a cap by more than the budget.
+    """
+    gross, net, cap = limits
+    return _core.walk_within_turnover(
+        float64s("weights", wanted, 3),
+        None if mask is None else bools("mask", mask, 3),
+        None if previous is None else float64s("previous_weights", previous, 2),
+        (float(gross), float(net), None if cap is None else float(cap)),
+        _groups(groups),
+        float(turnover_limit),
+    )
+
+
+def _groups(groups: tuple[ArrayLike, float] | None) -> tuple[NDArray[np.int64], float] | None:
+    if groups is None:
+        return None
+    ids, cap = groups
+    group_of = np.asarray(ids, dtype=np.int64)
+    if group_of.ndim != 1:
+        raise ValueError(f"group_ids must have 1 dimension; got shape {group_of.shape}")
+    return np.ascontiguousarray(group_of), float(cap)

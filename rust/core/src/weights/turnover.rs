@@ -1,0 +1,443 @@
+//! The nearest book that can be reached within a turnover budget.
+//!
+//! A date starts from the book `p` that the date before left, without the assets that are gone: they
+//! have to be sold whatever the budget. The new book `x` has `sum |x - p| <= limit`, `|x| <= cap`, and
+//! the exposures, if some book within the budget has them. If none has, its long and its short mass
+//! lie on the straight line from those of `p` to their targets, as far as the budget reaches. Among
+//! all such books it is the nearest to the wanted one.
+//!
+//! Which asset is on which side makes the problem a choice: once that is fixed, it is a convex
+//! quadratic programme with three multipliers (two masses and the turnover) plus one per full group,
+//! solved exactly. Up to ten assets, all combinations of sides are tried. Beyond, an asset stays on
+//! the side on which it is held; of those wanted on the other side, the most wanted ones flip, as many
+//! as is best; then single assets flip, those that cost least first, while the book gets better.
+
+use std::cmp::Ordering;
+
+use ndarray::parallel::prelude::*;
+use ndarray::{Array3, ArrayView2, ArrayView3, Axis};
+
+use super::side::{Groups, Side, Slack};
+use super::{Exposure, Fault, GroupCap, available, require_previous};
+use crate::{Result, shape};
+
+/// Up to so many assets, every combination of sides is tried.
+const ALL_COMBINATIONS: usize = 10;
+/// Beyond, at most so many assets change their side one by one,
+const MAX_SINGLE_FLIPS: usize = 32;
+/// and no more than this divided by the number of assets.
+const MAX_WORK: usize = 1 << 14;
+/// Rounding in sums of weights.
+const EXACT: f64 = 1e-13;
+
+/// Follow wanted books through time, trading at most `limit` a date.
+///
+/// `wanted` and `mask` are (B, T, N), `previous` is (B, N); without it windows start flat. `wanted`
+/// should be what [`super::normalize`] gives under the same exposure and groups. Previous weights of
+/// unavailable assets are dropped and do not count as turnover. A book above the cap or a group cap
+/// is first brought down to it.
+///
+/// # Errors
+///
+/// [`crate::CoreError::Range`] for a negative or non-finite limit, [`crate::CoreError::Shape`],
+/// [`crate::CoreError::NonFiniteCell`], and [`crate::CoreError::Infeasible`] when the previous book
+/// lies above the caps by more than the budget.
+pub fn walk_within_turnover(
+    wanted: ArrayView3<'_, f64>,
+    mask: Option<ArrayView3<'_, bool>>,
+    previous: Option<ArrayView2<'_, f64>>,
+    exposure: &Exposure,
+    groups: Option<&GroupCap>,
+    limit: f64,
+) -> Result<Array3<f64>> {
+    let (n_windows, _, n_assets) = wanted.dim();
+    shape::require_that(
+        "turnover_limit",
+        limit.is_finite() && limit >= 0.0,
+        "finite and not negative",
+        limit,
+    )?;
+    if let Some(mask) = &mask {
+        shape::require("mask", wanted.shape(), mask.shape())?;
+    }
+    if let Some(groups) = groups {
+        shape::require("group_ids", &[n_assets], &[groups.group_of.len()])?;
+    }
+    require_previous(previous, n_windows, n_assets)?;
+    let mut out = wanted.to_owned();
+    let faults: Vec<Option<(usize, Fault)>> = out
+        .axis_iter_mut(Axis(0))
+        .into_par_iter()
+        .enumerate()
+        .map(|(window, mut books)| {
+            let mut walk = Walk::new(exposure, groups, limit, n_assets);
+            if let Some(previous) = &previous {
+                walk.book = previous.row(window).to_vec();
+            }
+            for (date, mut row) in books.axis_iter_mut(Axis(0)).enumerate() {
+                let seen = mask
+                    .as_ref()
+                    .map(|mask| mask.index_axis(Axis(0), window).row(date).to_vec());
+                if let Err(fault) = walk.step(&row.to_vec(), seen.as_deref()) {
+                    return Some((date, fault));
+                }
+                row.iter_mut()
+                    .zip(&walk.book)
+                    .for_each(|(cell, &weight)| *cell = weight);
+            }
+            None
+        })
+        .collect();
+    match faults
+        .into_iter()
+        .enumerate()
+        .find_map(|(window, fault)| Some((window, fault?)))
+    {
+        Some((window, (date, fault))) => Err(fault.at(window, date)),
+        None => Ok(out),
+    }
+}
+
+/// How good a book is: how far its masses are from their targets, then its distance.
+#[derive(Debug, Clone, Copy)]
+struct Quality {
+    gap: f64,
+    distance: f64,
+}
+
+impl Quality {
+    fn beats(&self, other: &Self) -> bool {
+        match (self.gap - other.gap).partial_cmp(&0.0) {
+            Some(Ordering::Less) if other.gap - self.gap > EXACT => true,
+            Some(Ordering::Greater) if self.gap - other.gap > EXACT => false,
+            _ => self.distance < other.distance,
+        }
+    }
+}
+
+/// A window's book on its way through time.
+struct Walk<'a> {
+    exposure: &'a Exposure,
+    groups: Option<&'a GroupCap>,
+    limit: f64,
+    book: Vec<f64>,
+    long: Side,
+    short: Side,
+    best: Option<(Quality, Vec<f64>)>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(
+        exposure: &'a Exposure,
+        groups: Option<&'a GroupCap>,
+        limit: f64,
+        n_assets: usize,
+    ) -> Self {
+        Self {
+            exposure,
+            groups,
+            limit,
+            book: vec![0.0; n_assets],
+            long: Side::default(),
+            short: Side::default(),
+            best: None,
+        }
+    }
+
+    /// Move the book one date on.
+    fn step(&mut self, wanted: &[f64], mask: Option<&[bool]>) -> std::result::Result<(), Fault> {
+        if let Some(mask) = mask {
+            self.book
+                .iter_mut()
+                .zip(mask)
+                .filter(|(_, seen)| !**seen)
+                .for_each(|(w, _)| *w = 0.0);
+        }
+        let assets: Vec<usize> = available(mask, wanted.len()).collect();
+        if let Some(&asset) = assets.iter().find(|&&i| !wanted[i].is_finite()) {
+            return Err(Fault::NotFinite(asset));
+        }
+        let needed: f64 = assets
+            .iter()
+            .map(|&i| (wanted[i] - self.book[i]).abs())
+            .sum();
+        if needed <= self.limit {
+            for i in assets {
+                self.book[i] = wanted[i];
+            }
+            return Ok(());
+        }
+        self.best = None;
+        self.choose_sides(&assets, wanted);
+        match self.best.take() {
+            Some((_, book)) => {
+                self.book = book;
+                Ok(())
+            }
+            None => Err(Fault::Infeasible(format!(
+                "the previous book lies above max_abs_weight or a group cap by more than \
+                 turnover_limit={}",
+                self.limit
+            ))),
+        }
+    }
+
+    /// Try combinations of sides; the best book is kept.
+    fn choose_sides(&mut self, assets: &[usize], wanted: &[f64]) {
+        let mut sides: Vec<bool> = self
+            .book
+            .iter()
+            .zip(wanted)
+            .map(|(&p, &y)| stays_long(p, y))
+            .collect();
+        if assets.len() <= ALL_COMBINATIONS {
+            for flips in 0..1usize << assets.len() {
+                let flipped = |place: usize| flips >> place & 1 == 1;
+                self.attempt_flips(assets, wanted, &mut sides, assets, flipped);
+            }
+            return;
+        }
+        let mut torn: Vec<usize> = assets
+            .iter()
+            .copied()
+            .filter(|&i| self.book[i] * wanted[i] < 0.0)
+            .collect();
+        torn.sort_by(|&i, &j| wanted[j].abs().total_cmp(&wanted[i].abs()).then(i.cmp(&j)));
+        let n_flips = self.search_prefix(assets, wanted, &mut sides, &torn);
+        for (place, &i) in torn.iter().enumerate() {
+            sides[i] = stays_long(self.book[i], wanted[i]) ^ (place < n_flips);
+        }
+        self.improve(assets, wanted, &mut sides);
+    }
+
+    /// Flip single assets, those that cost least first, as long as the book gets better.
+    fn improve(&mut self, assets: &[usize], wanted: &[f64], sides: &mut [bool]) {
+        let mut cheapest = assets.to_vec();
+        let cost = |i: usize| self.book[i].abs() + wanted[i].abs();
+        cheapest.sort_by(|&i, &j| cost(i).total_cmp(&cost(j)).then(i.cmp(&j)));
+        cheapest.truncate(MAX_SINGLE_FLIPS.min(MAX_WORK / assets.len()));
+        for i in cheapest {
+            let before = self.best.as_ref().map(|(quality, _)| *quality);
+            sides[i] = !sides[i];
+            let after = self.attempt(assets, wanted, sides);
+            if !self.keep_if_best(after) && before.is_some() {
+                sides[i] = !sides[i];
+            }
+        }
+    }
+
+    /// Flip the most wanted assets: none, all, and the best number of them that a search finds.
+    fn search_prefix(
+        &mut self,
+        assets: &[usize],
+        wanted: &[f64],
+        sides: &mut [bool],
+        torn: &[usize],
+    ) -> usize {
+        let (mut low, mut high) = (0, torn.len());
+        let mut tried = std::collections::BTreeMap::new();
+        loop {
+            let step = ((high - low) / 4).max(1);
+            for n_flips in (low..=high).step_by(step).chain([high]) {
+                if !tried.contains_key(&n_flips) {
+                    let got =
+                        self.attempt_flips(assets, wanted, sides, torn, |place| place < n_flips);
+                    tried.insert(n_flips, got);
+                }
+            }
+            let best = tried.iter().filter_map(|(&n, &got)| Some((n, got?)));
+            let best = best.reduce(|a, b| if b.1.beats(&a.1) { b } else { a });
+            let best = best.map_or(0, |(n_flips, _)| n_flips);
+            if step == 1 {
+                return best;
+            }
+            (low, high) = (
+                best.saturating_sub(step - 1),
+                (best + step - 1).min(torn.len()),
+            );
+        }
+    }
+
+    fn attempt_flips(
+        &mut self,
+        assets: &[usize],
+        wanted: &[f64],
+        sides: &mut [bool],
+        torn: &[usize],
+        flipped: impl Fn(usize) -> bool,
+    ) -> Option<Quality> {
+        for (place, &i) in torn.iter().enumerate() {
+            sides[i] = stays_long(self.book[i], wanted[i]) ^ flipped(place);
+        }
+        let quality = self.attempt(assets, wanted, sides);
+        self.keep_if_best(quality);
+        quality
+    }
+
+    /// Keep the book of the last attempt if it beats all before.
+    fn keep_if_best(&mut self, quality: Option<Quality>) -> bool {
+        let Some(quality) = quality else {
+            return false;
+        };
+        if self
+            .best
+            .as_ref()
+            .is_some_and(|(best, _)| !quality.beats(best))
+        {
+            return false;
+        }
+        let mut book = vec![0.0; self.book.len()];
+        for (side, sign) in [(&self.long, 1.0), (&self.short, -1.0)] {
+            for (&asset, &weight) in side.assets.iter().zip(&side.weights) {
+                book[asset] = sign * weight + 0.0;
+            }
+        }
+        self.best = Some((quality, book));
+        true
+    }
+
+    /// The nearest book with given sides; `None` when the budget does not reach the caps.
+    fn attempt(&mut self, assets: &[usize], wanted: &[f64], is_long: &[bool]) -> Option<Quality> {
+        let (cap, groups) = (self.exposure.cap, self.limits());
+        let mut spent = self.fill(assets, wanted, is_long);
+        if let Some(groups) = groups {
+            spent += self.long.trim_groups(cap, groups) + self.short.trim_groups(cap, groups);
+        }
+        let budget = self.limit - spent;
+        if budget < -EXACT {
+            return None;
+        }
+        let mut step = 1.0f64;
+        let mut gap = 0.0;
+        for (side, target) in [
+            (&mut self.long, self.exposure.long),
+            (&mut self.short, self.exposure.short),
+        ] {
+            let (now, most) = (side.held_mass(), side.capacity(cap, groups));
+            gap += (target - now).abs();
+            if target > most {
+                step = step.min(((most - now) / (target - now)).max(0.0));
+            }
+        }
+        if gap > 0.0 {
+            step = step.min(budget.max(0.0) / gap);
+        }
+        let masses = [
+            toward(self.long.held_mass(), self.exposure.long, step),
+            toward(self.short.held_mass(), self.exposure.short, step),
+        ];
+        self.spend(masses, budget, budget - step * gap);
+        Some(Quality {
+            gap: (1.0 - step) * gap,
+            distance: self.long.distance() + self.short.distance(),
+        })
+    }
+
+    /// Put every asset on its side; return what closing and capping positions trades.
+    fn fill(&mut self, assets: &[usize], wanted: &[f64], is_long: &[bool]) -> f64 {
+        self.long.clear();
+        self.short.clear();
+        let mut spent = 0.0;
+        for &i in assets {
+            let (side, sign) = if is_long[i] {
+                (&mut self.long, 1.0)
+            } else {
+                (&mut self.short, -1.0)
+            };
+            let before = sign * self.book[i];
+            let held = before.clamp(0.0, self.exposure.cap);
+            spent += (before - held).abs();
+            let group = self.groups.map_or(0, |groups| groups.group_of[i]);
+            side.push(i, sign * wanted[i], held, group);
+        }
+        spent
+    }
+
+    fn limits(&self) -> Option<Groups> {
+        self.groups.map(|groups| Groups {
+            n_groups: groups.n_groups,
+            cap: groups.cap,
+        })
+    }
+
+    /// Find the weights with the given masses whose turnover is at most the budget; `spare` is what
+    /// the change of the masses leaves of it.
+    fn spend(&mut self, masses: [f64; 2], budget: f64, spare: f64) {
+        if spare <= EXACT {
+            self.solve(masses, |now, next| match next.total_cmp(&now) {
+                Ordering::Less => Slack::FALL,
+                _ => Slack::RISE,
+            });
+            return;
+        }
+        let mut at = |price: f64| {
+            self.solve(masses, |_, _| Slack {
+                up: price,
+                down: price,
+            });
+            self.long.turnover() + self.short.turnover() - budget
+        };
+        let (mut low, mut excess) = (0.0, at(0.0));
+        if excess <= 0.0 {
+            return;
+        }
+        let mut high = 1e-3 * (masses[0] + masses[1]);
+        let mut slack = at(high);
+        while slack > 0.0 && high < 1e200 {
+            (low, excess) = (high, slack);
+            high *= 4.0;
+            slack = at(high);
+        }
+        // Regula falsi; the end that does not move is discounted (Illinois).
+        let mut last = Ordering::Equal;
+        let mut found = slack;
+        let mut price = high;
+        for _ in 0..200 {
+            if (-EXACT..=0.0).contains(&found) || high - low <= 4.0 * f64::EPSILON * high {
+                break;
+            }
+            price = (low * slack - high * excess) / (slack - excess);
+            if !(low < price && price < high) {
+                price = 0.5 * (low + high);
+            }
+            found = at(price);
+            let side = found.total_cmp(&0.0);
+            if found > 0.0 {
+                (low, excess) = (price, found);
+                slack *= if side == last { 0.5 } else { 1.0 };
+            } else {
+                (high, slack) = (price, found);
+                excess *= if side == last { 0.5 } else { 1.0 };
+            }
+            last = side;
+        }
+        if found > 0.0 || price != high {
+            at(high);
+        }
+    }
+
+    fn solve(&mut self, masses: [f64; 2], slack: impl Fn(f64, f64) -> Slack) {
+        let (cap, groups) = (self.exposure.cap, self.limits());
+        for (side, mass) in [&mut self.long, &mut self.short].into_iter().zip(masses) {
+            let slack = slack(side.held_mass(), mass);
+            side.solve(mass, cap, groups, slack);
+        }
+    }
+}
+
+/// The side of an asset that does not flip: that of its position, else the wanted one.
+fn stays_long(held: f64, wanted: f64) -> bool {
+    if held == 0.0 {
+        wanted >= 0.0
+    } else {
+        held > 0.0
+    }
+}
+
+fn toward(now: f64, target: f64, step: f64) -> f64 {
+    if step >= 1.0 {
+        target
+    } else {
+        now + step * (target - now)
+    }
+}
