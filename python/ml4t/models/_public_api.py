@@ -34,7 +34,19 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "mappers": ("BetaLambdaMapper",),
     "panel": ("CharacteristicMoments",),
-    "pipelines": ("LatentFactorForecastPipeline", "PipelineFitResult"),
+    "pipelines": (
+        "LatentFactorForecastPipeline",
+        "PipelineFitResult",
+        "PortfolioAllocationPipeline",
+        "PortfolioPipelineFitResult",
+    ),
+    "portfolio": (
+        "DeepPortfolioModel",
+        "LSTMPortfolioModel",
+        "LinearFeaturePortfolioModel",
+        "VolatilityTargetPostprocessor",
+        "WeightConstraintPostprocessor",
+    ),
     "latent_factors": ("CAEModel", "IPCAModel", "PCAModel", "RPPCAModel"),
     "integration": (
         "BacktestDataFeedInputs",

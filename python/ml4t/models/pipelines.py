@@ -10,15 +10,33 @@ from typing import TYPE_CHECKING, Any, Self
 from ml4t.models.lifecycle import bundle
 from ml4t.models.lifecycle.params import Parameters
 from ml4t.models.lifecycle.rollback import restored_on_failure
-from ml4t.models.types import FitSummary, LatentFactorPrediction
+from ml4t.models.types import (
+    FitSummary,
+    LatentFactorPrediction,
+    PortfolioPrediction,
+    PortfolioSequenceBatch,
+)
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from ml4t.models.api import AssetMapper, FactorForecaster, LatentFactorModel, PanelBatch
+    from ml4t.models.api import (
+        AssetMapper,
+        FactorForecaster,
+        LatentFactorModel,
+        PanelBatch,
+        PortfolioModel,
+        PortfolioPostprocessor,
+    )
 
-__all__ = ["LatentFactorForecastPipeline", "PipelineFitResult"]
+__all__ = [
+    "LatentFactorForecastPipeline",
+    "PipelineFitResult",
+    "PortfolioAllocationPipeline",
+    "PortfolioPipelineFitResult",
+]
 
 
 @dataclass(slots=True)
@@ -172,6 +190,131 @@ class LatentFactorForecastPipeline(Parameters):
         if parts:
             raise ValueError(f"cannot load {path}: {min(parts)!r} is no part of a pipeline")
         return pipeline
+
+    @classmethod
+    def _model_type(cls) -> str:
+        return f"ml4t.models.{cls.__name__}"
+
+
+@dataclass(slots=True)
+class PortfolioPipelineFitResult:
+    """What `PortfolioAllocationPipeline.fit` reports.
+
+    Attributes
+    ----------
+    model_fit : FitSummary
+    """
+
+    model_fit: FitSummary
+
+
+class PortfolioAllocationPipeline(Parameters):
+    """Weights from a model, then postprocessors from left to right.
+
+    Parameters
+    ----------
+    model : PortfolioModel
+    postprocessors : sequence of PortfolioPostprocessor, default ()
+    """
+
+    def __init__(
+        self, model: PortfolioModel, *, postprocessors: Sequence[PortfolioPostprocessor] = ()
+    ) -> None:
+        self.model = model
+        self.postprocessors = tuple(postprocessors)
+
+    def __repr__(self) -> str:
+        """Show the parts."""
+        return f"{type(self).__name__}({self.model!r}, postprocessors={self.postprocessors!r})"
+
+    def fit(
+        self,
+        batch: PortfolioSequenceBatch,
+        *,
+        validation_batch: PortfolioSequenceBatch | None = None,
+    ) -> PortfolioPipelineFitResult:
+        """Fit the model.
+
+        Parameters
+        ----------
+        batch, validation_batch : PortfolioSequenceBatch
+            As the model takes them.
+
+        Returns
+        -------
+        PortfolioPipelineFitResult
+        """
+        return PortfolioPipelineFitResult(self.model.fit(batch, validation_batch=validation_batch))
+
+    def predict(
+        self, batch: PortfolioSequenceBatch, *, checkpoint: int | None = None
+    ) -> PortfolioPrediction:
+        """Choose weights and make them obey.
+
+        Parameters
+        ----------
+        batch : PortfolioSequenceBatch
+        checkpoint : int, optional
+            Of the model; its default where None.
+
+        Returns
+        -------
+        PortfolioPrediction
+            The model's weights, and what the postprocessors made of them.
+
+        Raises
+        ------
+        RuntimeError
+            Before a fit.
+        ValueError
+            When the checkpoint is not available, or no weights obey.
+        """
+        raw = self.model.predict(batch, checkpoint=checkpoint)
+        processed = raw
+        for postprocessor in self.postprocessors:
+            processed = postprocessor.transform(batch, processed)
+        return PortfolioPrediction(raw, processed)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the model and the postprocessors into one file, whole or not at all.
+
+        Raises
+        ------
+        RuntimeError
+            Before a fit.
+        TypeError
+            When a part is not of this package.
+        OSError
+            When the target cannot be written; what was there stays.
+        """
+        after = {f"postprocessor {i}": part for i, part in enumerate(self.postprocessors)}
+        return bundle.save(path, self._model_type(), {"model": self.model} | after)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, device: str | None = None) -> Self:
+        """Read what `save` wrote; the predictions are the same bit for bit.
+
+        Parameters
+        ----------
+        path : path-like
+        device : str, optional
+            Instead of the stored one.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        ValueError
+            When the file is damaged, of another class, or not understood in full.
+        """
+        parts = bundle.load(path, cls._model_type(), device=device)
+        names = [f"postprocessor {i}" for i in range(len(parts) - 1)]
+        if parts.keys() != {"model", *names}:
+            raise ValueError(
+                f"cannot load {path}: an allocation pipeline holds a model and postprocessors; "
+                f"got {sorted(parts)}"
+            )
+        return cls(parts["model"], postprocessors=[parts[name] for name in names])
 
     @classmethod
     def _model_type(cls) -> str:

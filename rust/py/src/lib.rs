@@ -37,14 +37,9 @@ mod _core {
     use crate::ipca::{ipca, ipca_factors, ipca_fit_measures};
 
     #[pymodule_export]
-<<<<<<< HEAD
     use crate::panel::{
         average_ranks, cross_sectional_correlation, managed_portfolios, panel_moments, row_moments,
     };
-=======
-    use crate::panel::{panel_moments, row_moments};
-
     #[pymodule_export]
     use crate::weights::{normalize_weights, walk_within_turnover};
->>>>>>> c0b9ef3 (feat: add weight projections and the turnover walk)
 }

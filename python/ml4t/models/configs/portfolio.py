@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 
 from ml4t.models.configs.base import BaseModelConfig
 from ml4t.models.configs.checkpoints import checkpoint_grid, require_on_grid, require_schedule
@@ -20,7 +20,10 @@ from ml4t.models.configs.rules import (
     Probability,
     Real,
     WholeNumber,
+    one_of,
 )
+
+Head = Annotated[str, one_of("tanh", "long_short", "long_only")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,11 @@ class LSTMPortfolioConfig(PortfolioConfig):
     n_layers : int, default 1
     minibatch : bool, default False
         Step on `batch_size` windows at a time instead of on all.
+    head : "tanh", "long_short" or "long_only", default "tanh"
+        `tanh`: every weight within ±1 on its own. The others have exact gross exposure: demeaned
+        and scaled with net exposure 0, or a softmax.
+    gross_exposure : float, default 1.0
+        Of the heads with exact gross exposure.
     """
 
     model_name: ClassVar[str] = "lstm_portfolio"
@@ -157,6 +165,8 @@ class LSTMPortfolioConfig(PortfolioConfig):
     n_layers: Count = 1
     _: KW_ONLY
     minibatch: Flag = False
+    head: Head = "tanh"
+    gross_exposure: Positive = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +184,11 @@ class DeepPortfolioConfig(PortfolioConfig):
     adapter_hidden_mult : int, default 2
     minibatch : bool, default False
         Step on `batch_size` windows at a time instead of on all.
+    head : "tanh", "long_short" or "long_only", default "tanh"
+        `tanh`: every weight within ±1 on its own. The others have exact gross exposure: demeaned
+        and scaled with net exposure 0, or a softmax.
+    gross_exposure : float, default 1.0
+        Of the heads with exact gross exposure.
     """
 
     model_name: ClassVar[str] = "deep_portfolio"
@@ -188,6 +203,8 @@ class DeepPortfolioConfig(PortfolioConfig):
     adapter_hidden_mult: Count = 2
     _: KW_ONLY
     minibatch: Flag = False
+    head: Head = "tanh"
+    gross_exposure: Positive = 1.0
 
     def _require_consistent(self) -> None:
         PortfolioConfig._require_consistent(self)

@@ -112,7 +112,8 @@ def _unpack(name: str, told: Any, arrays: Arrays, device: str | None) -> Any:
         own_device = device if hasattr(found.config_type, "device") else None
         return found.from_artifact(files.Artifact(**told, arrays=arrays), device=own_device)
     config = unpack(told["config"], found.config_type, arrays, "config")
-    return found(config)
+    # A part that is nothing but its settings may be its own config.
+    return config if isinstance(config, found) else found(config)
 
 
 def _own_class(model_type: object) -> Any:

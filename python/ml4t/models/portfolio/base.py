@@ -1,0 +1,106 @@
+"""What portfolio models share: what a batch must be to train on, and to be the fitted one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import numpy as np
+
+from ml4t.models.checks import require_type
+from ml4t.models.configs.portfolio import PortfolioConfig
+from ml4t.models.lifecycle.fittable import Fittable
+from ml4t.models.types import PortfolioSequenceBatch, PortfolioWeightsResult
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ConfigT = TypeVar("ConfigT", bound=PortfolioConfig)
+FitT = TypeVar("FitT")
+
+
+class Fitted(Protocol):
+    """What every fit of a portfolio model knows of its batch."""
+
+    @property
+    def asset_ids(self) -> tuple[str, ...]:
+        """Slots in order; empty when the batch had none."""
+        ...
+
+    @property
+    def n_assets(self) -> int:
+        """Number of slots, N."""
+        ...
+
+    @property
+    def n_features(self) -> int:
+        """Number of features, F."""
+        ...
+
+
+class BasePortfolioModel(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
+    """A model whose fit turns windows of features into weights.
+
+    Parameters
+    ----------
+    config
+        Settings of the model.
+    """
+
+    def _result(
+        self,
+        batch: PortfolioSequenceBatch,
+        weights: NDArray[np.float64],
+        step: int,
+        asset_ids: tuple[str, ...],
+    ) -> PortfolioWeightsResult:
+        return PortfolioWeightsResult(
+            weights,
+            checkpoint_step=step,
+            timestamps=batch.timestamps,
+            asset_ids=batch.asset_ids or asset_ids,
+            metadata={"model_name": self.config.model_name},
+        )
+
+
+def available(batch: PortfolioSequenceBatch) -> NDArray[np.bool_]:
+    """Mark the cells that can be held, shape (B, T, N); all of them without a mask."""
+    if batch.mask is not None:
+        return batch.mask
+    return np.ones(batch.features.shape[:3], dtype=np.bool_)
+
+
+def require_training_batch(model: str, batch: object) -> NDArray[Any]:
+    """Return the returns of a batch to train on, or say that there are none."""
+    sequence = require_type("batch", batch, PortfolioSequenceBatch)
+    if sequence.returns is None:
+        raise ValueError(f"{model} requires returns to fit; the batch has none")
+    return sequence.returns
+
+
+def require_finite_features(batch: PortfolioSequenceBatch, where: NDArray[np.bool_]) -> None:
+    """Refuse a feature that is not finite at a cell that can be held."""
+    bad = where & ~np.isfinite(batch.features).all(axis=3)
+    if bad.any():
+        window, date, asset = (int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"features must be finite at available positions; they are not at window {window}, "
+            f"date {date}, asset {asset} ({int(bad.sum())} such cells; mask them)"
+        )
+
+
+def require_same_slots(model: str, fit: Fitted, batch: PortfolioSequenceBatch) -> None:
+    """Refuse a batch whose slots or features are not the fitted ones, in order."""
+    n_features = batch.features.shape[3]
+    if batch.n_assets != fit.n_assets or n_features != fit.n_features:
+        raise ValueError(
+            f"{model}: the batch must have the fitted n_assets={fit.n_assets} and "
+            f"n_features={fit.n_features}; got {batch.n_assets} and {n_features}"
+        )
+    if batch.asset_ids and fit.asset_ids and batch.asset_ids != fit.asset_ids:
+        differing = sum(
+            one != other for one, other in zip(batch.asset_ids, fit.asset_ids, strict=True)
+        )
+        raise ValueError(
+            f"{model}: asset_ids must be the fitted ones in the fitted order; "
+            f"{differing} of {fit.n_assets} differ"
+        )

@@ -1,0 +1,332 @@
+"""One neural portfolio model; its policy is its parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml4t.models.checks import require_int, require_shape, require_type
+from ml4t.models.configs import DeepPortfolioConfig, LSTMPortfolioConfig
+from ml4t.models.configs.portfolio import NeuralPortfolioConfig
+from ml4t.models.lifecycle.fittable import Estimated
+from ml4t.models.portfolio.base import (
+    BasePortfolioModel,
+    require_same_slots,
+    require_training_batch,
+)
+from ml4t.models.training.neural import Neural, choose_checkpoint
+from ml4t.models.training.progress import Callback, listeners
+from ml4t.models.training.requirement import require_torch
+from ml4t.models.types import FitSummary, PortfolioSequenceBatch, PortfolioWeightsResult
+from ml4t.models.types.arrays import FloatArray
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ml4t.models.portfolio.runtime import PortfolioTrainingArtifacts
+    from ml4t.models.training.state import RunState
+
+
+@dataclass(frozen=True, slots=True)
+class NeuralPortfolioFit:
+    """What a fit of a neural portfolio model learned.
+
+    Attributes
+    ----------
+    n_assets, n_features : int
+    asset_ids : tuple of str
+    groups : tuple of int
+        Group ids that were seen, in order; empty without group embedding.
+    adjacency_mask : ndarray of bool, shape (N, N), or None
+        Graph of the fitted slots; True blocks.
+    checkpoints : dict of int to dict of str to ndarray
+        Parameters by step.
+    best_step : int
+    """
+
+    n_assets: int
+    n_features: int
+    asset_ids: tuple[str, ...]
+    groups: tuple[int, ...]
+    adjacency_mask: NDArray[np.bool_] | None
+    checkpoints: dict[int, dict[str, FloatArray]]
+    best_step: int
+
+    def __post_init__(self) -> None:
+        """Refuse a fit whose parts disagree; `load` relies on it."""
+        for name in ("n_assets", "n_features"):
+            require_int(name, getattr(self, name), at_least=1)
+        if self.asset_ids:
+            require_shape("asset_ids", (self.n_assets,), (len(self.asset_ids),))
+        if self.adjacency_mask is not None:
+            square = (self.n_assets, self.n_assets)
+            require_shape("adjacency_mask", square, self.adjacency_mask.shape)
+        if self.best_step not in self.checkpoints:
+            raise ValueError(
+                f"checkpoints must hold best_step={self.best_step}; got {tuple(self.checkpoints)}"
+            )
+
+
+class NeuralPortfolioModel(
+    Neural[NeuralPortfolioConfig, NeuralPortfolioFit],
+    BasePortfolioModel[NeuralPortfolioConfig, NeuralPortfolioFit],
+):
+    """A policy network trained on the robust Sharpe objective of `portfolio.losses`.
+
+    A subclass names its config and builds its policy.
+
+    Parameters
+    ----------
+    config : LSTMPortfolioConfig or DeepPortfolioConfig
+    """
+
+    fit_type: ClassVar[type] = NeuralPortfolioFit
+    _with_graph: ClassVar[bool] = False
+
+    @property
+    def available_checkpoints(self) -> tuple[int, ...]:
+        """Steps that were kept: the grid as far as training went, and the best one."""
+        return tuple(sorted(self._fitted("checkpoints").checkpoints)) if self.is_fitted else ()
+
+    def fit(
+        self,
+        batch: PortfolioSequenceBatch,
+        *,
+        validation_batch: PortfolioSequenceBatch | None = None,
+        callbacks: Sequence[Callback] = (),
+        progress: bool = False,
+        resume: RunState | None = None,
+    ) -> FitSummary:
+        """Train the policy on all windows.
+
+        Parameters
+        ----------
+        batch : PortfolioSequenceBatch
+            With returns over the period that follows the weights.
+        validation_batch : PortfolioSequenceBatch, optional
+            Of the same slots; chooses the best step and stops training.
+        callbacks : sequence of Callback
+            Hear every step.
+        progress : bool, default False
+            Show a bar (needs tqdm).
+        resume : RunState, optional
+            Go on from what a callback captured in an interrupted fit.
+
+        Returns
+        -------
+        FitSummary
+            `best_validation_sharpe`: annualised, after costs and burn-in.
+
+        Raises
+        ------
+        ValueError
+            When a batch lacks returns, groups or costs that the settings need, or the two batches
+            are not of the same slots, features and graph.
+        FloatingPointError
+            When training diverges, naming the step.
+        """
+        require_torch(type(self).__name__)
+        heard = listeners(tuple(callbacks), progress=progress)
+        inputs = (batch,) if validation_batch is None else (batch, validation_batch)
+        return self._run(lambda: self._estimate(batch, validation_batch, heard, resume), *inputs)
+
+    def predict(
+        self, batch: PortfolioSequenceBatch, *, checkpoint: int | None = None
+    ) -> PortfolioWeightsResult:
+        """Give the weights of every window; those of a date see no later date.
+
+        Parameters
+        ----------
+        batch : PortfolioSequenceBatch
+            The fitted slots in the fitted order; returns are not read.
+        checkpoint : int, optional
+            One of `available_checkpoints`; else the configured default, else the last.
+
+        Returns
+        -------
+        PortfolioWeightsResult
+            `weights` (B, T, N); 0 where the mask is false.
+
+        Raises
+        ------
+        RuntimeError
+            Before a fit.
+        ValueError
+            When the batch is not of the fitted slots, features, groups or graph, or the checkpoint
+            is not available.
+        """
+        require_type("batch", batch, PortfolioSequenceBatch)
+        self._require_context(batch)
+        fit = self._fitted("predict")
+        require_torch(type(self).__name__)
+        name = type(self).__name__
+        require_same_slots(name, fit, batch)
+        if self._with_graph:
+            _require_same_graph(name, fit.adjacency_mask, batch.adjacency_mask, may_omit=True)
+        step = choose_checkpoint(
+            checkpoint,
+            self.config.default_checkpoint,
+            self.available_checkpoints,
+            best=fit.best_step,
+            fallback=max(fit.checkpoints),
+        )
+        from ml4t.models.portfolio import estimate  # noqa: PLC0415 - torch is optional
+
+        weights = estimate.weights(
+            self._policy(fit, estimate.maker(self.config)),
+            fit.checkpoints[step],
+            batch,
+            self._group_places(fit.groups, batch),
+            self.config,
+        )
+        return self._result(batch, weights, step, fit.asset_ids)
+
+    def _estimate(
+        self,
+        batch: PortfolioSequenceBatch,
+        validation_batch: PortfolioSequenceBatch | None,
+        heard: tuple[Callback, ...],
+        resume: RunState | None,
+    ) -> Estimated[NeuralPortfolioFit]:
+        name = type(self).__name__
+        require_training_batch(name, batch)
+        self._require_context(batch)
+        groups = self._groups(batch)
+        graph = batch.adjacency_mask if self._with_graph else None
+        blank = NeuralPortfolioFit(
+            batch.n_assets, batch.features.shape[3], batch.asset_ids, groups, graph, {0: {}}, 0
+        )
+        if validation_batch is not None:
+            require_training_batch(f"{name} validation_batch", validation_batch)
+            self._require_context(validation_batch)
+            require_same_slots(f"{name} validation_batch", blank, validation_batch)
+            if validation_batch.asset_ids != batch.asset_ids:
+                raise ValueError(f"{name}: validation_batch must have the asset_ids of the batch")
+            if self._with_graph:
+                other = validation_batch.adjacency_mask
+                _require_same_graph(f"{name} validation_batch", graph, other, may_omit=False)
+        from ml4t.models.portfolio import estimate  # noqa: PLC0415 - torch is optional
+
+        found = estimate.learn(
+            self._policy(blank, estimate.maker(self.config)),
+            batch,
+            validation_batch,
+            self._group_places(groups, batch),
+            self.config,
+            heard,
+            resume,
+        )
+        states = estimate.as_arrays(found.checkpoint_states)
+        fit = replace(blank, checkpoints=states, best_step=found.best_step)
+        return Estimated(fit, _summary(batch, found), self._reason(found))
+
+    def _reason(self, found: PortfolioTrainingArtifacts) -> str:
+        early = self.config.max_iters not in found.checkpoint_states
+        return "early_stopping" if early else "completed"
+
+    def _require_context(self, batch: PortfolioSequenceBatch) -> None:
+        """Refuse a batch without what the static context is made of."""
+        name = type(self).__name__
+        if self.config.use_group_embedding and batch.group_ids is None:
+            raise ValueError(f"{name}: use_group_embedding requires group_ids; the batch has none")
+        if self.config.use_cost_in_context and batch.costs is None:
+            raise ValueError(f"{name}: use_cost_in_context requires costs; the batch has none")
+
+    def _groups(self, batch: PortfolioSequenceBatch) -> tuple[int, ...]:
+        if not self.config.use_group_embedding or batch.group_ids is None:
+            return ()
+        return tuple(np.unique(batch.group_ids).tolist())
+
+    def _group_places(
+        self, groups: tuple[int, ...], batch: PortfolioSequenceBatch
+    ) -> NDArray[np.int64] | None:
+        """Where each slot's group stands among the fitted ones."""
+        if not groups or batch.group_ids is None:
+            return None
+        unseen = sorted(set(batch.group_ids.tolist()) - set(groups))
+        if unseen:
+            raise ValueError(
+                f"{type(self).__name__}: group_ids must be among the fitted {groups}; "
+                f"got {unseen[0]}, which was not in the fit"
+            )
+        return np.searchsorted(np.array(groups), batch.group_ids).astype(np.int64)
+
+    def _policy(self, fit: NeuralPortfolioFit, maker: Any) -> nn.Module:
+        raise NotImplementedError
+
+
+class LSTMPortfolioModel(NeuralPortfolioModel):
+    """Weights from a recurrent network: see `portfolio.policies.lstm.LSTMPolicy`.
+
+    Parameters
+    ----------
+    config : LSTMPortfolioConfig
+
+    References
+    ----------
+    Zhang, Zohren and Roberts (2020), Deep Learning for Portfolio Optimization, JFDS 2(4).
+    """
+
+    config_type: ClassVar[type] = LSTMPortfolioConfig
+
+    def _policy(self, fit: NeuralPortfolioFit, maker: Any) -> nn.Module:
+        from ml4t.models.portfolio.policies.lstm import LSTMPolicy  # noqa: PLC0415
+
+        config = require_type("config", self.config, LSTMPortfolioConfig)
+        return LSTMPolicy((fit.n_assets, fit.n_features, len(fit.groups)), config, maker)
+
+
+class DeepPortfolioModel(NeuralPortfolioModel):
+    """Weights from an attentive network: see `portfolio.policies.deep.DeepPolicy`.
+
+    The graph of the batch's `adjacency_mask`, if any, is part of the fit: a batch to predict may
+    leave it out, but may not have another one.
+
+    Parameters
+    ----------
+    config : DeepPortfolioConfig
+
+    References
+    ----------
+    Wood, Roberts and Zohren (2026), Deep Portfolio Management, arXiv 2601.05975.
+    """
+
+    config_type: ClassVar[type] = DeepPortfolioConfig
+    _with_graph: ClassVar[bool] = True
+
+    def _policy(self, fit: NeuralPortfolioFit, maker: Any) -> nn.Module:
+        import torch  # noqa: PLC0415 - torch is optional
+
+        from ml4t.models.portfolio.policies.deep import DeepPolicy  # noqa: PLC0415
+
+        config = require_type("config", self.config, DeepPortfolioConfig)
+        graph = None if fit.adjacency_mask is None else torch.tensor(fit.adjacency_mask)
+        sizes = (fit.n_assets, fit.n_features, len(fit.groups))
+        return DeepPolicy(sizes, config, maker, graph)
+
+
+def _require_same_graph(
+    what: str,
+    fitted: NDArray[np.bool_] | None,
+    got: NDArray[np.bool_] | None,
+    *,
+    may_omit: bool,
+) -> None:
+    if got is None and (may_omit or fitted is None):
+        return
+    if fitted is None or got is None or not np.array_equal(fitted, got):
+        raise ValueError(f"{what}: adjacency_mask must be the fitted one")
+
+
+def _summary(batch: PortfolioSequenceBatch, found: PortfolioTrainingArtifacts) -> FitSummary:
+    return FitSummary(
+        converged=True,
+        train_metrics={"n_train_windows": batch.batch_size},
+        val_metrics={"best_validation_sharpe": found.best_validation_sharpe},
+        best_epoch=found.best_step,
+        history=tuple(dict(entry) for entry in found.history),
+    )

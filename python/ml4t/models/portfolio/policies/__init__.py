@@ -1,0 +1,1 @@
+"""How weights are chosen from windows of features: one network per policy."""

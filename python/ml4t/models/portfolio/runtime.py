@@ -1,0 +1,240 @@
+"""Training of a policy on the shared trainer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.optim import AdamW
+
+from ml4t.models.portfolio.objective import Objective, score, windows_of
+from ml4t.models.training import batching, loop
+from ml4t.models.training import device as devices
+from ml4t.models.training.checkpoints import Schedule
+from ml4t.models.training.stopping import Better, Patience
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from ml4t.models.configs.portfolio import PortfolioConfig
+    from ml4t.models.training.checkpoints import State
+    from ml4t.models.training.progress import Callback
+    from ml4t.models.training.state import RunState
+    from ml4t.models.types import PortfolioSequenceBatch
+
+# The words of the error when it is not finite.
+_VALIDATION = "validation Sharpe"
+_BEST = "best"
+
+
+@dataclass(frozen=True, slots=True)
+class PortfolioTrainingArtifacts:
+    """What training a policy came to.
+
+    Attributes
+    ----------
+    checkpoint_states : dict of int to State
+        Parameters by step, of the grid as far as training went, and of the best step.
+    history : tuple of dict
+        `step`, `train_objective`, `train_sharpe_pool`, `validation_sharpe_pool`; by evaluation.
+    best_step : int
+        With the highest validation Sharpe ratio.
+    best_validation_sharpe : float
+    """
+
+    checkpoint_states: dict[int, State]
+    history: tuple[dict[str, float], ...]
+    best_step: int
+    best_validation_sharpe: float
+
+
+def fit_policy_network(
+    policy: nn.Module,
+    *,
+    batch: PortfolioSequenceBatch,
+    validation_batch: PortfolioSequenceBatch | None,
+    config: PortfolioConfig,
+    device: torch.device | str,
+    group_ids: NDArray[np.int64] | None = None,
+    listeners: Sequence[Callback] = (),
+    resume: RunState | None = None,
+) -> PortfolioTrainingArtifacts:
+    """Train a policy by AdamW on the robust Sharpe objective.
+
+    One update per step on all windows, or one per minibatch of `batch_size` windows when
+    `config.minibatch`. Otherwise `batch_size` only bounds memory.
+
+    Parameters
+    ----------
+    policy : nn.Module
+        Called `policy(features, *, mask, asset_indices, group_ids, costs)`; trained in place.
+    batch : PortfolioSequenceBatch
+        With returns.
+    validation_batch : PortfolioSequenceBatch, optional
+        Chooses the best step and stops training; the training batch where None.
+    config : PortfolioConfig
+    device : torch.device or str
+    group_ids : ndarray of int64, shape (N,), optional
+        Instead of the batch's own.
+    listeners : sequence of Callback
+    resume : RunState, optional
+
+    Returns
+    -------
+    PortfolioTrainingArtifacts
+
+    Raises
+    ------
+    FloatingPointError
+        When a loss, gradient, parameter or validation Sharpe ratio is not finite, naming the step.
+    """
+    place = torch.device(device)
+    groups = batch.group_ids if group_ids is None else group_ids
+    data, judged = (
+        windows_of(
+            one,
+            device=place,
+            dtype=devices.resolve_dtype(config.dtype),
+            group_ids=groups,
+            costs=batch.costs if one.costs is None else one.costs,
+        )
+        for one in (batch, batch if validation_batch is None else validation_batch)
+    )
+    shuffle = devices.generator(config.seed, torch.device("cpu"))
+    steps = _Steps(Objective(policy, data, config), shuffle)
+    phase = _phase(steps, Objective(policy, judged, config))
+    (trained,) = loop.run([phase], generators=[shuffle], listeners=listeners, resume=resume)
+    return _artifacts(trained)
+
+
+def _phase(steps: _Steps, judged: Objective) -> loop.Phase:
+    config, policy = judged.config, judged.policy
+    return loop.Phase(
+        name=config.model_name,
+        network=policy,
+        optimizer=AdamW(
+            policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        ),
+        losses=steps.losses,
+        report=steps.report,
+        schedule=Schedule(total=config.max_iters, grid=config.checkpoint_grid),
+        evaluate=lambda: {_VALIDATION: _pooled_sharpe(judged)},
+        evaluate_every=config.eval_every,
+        keep_best={_BEST: Better(_VALIDATION, "max")},
+        patience=Patience(
+            (Better(_VALIDATION, "max", min_delta=config.metric_min_delta),),
+            limit=config.early_stopping_patience,
+            burn_in=max(config.early_stopping_burn_in_iters - 1, 0),
+            smoothing=config.metric_ema_alpha,
+        ),
+        max_grad_norm=config.max_grad_norm,
+        unit="step",
+    )
+
+
+def evaluate_pooled_sharpe(
+    policy: nn.Module,
+    batch: PortfolioSequenceBatch,
+    *,
+    group_ids: Tensor | NDArray[np.int64] | None,
+    costs: Tensor | NDArray[Any] | None,
+    config: PortfolioConfig,
+    device: torch.device | str,
+) -> float:
+    """Pooled net Sharpe ratio of a policy's weights, after the burn-in, without dropout.
+
+    Parameters
+    ----------
+    policy : nn.Module
+    batch : PortfolioSequenceBatch
+        With returns.
+    group_ids : shape (N,), or None
+    costs : shape (N,) or (N, 1), or None
+    config : PortfolioConfig
+    device : torch.device or str
+
+    Returns
+    -------
+    float
+        Annualised.
+    """
+    data = windows_of(
+        batch,
+        device=torch.device(device),
+        dtype=devices.resolve_dtype(config.dtype),
+        group_ids=_array(group_ids),
+        costs=_array(costs),
+    )
+    was_training = policy.training
+    policy.eval()
+    try:
+        with torch.no_grad():
+            return float(_pooled_sharpe(Objective(policy, data, config)))
+    finally:
+        policy.train(was_training)
+
+
+class _Steps:
+    """The updates of every step, and what the last one showed."""
+
+    def __init__(self, objective: Objective, shuffle: torch.Generator) -> None:
+        self._objective, self._shuffle = objective, shuffle
+        self._minibatch = bool(getattr(objective.config, "minibatch", False))
+        self._seen: list[tuple[int, float, float]] = []
+
+    def losses(self, step: int) -> Iterator[Tensor]:
+        """Yield the loss of all windows, or of one minibatch after the other."""
+        n_windows, size = len(self._objective.data), self._objective.config.batch_size
+        self._seen = []
+        parts: Iterator[Tensor] = iter([torch.arange(n_windows)])
+        if self._minibatch and size < n_windows:
+            parts = batching.shuffled(n_windows, size, self._shuffle)
+        for part in parts:
+            found = self._objective.loss(step, part)
+            shown = float(found.objective.detach()), float(found.sharpe_pool.detach())
+            self._seen.append((len(part), *shown))
+            yield found.loss
+
+    def report(self) -> dict[str, Tensor]:
+        """Means over the updates of the step."""
+        seen = torch.tensor(self._seen, dtype=torch.float64)
+        objective, sharpe = (seen[:, :1] * seen[:, 1:]).sum(dim=0) / seen[:, 0].sum()
+        return {"train_objective": objective, "train_sharpe_pool": sharpe}
+
+
+def _pooled_sharpe(objective: Objective) -> Tensor:
+    return score(torch.cat(list(objective.net_returns())), objective.config).sharpe_pool
+
+
+def _artifacts(trained: loop.Trained) -> PortfolioTrainingArtifacts:
+    best = trained.best[_BEST]
+    step = int(best.epoch)
+    history = tuple(
+        {
+            "step": float(epoch),
+            "train_objective": float(metrics["train_objective"]),
+            "train_sharpe_pool": float(metrics["train_sharpe_pool"]),
+            "validation_sharpe_pool": float(metrics[_VALIDATION]),
+        }
+        for epoch, metrics in trained.history
+        if _VALIDATION in metrics
+    )
+    states = dict(trained.checkpoints) | {step: best.state}
+    return PortfolioTrainingArtifacts(states, history, step, float(best.value))
+
+
+def _array(value: Tensor | NDArray[Any] | None) -> NDArray[Any] | None:
+    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+
+
+__all__ = [
+    "AdamW",
+    "PortfolioTrainingArtifacts",
+    "evaluate_pooled_sharpe",
+    "fit_policy_network",
+]
