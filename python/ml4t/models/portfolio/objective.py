@@ -61,6 +61,7 @@ class Windows:
 
     def take(self, windows: Tensor | slice) -> Windows:
         """Take some of the windows."""
+
         def cut(array: Tensor | None) -> Tensor | None:
             return None if array is None else array[windows]
 

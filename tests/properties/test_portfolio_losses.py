@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from ml4t.models.portfolio.losses import (
+    compute_net_portfolio_returns,
+    robust_sharpe_loss,
+    sharpe_ratio,
+    softmin_sharpe,
+)
+from oracles import portfolio as oracle
+
+SETTINGS = {
+    "annualization_factor": 252.0,
+    "sharpe_eps": 1e-8,
+    "softmin_tau": 0.2,
+    "softmin_lambda": 0.1,
+}
+
+
+def tensor(array):
+    return torch.tensor(np.asarray(array), dtype=torch.float64)
+
+
+def random_case(seed=0, n_windows=3, n_dates=6, n_assets=4):
+    rng = np.random.default_rng(seed)
+    shape = (n_windows, n_dates, n_assets)
+    mask = rng.random(shape) > 0.3
+    return {
+        "weights": rng.uniform(-1, 1, shape),
+        "forward_returns": rng.normal(0.01, 0.05, shape),
+        "vol_scale": rng.uniform(0.5, 2.0, shape),
+        "mask": mask,
+        "costs": rng.uniform(0.0, 0.01, n_assets),
+        "prev_weights": rng.uniform(-1, 1, (n_windows, n_assets)),
+    }
+
+
+def net(case, **settings):
+    tensors = {k: torch.tensor(v) for k, v in case.items() if v is not None}
+    tensors |= {k: None for k, v in case.items() if v is None}
+    return compute_net_portfolio_returns(**(tensors | {"gamma_cost": 0.5} | settings))
+
+
+def test_the_worked_example_of_the_costs():
+    got = compute_net_portfolio_returns(
+        weights=tensor([[[0.2, -0.1], [0.3, -0.2]]]),
+        forward_returns=torch.zeros(1, 2, 2, dtype=torch.float64),
+        vol_scale=None,
+        mask=None,
+        costs=tensor([1.0, 1.0]),
+        gamma_cost=1.0,
+        prev_weights=tensor([[0.1, -0.1]]),
+        turnover_penalty=0.5,
+    )
+    np.testing.assert_allclose(got.numpy(), [[-0.075, -0.15]], atol=1e-15)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_net_returns_agree_with_the_slots_one_by_one(seed):
+    case = random_case(seed)
+    expected = oracle.net_returns(
+        case["weights"],
+        case["forward_returns"],
+        case["mask"],
+        0.5 * case["costs"] + 0.002,
+        vol_scale=case["vol_scale"],
+        previous=case["prev_weights"],
+    )
+    got = net(case, turnover_penalty=0.002)
+    np.testing.assert_allclose(got.numpy(), expected, atol=1e-14)
+
+
+def test_a_forced_exit_pays_and_a_return_starts_from_flat():
+    got = compute_net_portfolio_returns(
+        weights=tensor([[[0.5], [0.5], [0.5]]]),
+        forward_returns=torch.zeros(1, 3, 1, dtype=torch.float64),
+        vol_scale=None,
+        mask=torch.tensor([[[True], [False], [True]]]),
+        costs=tensor([0.1]),
+        gamma_cost=1.0,
+    )
+    np.testing.assert_allclose(got.numpy(), [[-0.05, -0.05, -0.05]], atol=1e-15)
+
+
+@pytest.mark.parametrize("junk", [np.nan, np.inf, -np.inf])
+def test_nothing_leaks_out_of_masked_cells(junk):
+    case = random_case()
+    clean = net(case)
+    out = ~case["mask"]
+    for name in ("weights", "forward_returns", "vol_scale"):
+        case[name] = np.where(out, junk, case[name])
+    weights = torch.tensor(case["weights"], requires_grad=True)
+    dirty = net(case | {"weights": None}, weights=weights)
+    torch.testing.assert_close(dirty, clean, rtol=0, atol=0)
+    dirty.sum().backward()
+    assert not weights.grad.numpy()[out].any()
+
+
+@given(hnp.arrays(np.float64, (5, 4), elements=st.floats(-0.1, 0.1)))
+def test_the_gradient_of_the_sharpe_ratio_is_the_closed_form(x):
+    x = x + np.arange(20).reshape(5, 4) * 1e-3
+    returns = torch.tensor(x, requires_grad=True)
+    value = sharpe_ratio(returns, annualization_factor=12.0, eps=1e-6)
+    assert float(value.detach()) == pytest.approx(oracle.sharpe(x, 12.0, 1e-6), rel=1e-12)
+    value.backward()
+    expected = oracle.sharpe_gradient(x, 12.0, 1e-6)
+    np.testing.assert_allclose(returns.grad.numpy(), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_gradient_of_the_loss_agrees_with_finite_differences():
+    case = random_case()
+    fixed = {k: torch.tensor(v) for k, v in case.items() if k != "weights"}
+
+    def loss(weights):
+        return robust_sharpe_loss(
+            weights=weights, gamma_cost=0.5, burn_in=1, turnover_penalty=0.01, **fixed, **SETTINGS
+        ).loss
+
+    weights = torch.tensor(case["weights"], requires_grad=True)
+    assert torch.autograd.gradcheck(loss, (weights,), eps=1e-7, atol=1e-3, rtol=1e-4)
+
+
+@given(
+    hnp.arrays(np.float64, st.integers(1, 8), elements=st.floats(-1e6, 1e6)),
+    st.floats(1e-3, 1e3),
+)
+def test_softmin_lies_between_minimum_and_mean(sharpes, tau):
+    got = float(softmin_sharpe(torch.tensor(sharpes), tau=tau))
+    slack = 1e-9 * (1.0 + np.abs(sharpes).max())
+    assert sharpes.min() - slack <= got <= sharpes.mean() + slack
+
+
+def test_softmin_goes_to_minimum_and_mean():
+    sharpes = tensor([0.3, -1.2, 2.0])
+    assert float(softmin_sharpe(sharpes, tau=1e-4)) == pytest.approx(-1.2, abs=1e-3)
+    assert float(softmin_sharpe(sharpes, tau=1e6)) == pytest.approx(1.1 / 3, abs=1e-5)
+
+
+def test_scale_matters_only_with_costs():
+    case = random_case()
+    fixed = {k: torch.tensor(v) for k, v in case.items() if k not in ("weights", "prev_weights")}
+    settings = SETTINGS | {"sharpe_eps": 1e-300}
+
+    def pooled(scale, gamma):
+        found = robust_sharpe_loss(
+            weights=scale * torch.tensor(case["weights"]), gamma_cost=gamma, **fixed, **settings
+        )
+        torch.testing.assert_close(found.loss, -found.objective)
+        return float(found.objective)
+
+    assert pooled(3.0, 0.0) == pytest.approx(pooled(1.0, 0.0), rel=1e-12)
+    assert pooled(1.0, 1.0) < pooled(1.0, 0.0)
+
+
+def test_a_burn_in_that_leaves_nothing_is_refused():
+    case = {k: torch.tensor(v) for k, v in random_case().items()}
+    with pytest.raises(ValueError, match="burn_in must be less than the 6 periods"):
+        robust_sharpe_loss(gamma_cost=0.5, burn_in=6, **case, **SETTINGS)

@@ -1,0 +1,415 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ml4t.models import PortfolioAllocationPipeline, PortfolioSequenceBatch
+from ml4t.models.configs import DeepPortfolioConfig, LinearPortfolioConfig, LSTMPortfolioConfig
+from ml4t.models.portfolio import (
+    DeepPortfolioModel,
+    LinearFeaturePortfolioModel,
+    LSTMPortfolioModel,
+    VolatilityTargetPostprocessor,
+    WeightConstraintPostprocessor,
+    runtime,
+)
+from ml4t.models.portfolio.components import CrossSectionalAttention, MacroGraphAttention, Maker
+from ml4t.models.portfolio.objective import Objective, windows_of
+from ml4t.models.portfolio.policies.deep import DeepPolicy
+from ml4t.models.portfolio.policies.lstm import LSTMPolicy
+from ml4t.models.portfolio.postprocessors import apply_turnover_limit
+from ml4t.models.portfolio.runtime import evaluate_pooled_sharpe, fit_policy_network
+from neural_families import one_thread  # noqa: F401
+
+SMALL = {"max_iters": 4, "eval_every": 2, "checkpoint_every": 2, "vvsn_hidden_dim": 5}
+SMALL |= {"learning_rate": 0.01, "asset_embedding_dim": 3}
+
+
+def batch(seed=0, n_windows=4, n_dates=9, n_assets=5, holes=0.2, **more):
+    rng = np.random.default_rng(seed)
+    shape = (n_windows, n_dates, n_assets)
+    features = rng.standard_normal((*shape, 3))
+    returns = 0.02 * features[..., 0] + 0.02 * rng.standard_normal(shape)
+    mask = rng.random(shape) >= holes
+    return PortfolioSequenceBatch(
+        np.where(mask[..., None], features, np.nan),
+        returns=np.where(mask, returns, np.nan),
+        mask=mask,
+        costs=np.full(n_assets, 1e-3),
+        group_ids=np.array([4, 4, 7, 7, 7, 9][:n_assets]),
+        asset_ids=[f"a{i}" for i in range(n_assets)],
+        **more,
+    )
+
+
+def lstm(**settings):
+    return LSTMPortfolioModel(LSTMPortfolioConfig(**(SMALL | {"hidden_size": 6} | settings)))
+
+
+def deep(**settings):
+    return DeepPortfolioModel(DeepPortfolioConfig(**(SMALL | {"d_model": 8} | settings)))
+
+
+def linear(**settings):
+    return LinearFeaturePortfolioModel(LinearPortfolioConfig(**settings))
+
+
+def policy(kind, config, data, graph=None):
+    sizes = (data.n_assets, data.features.shape[3], 3)
+    if kind is lstm:
+        return LSTMPolicy(sizes, config, Maker(torch.Generator().manual_seed(1), *PLACE))
+    maker = Maker(torch.Generator().manual_seed(1), *PLACE)
+    return DeepPolicy(sizes, config, maker, graph)
+
+
+PLACE = (torch.device("cpu"), torch.float64)
+neural = pytest.mark.parametrize("make", [lstm, deep])
+every = pytest.mark.parametrize("make", [lstm, deep, linear])
+
+
+def gradient(network, data, config):
+    network.zero_grad()
+    told = {"device": PLACE[0], "dtype": PLACE[1], "group_ids": None, "costs": data.costs}
+    objective = Objective(network.train(), windows_of(data, **told), config)
+    objective.loss(3, torch.arange(data.batch_size)).loss.backward()
+    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+
+@neural
+def test_the_chunked_gradient_is_the_full_one(make):
+    data = batch(n_windows=7)
+    config = make(dropout=0.2, turnover_penalty=0.01).config
+    whole = gradient(policy(make, config, data), data, config)
+    for size in (1, 3):
+        cut = replace(config, batch_size=size)
+        parts = gradient(policy(make, cut, data), data, cut)
+        assert float((parts - whole).abs().max()) <= 1e-10 * (1.0 + float(whole.abs().max()))
+
+
+@neural
+def test_batch_size_changes_nothing_but_memory(make):
+    data = batch()
+    found = []
+    for size in (16, 3, 1):
+        model = make(batch_size=size)
+        model.fit(data)
+        found.append(model.predict(data).weights)
+    np.testing.assert_allclose(found[1], found[0], atol=1e-9)
+    np.testing.assert_allclose(found[2], found[0], atol=1e-9)
+
+
+@neural
+@pytest.mark.parametrize("date", [0, 3, 7])
+def test_no_weight_sees_a_later_feature_mask_or_return(make, date):
+    rng = np.random.default_rng(1)
+    data = batch(adjacency_mask=rng.random((5, 5)) > 0.6)
+    model = make(use_group_embedding=True, use_cost_in_context=True)
+    model.fit(data)
+    features, mask = np.array(data.features), np.array(data.mask)
+    features[:, date + 1 :] = rng.standard_normal(features[:, date + 1 :].shape)
+    mask[:, date + 1 :] = rng.random(mask[:, date + 1 :].shape) > 0.5
+    changed = replace(data, features=features, mask=mask, returns=None)
+    before, after = (model.predict(one).weights for one in (data, changed))
+    np.testing.assert_allclose(after[:, : date + 1], before[:, : date + 1], atol=1e-12)
+    assert not np.allclose(after, before)
+
+
+@pytest.mark.parametrize("kind", [lstm, deep])
+def test_assets_are_labels_when_their_identity_moves_along(kind):
+    data, config = batch(), kind(dropout=0.0).config
+    network = policy(kind, config, data).eval()
+    order = torch.tensor([3, 0, 4, 1, 2])
+    features = torch.nan_to_num(torch.tensor(np.array(data.features)))
+    mask = torch.tensor(np.array(data.mask))
+    straight = network(features, mask=mask, asset_indices=torch.arange(5))
+    moved = network(features[:, :, order], mask=mask[:, :, order], asset_indices=order)
+    torch.testing.assert_close(moved, straight[:, :, order], rtol=0, atol=1e-12)
+
+
+@every
+def test_masked_cells_hold_nothing_and_are_never_read(make):
+    data = batch()
+    model = make()
+    model.fit(data)
+    expected = model.predict(data).weights
+    assert not expected[~data.mask].any()
+    assert np.isfinite(expected).all()
+    for junk in (np.inf, 1e30):
+        features = np.where(data.mask[..., None], data.features, junk)
+        returns = np.where(data.mask, data.returns, junk)
+        other = make()
+        other.fit(replace(data, features=features, returns=returns))
+        got = other.predict(replace(data, features=features, returns=None))
+        np.testing.assert_array_equal(got.weights, expected)
+
+
+@every
+def test_same_seed_same_bits_saved_loaded_refitted(make, tmp_path):
+    data = batch()
+    model = make()
+    summary = model.fit(data, validation_batch=batch(5))
+    expected = model.predict(data)
+    loaded = type(model).load(model.save(tmp_path / "model.ml4t"))
+    np.testing.assert_array_equal(loaded.predict(data).weights, expected.weights)
+    assert loaded.last_fit_record == summary.run_record
+    assert loaded.available_checkpoints == model.available_checkpoints
+    model.fit(batch(3))
+    model.fit(data, validation_batch=batch(5))
+    np.testing.assert_array_equal(model.predict(data).weights, expected.weights)
+    assert expected.metadata == {"model_name": model.config.model_name}
+
+
+@neural
+def test_the_reported_sharpe_is_that_of_the_predicted_weights(make):
+    data, judged = batch(), batch(7)
+    model = make(burn_in=2, turnover_penalty=0.01, default_checkpoint="best")
+    summary = model.fit(data, validation_batch=judged)
+    result = model.predict(judged)
+    assert result.checkpoint_step == summary.best_epoch
+    from oracles import portfolio as oracle  # noqa: PLC0415
+
+    price = np.full(5, 0.5e-3 + 0.01)
+    net = oracle.net_returns(result.weights, judged.returns, judged.mask, price)[:, 2:]
+    expected = oracle.sharpe(net, 252.0, 1e-8)
+    assert summary.val_metrics["best_validation_sharpe"] == pytest.approx(expected, rel=1e-10)
+
+
+@neural
+@pytest.mark.parametrize("head", ["long_short", "long_only"])
+def test_heads_have_exact_gross_exposure(make, head):
+    data = batch(holes=0.1)
+    model = make(head=head, gross_exposure=1.5)
+    model.fit(data)
+    weights = model.predict(data).weights
+    np.testing.assert_allclose(np.abs(weights).sum(axis=2), 1.5, atol=1e-10)
+    net = 0.0 if head == "long_short" else 1.5
+    np.testing.assert_allclose(weights.sum(axis=2), net, atol=1e-10)
+    assert not weights[~data.mask].any()
+
+
+@neural
+def test_minibatches_of_windows_train_too(make):
+    data = batch()
+    model = make(minibatch=True, batch_size=2)
+    summary = model.fit(data)
+    assert summary.history[-1]["step"] == 4.0
+    full = make(batch_size=2)
+    full.fit(data)
+    assert not np.array_equal(model.predict(data).weights, full.predict(data).weights)
+
+
+@every
+def test_refusals_of_batches_that_are_not_the_fitted_ones(make):
+    data = batch()
+    model = make()
+    with pytest.raises(RuntimeError, match="fitted before predict"):
+        model.predict(data)
+    with pytest.raises(ValueError, match="requires returns"):
+        model.fit(replace(data, returns=None))
+    model.fit(data)
+    with pytest.raises(ValueError, match="n_assets=5"):
+        model.predict(batch(n_assets=4))
+    with pytest.raises(ValueError, match="n_features=3"):
+        model.predict(replace(data, features=data.features[..., :2]))
+    with pytest.raises(ValueError, match="asset_ids must be the fitted ones"):
+        model.predict(replace(data, asset_ids=data.asset_ids[::-1]))
+    with pytest.raises(ValueError, match="checkpoint=99"):
+        model.predict(data, checkpoint=99)
+    with pytest.raises(ValueError, match="features must be finite at available positions"):
+        model.predict(replace(data, mask=None))
+
+
+@neural
+def test_an_unseen_group_is_named(make):
+    data = batch()
+    model = make(use_group_embedding=True)
+    with pytest.raises(ValueError, match="requires group_ids"):
+        model.fit(replace(data, group_ids=None))
+    model.fit(data)
+    with pytest.raises(ValueError, match="got 8, which was not in the fit"):
+        model.predict(replace(data, group_ids=[4, 4, 7, 7, 8]))
+    with pytest.raises(ValueError, match="requires costs"):
+        make(use_cost_in_context=True).fit(replace(data, costs=None))
+
+
+def test_the_graph_belongs_to_the_fit():
+    graph = np.random.default_rng(0).random((5, 5)) > 0.5
+    data = batch(adjacency_mask=graph)
+    model = deep()
+    with pytest.raises(ValueError, match="adjacency_mask"):
+        model.fit(data, validation_batch=replace(data, adjacency_mask=~graph))
+    model.fit(data)
+    left_out = model.predict(replace(data, adjacency_mask=None))
+    np.testing.assert_array_equal(left_out.weights, model.predict(data).weights)
+    with pytest.raises(ValueError, match="adjacency_mask"):
+        model.predict(replace(data, adjacency_mask=~graph))
+
+
+@pytest.mark.parametrize("n_heads", [1, 2])
+def test_fully_blocked_rows_stay_finite(n_heads):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, 6, requires_grad=True)
+    mask = torch.ones(2, 3, 4, dtype=torch.bool)
+    mask[0, 1] = False
+    mask[1, :, 2] = False
+    layer = MacroGraphAttention(6, n_heads, 0.0, torch.ones(4, 4, dtype=torch.bool))
+    y = layer(x, mask)
+    assert torch.isfinite(y).all()
+    assert not y[~mask].any()
+    y.sum().backward()
+    assert torch.isfinite(x.grad).all()
+    assert all(torch.isfinite(p.grad).all() for p in layer.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("lag", [0, 1, 3, 9])
+def test_cross_sections_are_seen_late_and_never_wrap(lag):
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 3, 6)
+    mask = torch.ones(2, 4, 3, dtype=torch.bool)
+    layer = CrossSectionalAttention(6, 2, 0.0, lag)
+    before = layer(x, mask)
+    changed = x.clone()
+    changed[:, 3, 0] += 5.0
+    after = layer(changed, mask)
+    assert torch.isfinite(before).all()
+    assert torch.equal(before[:, :3], after[:, :3])
+    others_see_it = not torch.equal(before[:, 3, 1:], after[:, 3, 1:])
+    assert others_see_it == (lag == 0)
+    if lag >= 4:  # every date attends to zeros
+        alone = CrossSectionalAttention(6, 2, 0.0, 4)
+        torch.testing.assert_close(layer(x, mask), alone(x, mask))
+
+
+class Broken(nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+        self.value = value
+
+    def forward(self, features, *, mask, asset_indices, group_ids, costs):
+        return self.scale * features[..., 0].nan_to_num() * self.value
+
+
+def test_divergence_names_the_step():
+    config = lstm().config
+    arguments = {"batch": batch(holes=0.0), "validation_batch": None, "config": config}
+    with pytest.raises(FloatingPointError, match="non-finite training loss at step 1"):
+        fit_policy_network(Broken(float("nan")), device="cpu", **arguments)
+    found = fit_policy_network(Broken(1.0), device="cpu", **arguments)
+    assert found.best_step in found.checkpoint_states
+    network = Broken(1.0)
+    network.load_state_dict(found.checkpoint_states[found.best_step])
+    again = evaluate_pooled_sharpe(
+        network,
+        arguments["batch"],
+        group_ids=None,
+        costs=arguments["batch"].costs,
+        config=config,
+        device="cpu",
+    )
+    assert again == pytest.approx(found.best_validation_sharpe, rel=1e-12)
+    assert runtime.AdamW is torch.optim.AdamW
+
+
+@neural
+def test_a_planted_signal_is_learned_and_costs_reduce_trading(make):
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((8, 12, 4, 1))
+    returns = 0.02 * features[..., 0] + 0.01 * rng.standard_normal((8, 12, 4))
+    traded = []
+    for cost in (0.0, 0.05):
+        data = PortfolioSequenceBatch(features, returns=returns, costs=np.full(4, cost))
+        model = make(max_iters=80, eval_every=20, learning_rate=0.02, dropout=0.0)
+        summary = model.fit(data)
+        weights = model.predict(data).weights
+        if cost == 0.0:
+            assert np.corrcoef(weights.ravel(), features.ravel())[0, 1] > 0.7
+            assert summary.val_metrics["best_validation_sharpe"] > 15.0
+        traded.append(np.abs(np.diff(weights, axis=1)).mean() / np.abs(weights).mean())
+    assert traded[1] < 0.8 * traded[0]
+
+
+def test_the_regression_is_the_closed_form():
+    data = batch()
+    model = linear(ridge_alpha=0.7)
+    summary = model.fit(data)
+    x, y = data.features[data.mask], data.returns[data.mask]
+    design = np.column_stack([np.ones(len(y)), x])
+    penalty = 0.7 * np.diag([0.0, 1.0, 1.0, 1.0])
+    expected = np.linalg.solve(design.T @ design + penalty, design.T @ y)
+    fit = model._fitted("test")
+    np.testing.assert_allclose([fit.intercept, *fit.coefficients], expected, rtol=1e-10)
+    assert summary.train_metrics["n_train_obs"] == len(y)
+    assert summary.train_metrics["train_rmse"] == pytest.approx(
+        np.sqrt(np.mean((y - design @ expected) ** 2))
+    )
+    assert model.available_checkpoints == (1,)
+    np.testing.assert_allclose(np.abs(model.predict(data).weights).sum(axis=2), 1.0, atol=1e-10)
+    with pytest.raises(ValueError, match="no valid observations"):
+        linear().fit(replace(data, mask=np.zeros(data.mask.shape, dtype=bool)))
+
+
+def test_a_pipeline_runs_its_postprocessors_in_order_and_is_saved(tmp_path):
+    data = batch(n_dates=16, holes=0.0, n_assets=6)
+    steps = (
+        WeightConstraintPostprocessor(0.8, 0.0, 0.4, 0.3, max_group_weight=0.35),
+        VolatilityTargetPostprocessor(target_volatility=0.05, min_periods=4),
+    )
+    pipeline = PortfolioAllocationPipeline(linear(), postprocessors=steps)
+    assert pipeline.fit(data).model_fit.best_epoch == 1
+    found = pipeline.predict(data)
+    constrained = steps[0].transform(data, found.raw_weights)
+    expected = steps[1].transform(data, constrained).weights
+    np.testing.assert_array_equal(found.processed_weights.weights, expected)
+    assert np.abs(constrained.weights).sum(axis=2).max() <= 0.8 + 1e-10
+    assert constrained.metadata["postprocessor"] == "weight_constraints"
+    assert constrained.checkpoint_step == 1
+    loaded = PortfolioAllocationPipeline.load(pipeline.save(tmp_path / "pipeline.ml4t"))
+    assert loaded.postprocessors == steps
+    again = loaded.predict(data).processed_weights.weights
+    np.testing.assert_array_equal(again, expected)
+    bare = PortfolioAllocationPipeline(linear())
+    bare.fit(data)
+    prediction = bare.predict(data)
+    assert prediction.processed_weights is prediction.raw_weights
+
+
+def test_the_volatility_target_reads_no_return_of_its_date_or_later():
+    data = batch(n_dates=20, holes=0.0)
+    model = linear()
+    model.fit(data)
+    raw, target = model.predict(data), VolatilityTargetPostprocessor(0.1, min_periods=5)
+    expected = target.transform(data, raw).weights
+    returns = np.array(data.returns)
+    returns[:, 12:] = 9.0
+    changed = target.transform(replace(data, returns=returns), raw).weights
+    np.testing.assert_array_equal(changed[:, :13], expected[:, :13])
+    np.testing.assert_array_equal(expected[:, :5], raw.weights[:, :5])
+    date, window = 15, 2
+    past = data.returns[window, :date] @ raw.weights[window, date]
+    decay = 0.5 ** (np.arange(date, 0, -1) / 20.0)
+    volatility = np.sqrt(252.0 * (decay * past**2).sum() / decay.sum())
+    np.testing.assert_allclose(
+        expected[window, date], raw.weights[window, date] * min(0.1 / volatility, 3.0), rtol=1e-12
+    )
+
+
+def test_the_plain_turnover_limit_scales_the_change():
+    wanted = np.array([[[0.5, -0.5], [-0.5, 0.5]]])
+    got = apply_turnover_limit(
+        wanted,
+        previous_weights=np.array([[0.5, -0.5]]),
+        mask=np.array([[[True, False], [True, True]]]),
+        turnover_limit=0.4,
+    )
+    np.testing.assert_allclose(got, [[[0.5, 0.0], [0.5 - 0.8 / 3, 0.4 / 3]]])
+    held = apply_turnover_limit(
+        wanted, previous_weights=np.array([[0.3, 0.1]]), mask=None, turnover_limit=0.0
+    )
+    np.testing.assert_array_equal(held, [[[0.3, 0.1], [0.3, 0.1]]])
+    with pytest.raises(ValueError, match="turnover_limit"):
+        apply_turnover_limit(wanted, previous_weights=None, mask=None, turnover_limit=-1.0)
