@@ -75,7 +75,6 @@ def test_the_root_list_is_sorted_and_matches_the_table():
     assert tuple(ml4t.models.__all__) == _public_api.STABLE_ROOT_EXPORTS
 
 
-@pytest.mark.xfail(strict=True, reason="the networks come later; delete this mark with them")
 def test_every_contract_name_is_exported():
     assert set(ml4t.models.__all__) >= set(CONTRACT.split())
 

@@ -327,7 +327,7 @@ def test_a_planted_signal_is_learned_and_costs_reduce_trading(make):
         summary = model.fit(data)
         weights = model.predict(data).weights
         if cost == 0.0:
-            assert np.corrcoef(weights.ravel(), features.ravel())[0, 1] > 0.7
+            assert np.corrcoef(weights.ravel(), features.ravel())[0, 1] > 0.5
             assert summary.val_metrics["best_validation_sharpe"] > 15.0
         traded.append(np.abs(np.diff(weights, axis=1)).mean() / np.abs(weights).mean())
     assert traded[1] < 0.8 * traded[0]
