@@ -80,24 +80,20 @@ pub(super) fn certify(problem: &Problem<'_>, descent: &Descent, ssr: f64) -> Cer
 /// Largest condition number of a date's matrix, and how many are singular but for the ridge.
 fn date_conditions(problem: &Problem<'_>, descent: &Descent) -> (f64, usize) {
     let (k, geometry) = (problem.n_latent, problem.geometry);
-    let mut date = Date::new(k, problem.n_columns());
+    let mut date = Date::standardised(problem);
     let (mut largest, mut n_singular) = (1.0_f64, 0);
     for t in 0..problem.n_dates() {
-        let mut matrix = date.latent(descent.fitted.inner.row(t)).to_vec();
-        let norm = small::one_norm(&matrix, k);
-        let (inverse, regular) = date.invert(descent.fitted.inner.row(t));
+        let (inner, mass) = (descent.fitted.inner.row(t), geometry.masses[t]);
+        let norm = small::one_norm(date.latent(inner), k);
+        let (inverse, regular) = date.invert(inner, mass);
         let condition = if regular {
             norm * small::one_norm(inverse, k)
         } else {
             f64::INFINITY
         };
         largest = largest.max(condition);
-        // The loadings are orthonormal in these coordinates.
-        matrix
-            .iter_mut()
-            .step_by(k + 1)
-            .for_each(|v| *v -= geometry.weights[t] * geometry.ridge);
-        n_singular += usize::from(!small::cholesky(&mut matrix, k));
+        let ridge = geometry.weights[t] * geometry.ridge;
+        n_singular += usize::from(date.is_singular_without(ridge, inner, mass));
     }
     (largest, n_singular)
 }

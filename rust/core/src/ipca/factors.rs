@@ -26,12 +26,12 @@ pub(super) fn fit(problem: &Problem<'_>, theta: &Rows) -> Fitted {
     );
     let pull = product(problem.cross.across(), &theta.transposed());
     let mut factors = Rows::zeros(problem.n_dates(), problem.n_columns());
-    let mut date = Date::new(problem.n_latent, problem.n_columns());
+    let mut date = Date::standardised(problem);
     let mut sum = problem.total;
     for t in 0..problem.n_dates() {
         let out = factors.row_mut(t);
         out[problem.n_latent..].copy_from_slice(problem.observed.row(t));
-        date.solve(inner.row(t), pull.row(t), out);
+        date.solve(inner.row(t), pull.row(t), problem.geometry.masses[t], out);
         sum += date.gain(inner.row(t), pull.row(t), out);
     }
     let objective = sum / problem.total.max(f64::MIN_POSITIVE);
@@ -46,23 +46,32 @@ pub(super) fn fit(problem: &Problem<'_>, theta: &Rows) -> Fitted {
 pub(super) struct Date {
     n_latent: usize,
     n_columns: usize,
+    /// Diagonal of the matrix for an average asset.
+    usual: Vec<f64>,
     matrix: Vec<f64>,
-    factor: Vec<f64>,
+    factor: small::Pivoted,
     inverse: Vec<f64>,
     right: Vec<f64>,
 }
 
 impl Date {
-    pub(super) fn new(n_latent: usize, n_columns: usize) -> Self {
+    fn new(usual: Vec<f64>, n_columns: usize) -> Self {
+        let n_latent = usual.len();
         let square = vec![0.0; n_latent * n_latent];
         Self {
             n_latent,
             n_columns,
+            usual,
             matrix: square.clone(),
-            factor: square.clone(),
+            factor: small::Pivoted::default(),
             inverse: square,
             right: vec![0.0; n_latent],
         }
+    }
+
+    /// For loadings that are orthonormal in whitened instruments.
+    pub(super) fn standardised(problem: &Problem<'_>) -> Self {
+        Self::new(vec![1.0; problem.n_latent], problem.n_columns())
     }
 
     /// The latent block of a triangle, as a full matrix.
@@ -78,14 +87,28 @@ impl Date {
     }
 
     /// Inverse or pseudo-inverse of the latent block; true for the former.
-    pub(super) fn invert(&mut self, inner: &[f64]) -> (&[f64], bool) {
+    pub(super) fn invert(&mut self, inner: &[f64], mass: f64) -> (&[f64], bool) {
         self.latent(inner);
-        let regular = small::invert(&self.matrix, self.n_latent, &mut self.inverse);
+        let regular = self
+            .factor
+            .invert(&self.matrix, &self.usual, mass, &mut self.inverse);
         (&self.inverse, regular)
     }
 
-    /// Overwrite the latent part of `factors`, given its observed part.
-    pub(super) fn solve(&mut self, inner: &[f64], pull: &[f64], factors: &mut [f64]) {
+    /// Whether the latent block less `ridge` times the identity is numerically singular.
+    pub(super) fn is_singular_without(&mut self, ridge: f64, inner: &[f64], mass: f64) -> bool {
+        let k = self.n_latent;
+        self.latent(inner);
+        self.matrix
+            .iter_mut()
+            .step_by(k + 1)
+            .for_each(|value| *value -= ridge);
+        !self.factor.factor(&self.matrix, &self.usual, mass)
+    }
+
+    /// Overwrite the latent part of `factors`, given its observed part; `mass` is the number of
+    /// assets, weighted as the matrix is.
+    pub(super) fn solve(&mut self, inner: &[f64], pull: &[f64], mass: f64, factors: &mut [f64]) {
         let k = self.n_latent;
         let (latent, observed) = factors.split_at_mut(k);
         for i in 0..k {
@@ -94,12 +117,11 @@ impl Date {
             latent[i] = pull[i] - explained;
         }
         self.latent(inner);
-        self.factor.copy_from_slice(&self.matrix);
-        if small::cholesky(&mut self.factor, k) {
-            small::solve(&self.factor, k, latent);
+        if self.factor.factor(&self.matrix, &self.usual, mass) {
+            self.factor.solve(latent);
             return;
         }
-        small::invert(&self.matrix, k, &mut self.inverse);
+        small::pseudo_invert(&self.matrix, k, &mut self.inverse);
         self.right.copy_from_slice(latent);
         for (i, value) in latent.iter_mut().enumerate() {
             let row = &self.inverse[i * k..][..k];
@@ -164,13 +186,15 @@ pub fn realised_factors(
     });
     let weights = triangle::congruence(&rows);
     let mut inner = product(left_of(moments.gram.as_standard_layout().view()), &weights);
-    let ridge = ridge_triangle(loadings, &weights);
+    let usual = pooled_triangle(loadings.second_moment, &weights);
+    let ridge: Vec<f64> = usual.iter().map(|value| loadings.ridge * value).collect();
     let pull = product(
         left_of(moments.cross.as_standard_layout().view()),
         &rows.transposed(),
     );
     let mut out = Array2::from_elem((n_dates, k), f64::NAN);
-    let (mut date, mut factors) = (Date::new(k, k + m), vec![0.0; k + m]);
+    let diagonal = (0..k).map(|i| usual[triangle::start(k + m, i)]).collect();
+    let (mut date, mut factors) = (Date::new(diagonal, k + m), vec![0.0; k + m]);
     for t in (0..n_dates).filter(|&t| moments.n_assets[t] > 0) {
         inner
             .row_mut(t)
@@ -178,7 +202,12 @@ pub fn realised_factors(
             .zip(&ridge)
             .for_each(|(cell, ridge)| *cell += ridge);
         copy(observed.row(t), &mut factors[k..]);
-        date.solve(inner.row(t), pull.row(t), &mut factors);
+        date.solve(
+            inner.row(t),
+            pull.row(t),
+            f64::from(moments.n_assets[t]),
+            &mut factors,
+        );
         out.row_mut(t)
             .iter_mut()
             .zip(&factors)
@@ -187,12 +216,13 @@ pub fn realised_factors(
     Ok(out)
 }
 
-fn ridge_triangle(loadings: &Loadings<'_>, weights: &Rows) -> Vec<f64> {
-    let n = loadings.second_moment.nrows();
+/// Triangle of `Γ'W Γ`, with the `weights` of the congruence.
+fn pooled_triangle(second_moment: ArrayView2<'_, f64>, weights: &Rows) -> Vec<f64> {
+    let n = second_moment.nrows();
     let mut packed = Rows::zeros(1, triangle::length(n));
     let cells = (0..n).flat_map(|i| (i..n).map(move |j| (i, j)));
     for (cell, (i, j)) in packed.row_mut(0).iter_mut().zip(cells) {
-        *cell = loadings.ridge * loadings.second_moment[[i, j]];
+        *cell = second_moment[[i, j]];
     }
     product(packed.across(), weights).row(0).to_vec()
 }

@@ -35,8 +35,8 @@ pub(super) struct Geometry {
     pub(super) second_moment: Array2<f64>,
     /// `ρ`: pseudo-assets a date, each weighing as an average asset with return zero.
     pub(super) ridge: f64,
-    /// `Σ_t w_t n_t`.
-    pub(super) mass: f64,
+    /// `w_t n_t`.
+    pub(super) masses: Vec<f64>,
 }
 
 impl Geometry {
@@ -50,11 +50,10 @@ impl Geometry {
         let second_moment = pooled_second_moment(moments, &dates);
         let (to_raw, from_raw) = whitening(second_moment.view())?;
         let ridge = settings.factor_ridge + settings.gamma_ridge / dates.len() as f64;
-        let mass = dates
-            .iter()
-            .zip(&weights)
-            .map(|(&t, w)| w * f64::from(moments.n_assets[t]));
-        let mass = mass.sum();
+        let masses = dates.iter().zip(&weights);
+        let masses = masses
+            .map(|(&t, w)| w * f64::from(moments.n_assets[t]))
+            .collect();
         let mut geometry = Self {
             stack: Rows::zeros(dates.len(), triangle::length(to_raw.ncols())),
             dates,
@@ -63,7 +62,7 @@ impl Geometry {
             from_raw,
             second_moment,
             ridge,
-            mass,
+            masses,
         };
         geometry.fill_stack(moments.gram);
         Ok(geometry)

@@ -132,7 +132,7 @@ fn date_terms(
     blocks.for_each(|(block, (remainders, mixed))| {
         let (mut full, mut h) = (Rows::zeros(rank, rank), Rows::zeros(k, rank));
         let mut u = h.clone();
-        let mut date = Date::new(k, n);
+        let mut date = Date::standardised(problem);
         let outputs = remainders
             .chunks_exact_mut(first)
             .zip(mixed.chunks_exact_mut(second));
@@ -140,7 +140,7 @@ fn date_terms(
             triangle::unfold(&remainder[..triangle::length(rank)], &mut full);
             h.flat_mut().fill(0.0);
             add_product_here(latent.across(), &full, &mut h);
-            let (inverse, _) = date.invert(fitted.inner.row(t));
+            let (inverse, _) = date.invert(fitted.inner.row(t), problem.geometry.masses[t]);
             let (factors, residual) = (fitted.factors.row(t), residuals.row(t));
             dispatch(DateTerms {
                 inverse,

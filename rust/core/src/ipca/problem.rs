@@ -44,7 +44,7 @@ impl<'a> Problem<'a> {
         let dates = &geometry.dates;
         let squares = dates.iter().zip(&geometry.weights);
         let squares: f64 = squares.map(|(&t, w)| w * moments.return_squares[t]).sum();
-        let return_scale = (squares / geometry.mass).sqrt();
+        let return_scale = (squares / geometry.masses.iter().sum::<f64>()).sqrt();
         supports(geometry, n_latent, observed.ncols(), return_scale)?;
         let return_scale = if return_scale > 0.0 {
             return_scale
