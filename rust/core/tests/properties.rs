@@ -1,4 +1,5 @@
 //! Laws of the kernels, against slow obvious twins.
 #![allow(missing_docs)]
 
+mod ipca;
 mod moments;
