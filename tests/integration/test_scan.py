@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml4t.models import CharacteristicMoments, CrossSectionBatch
+from ml4t.models.panel import scan as scanning
 from ml4t.models.panel import sources
 from ml4t.models.panel.ranks import cross_sectional_ranks
 from oracles import ranks as oracle
@@ -108,6 +109,16 @@ def test_ranks_are_of_whole_dates_wherever_a_block_ends(case, n_rows):
         pooled = scan_in_threads(2, frame, names, rank=True)
     assert_close(got, in_memory(panel, names, ranked))
     assert pooled == got
+
+
+@given(case=cut_frames(), n_rows=ROW_BLOCKS)
+def test_large_dates_are_summed_in_parts_and_do_not_travel(case, n_rows):
+    panel, frame, names = case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "BLOCK_BYTES", 8 * (frame.width - 1) * n_rows)
+        patch.setattr(scanning, "CUT_ROWS", 3)
+        got = scan(frame, names, entity_col=None)
+    assert_close(got, in_memory(panel, names))
 
 
 def scan_in_threads(n_workers, frame, names, **options):

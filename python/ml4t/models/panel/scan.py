@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+CUT_ROWS = 1 << 14
+"""A cut date with more rows than this is summed in parts, where it can be, and does not travel."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to read, and what to do with it.
@@ -114,15 +118,16 @@ class Piece:
     Attributes
     ----------
     n_rows : int
-    edges : tuple of Day
-        First and last date of a block in order; one where they are the same.
+    first, last : Day or None
+        Dates that other blocks may know more of; `last` is None where there is one date only.
     body : Dated
         The dates between, or all of a block that is not in order.
     """
 
     n_rows: int
-    edges: tuple[Day, ...]
+    first: Day | None
     body: Dated
+    last: Day | None
 
 
 def scan(source: Source, plan: Plan, *, executor: Executor | None, progress: bool) -> Dated:
@@ -146,7 +151,7 @@ def read_piece(block: Block, plan: Plan) -> Piece:
     times = _labels_column(frame[key], block.first)
     n_instruments = 1 + len(plan.features)
     if frame.is_empty():
-        return Piece(0, (), nothing(n_instruments))
+        return Piece(0, None, nothing(n_instruments), None)
     ordered = times.is_sorted()
     if not ordered:
         if plan.rank:
@@ -162,21 +167,23 @@ def read_piece(block: Block, plan: Plan) -> Piece:
     labels, sizes = runs.field("value").to_list(), runs.field("len").to_numpy()
     ends = np.concatenate([[0], sizes.cumsum(dtype=np.int64)])
     z, r = _numbers(frame, plan.features), _numbers(frame, (plan.returns,), double=True)[:, 0]
-    if not ordered:
-        return Piece(len(r), (), _moments(labels, z, r, ends, rank=False))
     entities = None if plan.entity is None else frame[plan.entity]
-    edges = tuple(
-        Day(
-            labels[i],
-            z[ends[i] : ends[i + 1]].copy(),  # rows of the edges alone outlive the block
-            r[ends[i] : ends[i + 1]].copy(),
-            None if entities is None else entities[int(ends[i]) : int(ends[i + 1])],
-        )
-        for i in sorted({0, len(labels) - 1})
+
+    def cut(i: int) -> Day | None:
+        start, stop = int(ends[i]), int(ends[i + 1])
+        if not ordered or (stop - start > CUT_ROWS and not plan.rank and entities is None):
+            return None
+        named = None if entities is None else entities[start:stop]
+        # Copies: rows of the edges alone outlive the block.
+        return Day(labels[i], z[start:stop].copy(), r[start:stop].copy(), named)
+
+    first, last = cut(0), cut(len(labels) - 1) if len(labels) > 1 else None
+    begin, end = int(first is not None), len(labels) - (last is not None)
+    inner = slice(ends[begin], ends[end])
+    body = _moments(
+        labels[begin:end], z[inner], r[inner], ends[begin : end + 1] - ends[begin], rank=plan.rank
     )
-    inner = slice(ends[1], max(ends[-2], ends[1]))
-    bounds = ends[1:-1] - ends[1] if len(labels) > 1 else np.zeros(1, dtype=np.int64)
-    return Piece(len(r), edges, _moments(labels[1:-1], z[inner], r[inner], bounds, rank=plan.rank))
+    return Piece(len(r), first, body, last)
 
 
 class _Assembly:
@@ -191,14 +198,13 @@ class _Assembly:
 
     def take(self, piece: Piece) -> None:
         """Take what the next block says."""
-        for position, day in enumerate(piece.edges):
-            if position == 1:
-                self._close()
-                self._add(piece.body)
-            self._go_on(day)
-        if not piece.edges and piece.n_rows:
+        if piece.first is not None:
+            self._go_on(piece.first)
+        if piece.body.labels:
             self._close()
             self._add(piece.body)
+        if piece.last is not None:
+            self._go_on(piece.last)
 
     def total(self) -> Dated:
         """Give all dates."""
