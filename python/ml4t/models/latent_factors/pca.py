@@ -16,7 +16,7 @@ from ml4t.models.types import FitSummary
 from ml4t.models.types.arrays import FloatArray
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -93,6 +93,29 @@ class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
 
     def _estimate(self, returns: NDArray[Any], asset_ids: tuple[str, ...]) -> Estimated[PCAFit]:
         found = kernels.pca(returns, self.config.n_factors)
+        return self._estimated(found, asset_ids)
+
+    def _estimate_windows(
+        self,
+        returns: NDArray[Any],
+        asset_ids: tuple[str, ...],
+        windows: Sequence[tuple[int, int]],
+    ) -> Iterator[Estimated[PCAFit]]:
+        found = kernels.rolling_pca(returns, self.config.n_factors, windows)
+        for i, (start, stop) in enumerate(windows):
+            mean, loadings = found.mean[i], found.loadings[i]
+            one = kernels.PCAFactors(
+                mean,
+                loadings,
+                kernels.project_pca(returns[start:stop], mean, loadings),
+                found.singular_values[i],
+                found.explained_variance_ratio[i],
+            )
+            yield self._estimated(one, asset_ids)
+
+    def _estimated(
+        self, found: kernels.PCAFactors, asset_ids: tuple[str, ...]
+    ) -> Estimated[PCAFit]:
         dtype = np.dtype(self.config.dtype)
         fit = PCAFit(
             asset_mean=found.mean.astype(dtype, copy=False),

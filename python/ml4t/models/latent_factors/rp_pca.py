@@ -16,7 +16,7 @@ from ml4t.models.types import FitSummary
 from ml4t.models.types.arrays import FloatArray
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -107,16 +107,44 @@ class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
     method: ClassVar[str] = "RP-PCA"
 
     def _estimate(self, returns: NDArray[Any], asset_ids: tuple[str, ...]) -> Estimated[RPPCAFit]:
-        config, dtype = self.config, np.dtype(self.config.dtype)
-        found = kernels.rp_pca(
-            returns,
-            config.n_factors,
-            gamma=config.gamma,
-            base_moment=config.base_moment,
-            scale_by_asset_volatility=config.scale_by_asset_volatility,
-            normalize_loadings=config.normalize_loadings,
-            orthogonalize_factors=config.orthogonalize_factors,
-        )
+        found = kernels.rp_pca(returns, self.config.n_factors, **self._settings())
+        return self._estimated(found, asset_ids)
+
+    def _estimate_windows(
+        self,
+        returns: NDArray[Any],
+        asset_ids: tuple[str, ...],
+        windows: Sequence[tuple[int, int]],
+    ) -> Iterator[Estimated[RPPCAFit]]:
+        found = kernels.rolling_rp_pca(returns, self.config.n_factors, windows, **self._settings())
+        for i, (start, stop) in enumerate(windows):
+            one = kernels.RPPCAFactors(
+                eigenvalues=found.eigenvalues[i],
+                loadings=found.loadings[i],
+                factor_weights=found.factor_weights[i],
+                factors=kernels.project_rp_pca(returns[start:stop], found.factor_weights[i]),
+                asset_betas=found.asset_betas[i],
+                alphas=found.alphas[i],
+                residual_variances=found.residual_variances[i],
+                variances=np.nanvar(returns[start:stop], axis=0),
+            )
+            yield self._estimated(one, asset_ids)
+
+    def _settings(self) -> dict[str, Any]:
+        """Give the settings of the kernels."""
+        config = self.config
+        return {
+            "gamma": config.gamma,
+            "base_moment": config.base_moment,
+            "scale_by_asset_volatility": config.scale_by_asset_volatility,
+            "normalize_loadings": config.normalize_loadings,
+            "orthogonalize_factors": config.orthogonalize_factors,
+        }
+
+    def _estimated(
+        self, found: kernels.RPPCAFactors, asset_ids: tuple[str, ...]
+    ) -> Estimated[RPPCAFit]:
+        dtype = np.dtype(self.config.dtype)
         fit = RPPCAFit(
             asset_betas=found.asset_betas.astype(dtype, copy=False),
             factor_weights=found.factor_weights.astype(dtype, copy=False),

@@ -8,25 +8,29 @@ says, are missing; realised factors are added to the result afterwards, from a s
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ml4t.models.latent_factors import IPCAModel
+from ml4t.models.latent_factors.base import StablePanelModel
 from ml4t.models.panel.moments import CharacteristicMoments
 from ml4t.models.pipelines import LatentFactorForecastPipeline, PipelineFitResult
 from ml4t.models.types import (
     CrossSectionBatch,
     LatentFactorPrediction,
     LatentFactorState,
+    PersistentPanelBatch,
     PortfolioSequenceBatch,
     StochasticDiscountFactorState,
 )
 from ml4t.models.walk_forward.spans import Data, hidden, joined, labelled, span
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ml4t.models.walk_forward.folds import Fold
 
 
@@ -43,12 +47,15 @@ class Course:
     data : Data
         What is predicted.
     warm_start : bool
+    fitted : dict
+        Estimators and their summaries by window, where all windows were fitted together.
     """
 
     model: Any
     training: Data
     data: Data
     warm_start: bool
+    fitted: dict[tuple[int, int], tuple[Any, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: Any, data: Data, *, warm_start: bool) -> Course:
@@ -63,7 +70,23 @@ class Course:
     def part(self, start: int, stop: int) -> Course:
         """Cut a course, for workers that need not see the rest."""
         training, data = span(self.training, start, stop), span(self.data, start, stop)
-        return replace(self, training=training, data=data)
+        fitted = {
+            (first - start, last - start): found
+            for (first, last), found in self.fitted.items()
+            if start <= first and last <= stop
+        }
+        return replace(self, training=training, data=data, fitted=fitted)
+
+    def with_windows(self, folds: Sequence[Fold]) -> Course:
+        """Fit all windows together, where a model can and warm starts are wanted."""
+        estimator = structural(self.model)
+        if not (self.warm_start and isinstance(estimator, StablePanelModel)):
+            return self
+        if not isinstance(self.training, PersistentPanelBatch):
+            return self  # and let the model refuse it
+        windows = [(fold.train_start, fold.train_stop) for fold in folds]
+        found = estimator.fit_windows(self.training, windows)
+        return replace(self, fitted=dict(zip(windows, found, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +118,11 @@ def work_fold(course: Course, fold: Fold, previous: Any) -> Outcome:
     """Fit a copy of the model on the fold's window and predict the fold's dates."""
     model = copy.deepcopy(course.model)
     window = span(course.training, fold.train_start, fold.train_stop)
-    summary = _fit(model, window, previous if course.warm_start else None)
+    known = course.fitted.get((fold.train_start, fold.train_stop))
+    if known is not None:
+        model, summary = _completed(model, window, *known)
+    else:
+        summary = _fit(model, window, previous if course.warm_start else None)
     parts = [
         _predicted(model, course, fold, date)
         for date in range(fold.predict_start, fold.predict_stop)
@@ -133,6 +160,14 @@ def _fit(model: Any, window: Data, previous: Any) -> Any:
     if estimator is model:
         return summary
     return PipelineFitResult(summary, model.forecaster.fit(estimator.extract(window)))
+
+
+def _completed(model: Any, window: Data, estimator: Any, summary: Any) -> tuple[Any, Any]:
+    """Put a fitted estimator into its pipeline, if it has one, and fit the rest of that."""
+    if not isinstance(model, LatentFactorForecastPipeline):
+        return estimator, summary
+    model.model = estimator
+    return model, PipelineFitResult(summary, model.forecaster.fit(estimator.extract(window)))
 
 
 def _continued(estimator: Any, before: Any) -> dict[str, Any]:

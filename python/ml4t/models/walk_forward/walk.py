@@ -91,8 +91,10 @@ class WalkForward(Parameters):
         Dates between an estimation and what it predicts, and whose returns a prediction does not
         see: periods by which returns overlap.
     warm_start : bool, default True
-        Begin an estimation where the last one ended, for models that can: IPCA always, others where
-        they have a method `continued_from(model)` that gives keyword arguments for `fit`.
+        Begin an estimation where the last one ended, for models that can: IPCA always; PCA and
+        RP-PCA by fitting all windows from one Gram matrix, in which later returns change rounding
+        (1e-15) and nothing else; others where they have a method `continued_from(model)` that
+        gives keyword arguments for `fit`.
     executor : object with submit(function, *arguments), optional
         Works on several folds at a time; with `warm_start` on chains of 16 folds, of which the
         first starts cold. The number of workers changes no bit.
@@ -184,6 +186,8 @@ class WalkForward(Parameters):
             yield found
         if n_done == len(folds):
             return
+        # Of every fold, those that are done as well: what a window starts from changes rounding.
+        course = course.with_windows(folds)
         fresh = self._fresh(course, folds, n_done, None if last is None else last.model)
         for number, outcome in enumerate(fresh, start=n_done):
             if journal is not None:
