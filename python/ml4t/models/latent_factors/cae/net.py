@@ -71,8 +71,11 @@ class Moments:
     def of(cls, rows: Tensor) -> Moments:
         """Take the moments of `rows` (B, L + 1), whose last column is 1."""
         mean = rows[:, :-1].mean(dim=0)
-        centred = rows[:, :-1] - mean
-        return cls(len(rows), mean, centred.T @ centred / len(rows))
+        covariance = rows.new_zeros(len(mean), len(mean))
+        for block in torch.split(rows[:, :-1], 1024):  # a block stays in cache
+            centred = block - mean
+            covariance.addmm_(centred.T, centred)
+        return cls(len(rows), mean, covariance / len(rows))
 
 
 class CAENet(nn.Module):
