@@ -1,5 +1,8 @@
 //! Demeaned scores, scaled to the exposures.
 
+// Lanes are what vectorises; iterators over two arrays and a lane number do not read better.
+#![allow(clippy::needless_range_loop)]
+
 use super::{Exposure, Fault, available};
 use crate::simd::widest;
 

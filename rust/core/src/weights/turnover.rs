@@ -226,6 +226,8 @@ impl<'a> Walk<'a> {
         }
     }
 
+    // An entry would borrow the map across the attempt, which may fail.
+    #[allow(clippy::map_entry)]
     /// Flip the most wanted assets: none, all, and the best number of them that a search finds.
     fn search_prefix(
         &mut self,
