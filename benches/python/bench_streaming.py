@@ -3,11 +3,12 @@
 Every measurement is a process of its own, so that its peak memory is its own. Panels are generated
 once (uniform random characteristics, which no compression shrinks) and kept in the folder given.
 
-Usage: python benches/python/bench_streaming.py [folder] [thousands of rows]
+Usage: python benches/python/bench_streaming.py --help
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -121,27 +122,26 @@ def apart(*task):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def least(task, n_runs=2):
+def least(task, n_runs):
     """Least seconds of some runs; the peak of the last."""
     runs = [apart(*task) for _ in range(n_runs)]
     return runs[-1] | {clock: min(run[clock] for run in runs) for clock in ("wall", "cpu")}
 
 
-def main(folder, n_rows, n_threads=2):
+def main(folder, n_rows, types, n_runs, ranks, n_threads=2):
     measure.require_release_build()
     rows = []
-    for dtype in TYPES:
+    for dtype in types:
         one, two = (str(generate(folder, dtype, part, n_rows)) for part in (0, 1))
-        reading = least(("read", [one], n_threads))
+        reading = least(("read", [one], n_threads), n_runs)
         rows.append(line(dtype, "reading alone", n_rows, reading, reading))
-        for what, label, paths in (
-            ("fit", "scan and fit", [one]),
-            ("fit", "scan and fit", [one, two]),
-            ("rank", "scan with ranks", [one]),
-        ):
-            got = least((what, paths, n_threads))
+        tasks = [("fit", "scan and fit", [one]), ("fit", "scan and fit", [one, two])]
+        if ranks:
+            tasks.append(("rank", "scan with ranks", [one]))
+        for what, label, paths in tasks:
+            got = least((what, paths, n_threads), n_runs)
             rows.append(line(dtype, label, n_rows * len(paths), got, reading, len(paths)))
-        got = least(("memory", dtype, n_rows, n_threads))
+        got = least(("memory", dtype, n_rows, n_threads), n_runs)
         rows.append(line(dtype, "fit in memory", n_rows, got, reading))
     measure.report(
         "streaming",
@@ -163,7 +163,13 @@ if __name__ == "__main__":
         what, *rest = json.loads(sys.argv[2])
         print(json.dumps(in_memory(*rest) if what == "memory" else do(what, *rest)))
     else:
-        place = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp())
+        parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+        parser.add_argument("--folder", type=Path, default=None, help="where panels are kept")
+        parser.add_argument("--rows", type=int, default=4_482_000)
+        parser.add_argument("--types", nargs="*", default=list(TYPES), choices=list(TYPES))
+        parser.add_argument("--runs", type=int, default=2)
+        parser.add_argument("--no-ranks", action="store_true")
+        asked = parser.parse_args()
+        place = asked.folder or Path(tempfile.mkdtemp())
         place.mkdir(parents=True, exist_ok=True)
-        thousands = int(sys.argv[2]) if len(sys.argv) > 2 else 4_482
-        main(place, thousands * 1000)
+        main(place, asked.rows, asked.types, asked.runs, not asked.no_ranks)

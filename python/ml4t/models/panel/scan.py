@@ -8,7 +8,8 @@ date, and dates are sums over blocks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -139,16 +140,36 @@ def scan(source: Source, plan: Plan, *, executor: Executor | None, progress: boo
     assembly = _Assembly(plan, n_rows)
     shown = require_bool("progress", progress)
     with counting("moments", unit="rows", total=table.n_rows, shown=shown) as count:
-        for piece in in_order(executor, read_piece, blocks, plan, ahead=table.ahead):
+        for piece in _pieces(executor, blocks, plan, table.ahead):
             assembly.take(piece)
             count(piece.n_rows)
     return assembly.total()
 
 
+def _pieces(
+    executor: Executor | None, blocks: Iterator[Block], plan: Plan, ahead: int
+) -> Iterator[Piece]:
+    if executor is not None:
+        yield from in_order(executor, read_piece, blocks, plan, ahead=ahead)
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="ml4t-read") as reader:
+        # One block is read while another is worked off.
+        for frame, first in in_order(reader, _read, blocks, plan, ahead=2):
+            yield _worked_off(frame, first, plan)
+
+
+def _read(block: Block, plan: Plan) -> tuple[pl.DataFrame, int]:
+    return block.read(plan.columns), block.first
+
+
 def read_piece(block: Block, plan: Plan) -> Piece:
     """Read a block and work it off; where it runs is the executor's business."""
-    frame, key = block.read(plan.columns), str(plan.timestamp)
-    times = _labels_column(frame[key], block.first)
+    return _worked_off(*_read(block, plan), plan)
+
+
+def _worked_off(frame: pl.DataFrame, first_row: int, plan: Plan) -> Piece:
+    key = str(plan.timestamp)
+    times = _labels_column(frame[key], first_row)
     n_instruments = 1 + len(plan.features)
     if frame.is_empty():
         return Piece(0, None, nothing(n_instruments), None)
@@ -157,7 +178,7 @@ def read_piece(block: Block, plan: Plan) -> Piece:
         if plan.rank:
             raise ValueError(
                 f"rank=True needs rows in order of {key!r}; they are not, in the block at row "
-                f"{block.first}: sort the source first, or rank before the scan"
+                f"{first_row}: sort the source first, or rank before the scan"
             )
         frame = frame.with_columns(times).sort(key, maintain_order=True)
         times = frame[key]
