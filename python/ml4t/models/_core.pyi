@@ -39,6 +39,29 @@ _IPCASolution: TypeAlias = tuple[
     _IPCAEvidence,
 ]
 
+__all__ = [
+    "BUILD_PROFILE",
+    "average_ranks",
+    "content_digest",
+    "cross_sectional_correlation",
+    "get_num_threads",
+    "ipca",
+    "ipca_factors",
+    "ipca_fit_measures",
+    "managed_portfolios",
+    "normalize_weights",
+    "panel_moments",
+    "pca",
+    "project_pca",
+    "project_rp_pca",
+    "rolling_pca",
+    "rolling_rp_pca",
+    "row_moments",
+    "rp_pca",
+    "set_num_threads",
+    "walk_within_turnover",
+]
+
 BUILD_PROFILE: Final[str]
 
 def set_num_threads(n_threads: int) -> None: ...
