@@ -170,8 +170,8 @@ NEW = {
     IPCAConfig: {"intercept": False, "weighting": "panel", "constant": True, "min_assets": 2},
     CAEConfig: {"factor_inputs": "managed", "l1_scope": "beta_hidden"},
     SDFConfig: {"n_ensemble": 1, "validation_loss": "unconditional"},
-    LSTMPortfolioConfig: {"minibatch": False},
-    DeepPortfolioConfig: {"minibatch": False},
+    LSTMPortfolioConfig: {"minibatch": False, "head": "tanh", "gross_exposure": 1.0},
+    DeepPortfolioConfig: {"minibatch": False, "head": "tanh", "gross_exposure": 1.0},
 }
 MODEL_NAMES = {
     ExpandingMeanForecasterConfig: "expanding_mean",
