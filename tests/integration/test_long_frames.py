@@ -272,6 +272,8 @@ def test_context_is_what_all_rows_of_a_date_share():
         frame, feature_cols=["x"], context_cols=["vix", "r"][:1]
     )
     np.testing.assert_array_equal(batch.context_features, [[20.0], [21.0], [22.0], [23.0]])
+    panel = persistent_panel_batch_from_long_frame(frame, return_col="r", context_cols=["vix"])
+    np.testing.assert_array_equal(panel.context_features, batch.context_features)
 
 
 def test_context_without_a_finite_value_is_nan():

@@ -17,8 +17,11 @@ from ml4t.models.configs.base import BaseModelConfig
 from ml4t.models.configs.checkpoints import checkpoint_grid
 from ml4t.models.configs.forecaster import (
     AR1ForecasterConfig,
+    CombinedForecasterConfig,
     EWMABaseForecasterConfig,
     ExpandingMeanForecasterConfig,
+    MacroForecasterConfig,
+    VAR1ForecasterConfig,
 )
 from ml4t.models.configs.latent_factor import (
     CAEConfig,
@@ -76,6 +79,9 @@ FIELDS = {
     ExpandingMeanForecasterConfig: BASE,
     AR1ForecasterConfig: BASE,
     EWMABaseForecasterConfig: BASE | {"half_life": 12.0},
+    VAR1ForecasterConfig: BASE,
+    MacroForecasterConfig: BASE,
+    CombinedForecasterConfig: BASE,
     PCAConfig: FACTORS,
     RPPCAConfig: FACTORS
     | {
@@ -167,6 +173,12 @@ FIELDS = {
 # Settings that 0.1.x did not have; by keyword only.
 NEW = {
     AR1ForecasterConfig: {"shrinkage": 0.0},
+    VAR1ForecasterConfig: {"shrinkage": 0.0, "max_root": 0.99},
+    MacroForecasterConfig: {"method": "ols", "ridge": 1.0, "n_proxies": 1},
+    CombinedForecasterConfig: {
+        "members": (ExpandingMeanForecasterConfig(), AR1ForecasterConfig()),
+        "weights": None,
+    },
     IPCAConfig: {"intercept": False, "weighting": "panel", "constant": True, "min_assets": 2},
     CAEConfig: {"factor_inputs": "managed", "l1_scope": "beta_hidden"},
     SDFConfig: {"n_ensemble": 1, "validation_loss": "unconditional"},
@@ -177,6 +189,9 @@ MODEL_NAMES = {
     ExpandingMeanForecasterConfig: "expanding_mean",
     AR1ForecasterConfig: "ar1",
     EWMABaseForecasterConfig: "ewma",
+    VAR1ForecasterConfig: "var1",
+    MacroForecasterConfig: "macro",
+    CombinedForecasterConfig: "combined",
     PCAConfig: "pca",
     RPPCAConfig: "rp_pca",
     IPCAConfig: "ipca",
@@ -196,6 +211,7 @@ NON_NEGATIVE = (-1e-9, float("nan"), float("inf"))
 PROBABILITY = (-0.1, 1.0, float("nan"))
 COUNTS_OF = {
     LatentFactorConfig: ["n_factors"],
+    MacroForecasterConfig: ["n_proxies"],
     IPCAConfig: ["max_iter", "min_assets"],
     CAEConfig: ["n_ensemble", "n_epochs", "checkpoint_interval", "batch_size"],
     SAEConfig: ["bottleneck_dim", "aux_hidden_dim", "n_epochs", "batch_size"],
@@ -221,6 +237,7 @@ WHOLES_OF = {
 }
 POSITIVES_OF = {
     EWMABaseForecasterConfig: ["half_life"],
+    VAR1ForecasterConfig: ["max_root"],
     IPCAConfig: ["tol"],
     CAEConfig: ["lr"],
     SAEConfig: ["lr"],
@@ -241,6 +258,8 @@ NON_NEGATIVES_OF = {
     ],
     LinearPortfolioConfig: ["ridge_alpha"],
     AR1ForecasterConfig: ["shrinkage"],
+    VAR1ForecasterConfig: ["shrinkage"],
+    MacroForecasterConfig: ["ridge"],
 }
 PROBABILITIES_OF = {SDFConfig: ["dropout"], PortfolioConfig: ["dropout"]}
 
@@ -340,6 +359,13 @@ def test_type_hints_are_plain_types_to_consumers():
         (SAEConfig, "dropout_rates", (0.1,) * 7 + (1.0,)),
         (PortfolioConfig, "metric_ema_alpha", 1.1),
         (AR1ForecasterConfig, "shrinkage", 1.1),
+        (VAR1ForecasterConfig, "shrinkage", 1.1),
+        (VAR1ForecasterConfig, "max_root", 1.1),
+        (MacroForecasterConfig, "method", "lasso"),
+        (CombinedForecasterConfig, "members", ()),
+        (CombinedForecasterConfig, "weights", (1.0,)),
+        (CombinedForecasterConfig, "weights", (0.0, 0.0)),
+        (CombinedForecasterConfig, "weights", (1.0, -0.5)),
         (LinearPortfolioConfig, "net_exposure", 1.1),
         (LinearPortfolioConfig, "net_exposure", -1.1),
         (DeepPortfolioConfig, "d_model", 63),

@@ -37,7 +37,11 @@ LABELS = {"timestamps": (10, 20), "asset_ids": ("a", "b", "c")}
 
 # Every array field with the shape it has when T, N, ... are as above; the first is required.
 FLOATS = {
-    PersistentPanelBatch: {"returns": PANEL, "characteristics": (T, N, L)},
+    PersistentPanelBatch: {
+        "returns": PANEL,
+        "characteristics": (T, N, L),
+        "context_features": (T, Q),
+    },
     CrossSectionBatch: {
         "characteristics": (T, N, L),
         "returns": PANEL,
@@ -51,7 +55,11 @@ FLOATS = {
         "prev_weights": (B, N),
         "costs": (N, 1),
     },
-    LatentFactorState: {"asset_betas": (T, N, K), "factor_returns": (T, K)},
+    LatentFactorState: {
+        "asset_betas": (T, N, K),
+        "factor_returns": (T, K),
+        "context_features": (T, Q),
+    },
     FactorForecastResult: {"factor_premia": (T, K)},
     AssetForecastResult: {"expected_returns": PANEL},
     AssetSignalResult: {"signal_values": PANEL},
@@ -77,6 +85,8 @@ ORDER = {
     LatentFactorPrediction: "state factor_forecast asset_forecast",
     PortfolioPrediction: "raw_weights processed_weights",
 }
+# Fields that 0.1.x did not have; they come last.
+NEW = {PersistentPanelBatch: "context_features", LatentFactorState: "context_features"}
 FIELDS = [(kind, name) for kind, shapes in FLOATS.items() for name in shapes]
 each_kind = pytest.mark.parametrize("kind", FLOATS, ids=lambda kind: kind.__name__)
 each_field = pytest.mark.parametrize(("kind", "name"), FIELDS)
@@ -213,7 +223,7 @@ def test_a_ragged_list_is_refused_by_name():
 
 @pytest.mark.parametrize("kind", ORDER, ids=lambda kind: kind.__name__)
 def test_fields_stand_in_the_order_of_the_contract(kind):
-    names = ORDER[kind].split()
+    names = ORDER[kind].split() + NEW.get(kind, "").split()
     assert [f.name for f in dataclasses.fields(kind)] == names
     assert list(inspect.signature(kind).parameters) == names
 
@@ -423,6 +433,16 @@ def test_a_wrong_rank_says_the_right_one(kind, name):
             PersistentPanelBatch,
             {"returns": (2, 3), "characteristics": (2, 4, 1)},
             "characteristics and returns disagree on (T, N): expected (2, 3), got (2, 4)",
+        ),
+        (
+            PersistentPanelBatch,
+            {"context_features": (3, 5)},
+            "returns and context_features disagree on T: expected (2,), got (3,)",
+        ),
+        (
+            LatentFactorState,
+            {"context_features": (3, 5)},
+            "asset_betas and context_features disagree on T: expected (2,), got (3,)",
         ),
         (
             CrossSectionBatch,

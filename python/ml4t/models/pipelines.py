@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from ml4t.models.lifecycle import bundle
@@ -13,6 +13,7 @@ from ml4t.models.lifecycle.rollback import restored_on_failure
 from ml4t.models.types import (
     FitSummary,
     LatentFactorPrediction,
+    LatentFactorState,
     PortfolioPrediction,
     PortfolioSequenceBatch,
 )
@@ -49,10 +50,13 @@ class PipelineFitResult:
         Of the latent factor model.
     factor_forecast_fit : FitSummary
         Of the forecaster, on the model's default checkpoint.
+    mapper_fit : FitSummary, optional
+        Of the mapper, likewise, where it learns.
     """
 
     structural_fit: FitSummary
     factor_forecast_fit: FitSummary
+    mapper_fit: FitSummary | None = None
 
 
 class LatentFactorForecastPipeline(Parameters):
@@ -65,6 +69,12 @@ class LatentFactorForecastPipeline(Parameters):
         Fitted on the factors of the training batch; for a model with checkpoints, once for each of
         them, so that a prediction at a checkpoint uses the premia of that checkpoint's factors.
     mapper : AssetMapper
+        Fitted on the same factors, if it has a `fit`.
+
+    Notes
+    -----
+    What the batch knows of its dates (`context_features`) goes into the state that forecaster and
+    mapper see.
     """
 
     def __init__(
@@ -73,7 +83,7 @@ class LatentFactorForecastPipeline(Parameters):
         self.model = model
         self.forecaster = forecaster
         self.mapper = mapper
-        self._forecasters: dict[Any, FactorForecaster] = {}
+        self._behind: dict[Any, tuple[FactorForecaster, AssetMapper]] = {}
 
     def __repr__(self) -> str:
         """Show the parts."""
@@ -106,15 +116,42 @@ class LatentFactorForecastPipeline(Parameters):
             raise ValueError(
                 f"validation_batch must be None: {type(self.model).__name__} does not validate"
             )
-        with restored_on_failure(self.model, self.forecaster):
+        with restored_on_failure(self.model, self.forecaster, self.mapper):
             structural = self.model.fit(batch, **validation)
-            forecast = self.forecaster.fit(self.model.extract(batch))
-            forecasters: dict[Any, FactorForecaster] = {}
+            result = self._fit_behind(self._extract(batch, None), structural)
+            behind: dict[Any, tuple[FactorForecaster, AssetMapper]] = {}
             for checkpoint in self.model.available_checkpoints:
-                forecasters[checkpoint] = copy.copy(self.forecaster)
-                forecasters[checkpoint].fit(self.model.extract(batch, checkpoint=checkpoint))
-        self._forecasters = forecasters
-        return PipelineFitResult(structural, forecast)
+                state = self._extract(batch, checkpoint)
+                behind[checkpoint] = copy.copy(self.forecaster), copy.copy(self.mapper)
+                _fit_both(*behind[checkpoint], state)
+        self._behind = behind
+        return result
+
+    def fit_forecast(
+        self, state: LatentFactorState, structural_fit: FitSummary
+    ) -> PipelineFitResult:
+        """Fit what stands behind a model that was fitted by itself, and has no checkpoints.
+
+        Parameters
+        ----------
+        state : LatentFactorState
+            What the model extracts from its training batch.
+        structural_fit : FitSummary
+            What its fit reported; passed on.
+
+        Returns
+        -------
+        PipelineFitResult
+
+        Raises
+        ------
+        ValueError
+            When the state lacks what a part needs. A failure leaves the parts as they were.
+        """
+        with restored_on_failure(self.forecaster, self.mapper):
+            result = self._fit_behind(state, structural_fit)
+        self._behind = {}
+        return result
 
     def predict(
         self, batch: PanelBatch, *, checkpoint: int | None = None
@@ -140,10 +177,10 @@ class LatentFactorForecastPipeline(Parameters):
         ValueError
             When the checkpoint is not available.
         """
-        state = self.model.extract(batch, checkpoint=checkpoint)
-        forecaster = self._forecasters.get(checkpoint, self.forecaster)
+        state = self._extract(batch, checkpoint)
+        forecaster, mapper = self._behind.get(checkpoint, (self.forecaster, self.mapper))
         premia = forecaster.predict(state)
-        return LatentFactorPrediction(state, premia, self.mapper.predict(state, premia))
+        return LatentFactorPrediction(state, premia, mapper.predict(state, premia))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write all parts into one file, whole or not at all.
@@ -158,8 +195,9 @@ class LatentFactorForecastPipeline(Parameters):
             When the target cannot be written; what was there stays.
         """
         parts = {"model": self.model, "forecaster": self.forecaster, "mapper": self.mapper}
-        at = {f"forecaster at {key}": part for key, part in self._forecasters.items()}
-        return bundle.save(path, self._model_type(), parts | at)
+        for key, (forecaster, mapper) in self._behind.items():
+            parts |= {f"forecaster at {key}": forecaster, f"mapper at {key}": mapper}
+        return bundle.save(path, self._model_type(), parts)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str | None = None) -> Self:
@@ -181,8 +219,12 @@ class LatentFactorForecastPipeline(Parameters):
         parts = bundle.load(path, cls._model_type(), device=device)
         try:
             pipeline = cls(parts.pop("model"), parts.pop("forecaster"), parts.pop("mapper"))
-            pipeline._forecasters = {
-                key: parts.pop(f"forecaster at {key}")
+            pipeline._behind = {
+                key: (
+                    parts.pop(f"forecaster at {key}"),
+                    # Files from before mappers could learn have one for all.
+                    parts.pop(f"mapper at {key}", pipeline.mapper),
+                )
                 for key in pipeline.model.available_checkpoints
             }
         except KeyError as error:
@@ -191,9 +233,27 @@ class LatentFactorForecastPipeline(Parameters):
             raise ValueError(f"cannot load {path}: {min(parts)!r} is no part of a pipeline")
         return pipeline
 
+    def _extract(self, batch: PanelBatch, checkpoint: int | None) -> LatentFactorState:
+        state = self.model.extract(batch, checkpoint=checkpoint)
+        context = getattr(batch, "context_features", None)
+        if context is None or state.context_features is not None:
+            return state
+        return replace(state, context_features=context)
+
+    def _fit_behind(self, state: LatentFactorState, structural: FitSummary) -> PipelineFitResult:
+        return PipelineFitResult(structural, *_fit_both(self.forecaster, self.mapper, state))
+
     @classmethod
     def _model_type(cls) -> str:
         return f"ml4t.models.{cls.__name__}"
+
+
+def _fit_both(
+    forecaster: FactorForecaster, mapper: AssetMapper, state: LatentFactorState
+) -> tuple[FitSummary, FitSummary | None]:
+    """Fit a forecaster, and a mapper if it learns."""
+    learn = getattr(mapper, "fit", None)
+    return forecaster.fit(state), None if learn is None else learn(state)
 
 
 @dataclass(slots=True)

@@ -3,8 +3,11 @@
 from ml4t.models.configs.asset_prediction import SAEConfig
 from ml4t.models.configs.forecaster import (
     AR1ForecasterConfig,
+    CombinedForecasterConfig,
     EWMABaseForecasterConfig,
     ExpandingMeanForecasterConfig,
+    MacroForecasterConfig,
+    VAR1ForecasterConfig,
 )
 from ml4t.models.configs.latent_factor import CAEConfig, IPCAConfig, PCAConfig, RPPCAConfig
 from ml4t.models.configs.portfolio import (
@@ -17,14 +20,17 @@ from ml4t.models.configs.stochastic_discount_factor import StochasticDiscountFac
 __all__ = [
     "AR1ForecasterConfig",
     "CAEConfig",
+    "CombinedForecasterConfig",
     "DeepPortfolioConfig",
     "EWMABaseForecasterConfig",
     "ExpandingMeanForecasterConfig",
     "IPCAConfig",
     "LSTMPortfolioConfig",
     "LinearPortfolioConfig",
+    "MacroForecasterConfig",
     "PCAConfig",
     "RPPCAConfig",
     "SAEConfig",
     "StochasticDiscountFactorConfig",
+    "VAR1ForecasterConfig",
 ]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ml4t.models.configs import AR1ForecasterConfig
-from ml4t.models.forecasters.base import BaseFactorForecaster, require_finite, require_same_length
+from ml4t.models.forecasters.base import HistoryForecaster, require_finite, require_same_length
 from ml4t.models.forecasters.mean import finite_mean
+from ml4t.models.forecasters.recursion import one_step_path
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.types import FitSummary, LatentFactorState
 
@@ -65,7 +66,7 @@ def last_finite(x: NDArray[np.float64]) -> float:
     return float(x[np.isfinite(x)][-1])
 
 
-class AR1FactorForecaster(BaseFactorForecaster[AR1ForecasterConfig, AR1Fit]):
+class AR1FactorForecaster(HistoryForecaster[AR1ForecasterConfig, AR1Fit]):
     r"""Forecast by a first-order autoregression of each factor.
 
     .. math:: \hat x_{t} = a + b\,x_{t-1}
@@ -104,13 +105,7 @@ class AR1FactorForecaster(BaseFactorForecaster[AR1ForecasterConfig, AR1Fit]):
         return Estimated(fit, FitSummary(converged=True, train_metrics=metrics))
 
     def _forecast(self, fit: AR1Fit, state: LatentFactorState) -> NDArray[np.float64]:
-        realised = state.factor_returns
-        premia = np.empty((state.n_periods, fit.slopes.size))
-        level = fit.last_values
-        for period in range(state.n_periods):
-            with np.errstate(over="ignore", invalid="ignore"):
-                step = fit.intercepts + fit.slopes * level
-            premia[period] = level = np.where(np.isfinite(step), step, fit.fallback_mean)
-            if realised is not None and realised.shape[1] == level.size:
-                level = np.where(np.isfinite(realised[period]), realised[period], level)
-        return premia
+        def step(level: NDArray[np.float64]) -> NDArray[np.float64]:
+            return fit.intercepts + fit.slopes * level
+
+        return one_step_path(step, fit.last_values, fit.fallback_mean, state)

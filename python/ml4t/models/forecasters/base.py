@@ -54,7 +54,9 @@ class BaseFactorForecaster(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
         FloatingPointError
             When an estimate is not finite.
         """
-        return self._run(lambda: self._estimate_checked(state), state)
+        return self._run(
+            lambda: self._learn(require_type("state", state, LatentFactorState)), state
+        )
 
     def predict(self, state: LatentFactorState) -> FactorForecastResult:
         """Forecast the premia of the periods of `state`.
@@ -89,13 +91,9 @@ class BaseFactorForecaster(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
             premia, timestamps=state.timestamps, metadata={"model_name": self.config.model_name}
         )
 
-    def _estimate_checked(self, state: LatentFactorState) -> Estimated[FitT]:
-        require_type("state", state, LatentFactorState)
-        return self._estimate(history(type(self).__name__, state))
-
     @abstractmethod
-    def _estimate(self, factors: NDArray[np.float64]) -> Estimated[FitT]:
-        """Learn from a history (T, K) in which every factor has a finite value; NaN is missing."""
+    def _learn(self, state: LatentFactorState) -> Estimated[FitT]:
+        """Learn from a state."""
 
     @abstractmethod
     def _forecast(self, fit: FitT, state: LatentFactorState) -> NDArray[np.float64]:
@@ -107,6 +105,22 @@ class BaseFactorForecaster(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
         del state
         fit: FitT = cls.fit_type(**arrays)
         return fit
+
+
+class HistoryForecaster(BaseFactorForecaster[ConfigT, FitT], Generic[ConfigT, FitT]):
+    """A forecaster that learns from realised factors and from nothing else.
+
+    Parameters
+    ----------
+    config : optional
+    """
+
+    def _learn(self, state: LatentFactorState) -> Estimated[FitT]:
+        return self._estimate(history(type(self).__name__, state))
+
+    @abstractmethod
+    def _estimate(self, factors: NDArray[np.float64]) -> Estimated[FitT]:
+        """Learn from a history (T, K) in which every factor has a finite value; NaN is missing."""
 
 
 def history(model: str, state: LatentFactorState) -> NDArray[np.float64]:

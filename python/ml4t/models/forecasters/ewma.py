@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ml4t.models.configs import EWMABaseForecasterConfig
-from ml4t.models.forecasters.base import BaseFactorForecaster, require_finite, require_same_length
+from ml4t.models.forecasters.base import HistoryForecaster, require_finite, require_same_length
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.types import FitSummary, LatentFactorState
 
@@ -55,7 +55,7 @@ class EWMAFit:
         require_same_length(self, self.ewma_level)
 
 
-class EWMABaseFactorForecaster(BaseFactorForecaster[EWMABaseForecasterConfig, EWMAFit]):
+class EWMABaseFactorForecaster(HistoryForecaster[EWMABaseForecasterConfig, EWMAFit]):
     """Forecast every coming period by an exponentially weighted mean of realised factors.
 
     Parameters

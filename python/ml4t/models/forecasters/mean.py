@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ml4t.models.configs import ExpandingMeanForecasterConfig
-from ml4t.models.forecasters.base import BaseFactorForecaster, require_finite, require_same_length
+from ml4t.models.forecasters.base import HistoryForecaster, require_finite, require_same_length
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.types import FitSummary, LatentFactorState
 
@@ -41,7 +41,7 @@ class ExpandingMeanFit:
 
 
 class ExpandingMeanFactorForecaster(
-    BaseFactorForecaster[ExpandingMeanForecasterConfig, ExpandingMeanFit]
+    HistoryForecaster[ExpandingMeanForecasterConfig, ExpandingMeanFit]
 ):
     """Forecast every coming period by the mean of all realised factor returns.
 

@@ -17,6 +17,7 @@ from ml4t.models.integration.long_frame import LongFrame, listed
 from ml4t.models.integration.schema import ResolvedDatasetSchema, resolve_dataset_schema
 from ml4t.models.integration.windows import Windows, portfolio_sequence_batch_from_long_frame
 from ml4t.models.types import CrossSectionBatch, PersistentPanelBatch
+from ml4t.models.types.arrays import FloatArray
 
 __all__ = [
     "ResolvedDatasetSchema",
@@ -37,6 +38,7 @@ def persistent_panel_batch_from_long_frame(
     timestamp_col: str | None = None,
     entity_col: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    context_cols: Sequence[str] = (),
 ) -> PersistentPanelBatch:
     """Turn a long frame into a panel; without returns and features it holds labels only.
 
@@ -53,18 +55,20 @@ def persistent_panel_batch_from_long_frame(
     timestamp_col, entity_col : str, optional
     metadata : mapping, optional
         Goes into the batch, the names of the key columns on top.
+    context_cols : sequence of str
+        The Q columns that all assets of a date share, to 1e-12.
 
     Returns
     -------
     PersistentPanelBatch
-        `returns` (T, N), `characteristics` (T, N, L): float32 when all value columns are, else
-        float64.
+        `returns` (T, N), `characteristics` (T, N, L), `context_features` (T, Q): float32 when all
+        value columns are, else float64.
 
     Raises
     ------
     ValueError
-        When key columns cannot be found, hold missing values or mix time zones, or a
-        (timestamp, entity) pair is given twice.
+        When key columns cannot be found, hold missing values or mix time zones, a
+        (timestamp, entity) pair is given twice, or a context column varies within a date.
     KeyError
         When a value column is missing.
     """
@@ -72,14 +76,16 @@ def persistent_panel_batch_from_long_frame(
         frame, schema=schema, timestamp_col=timestamp_col, entity_col=entity_col
     )
     features = listed("feature_cols", feature_cols)
+    context = listed("context_cols", context_cols)
     returns = [] if return_col is None else [return_col]
-    long = LongFrame.read(frame, keys, [*features, *returns])
+    long = LongFrame.read(frame, keys, [*features, *returns, *context])
     return PersistentPanelBatch(
         returns=long.panel(return_col),
         characteristics=long.tensor(features) if features else None,
         timestamps=long.grid.timestamps,
         asset_ids=long.grid.asset_ids,
         metadata=long.metadata(metadata),
+        context_features=_context(long, context),
     )
 
 
@@ -133,13 +139,18 @@ def cross_section_batch_from_long_frame(
     context = listed("context_cols", context_cols)
     returns = [] if return_col is None else [return_col]
     long = LongFrame.read(frame, keys, [*features, *returns, *context])
-    shared = [shared_by_date(long.columns[name], long.grid, long.dtype) for name in context]
     return CrossSectionBatch(
         characteristics=long.tensor(features),
         returns=long.panel(return_col),
-        context_features=np.stack(shared, axis=1) if shared else None,
+        context_features=_context(long, context),
         timestamps=long.grid.timestamps,
         asset_ids=long.grid.asset_ids,
         mask=long.grid.mask,
         metadata=long.metadata(metadata),
     )
+
+
+def _context(long: LongFrame, names: Sequence[str]) -> FloatArray | None:
+    """Columns that all assets of a date share, (T, Q)."""
+    shared = [shared_by_date(long.columns[name], long.grid, long.dtype) for name in names]
+    return np.stack(shared, axis=1) if shared else None

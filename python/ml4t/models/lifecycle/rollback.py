@@ -14,7 +14,9 @@ def restored_on_failure(*parts: object) -> Iterator[None]:
     """Give the parts back what they held if the body raises; records of attempts stay.
 
     Works on any object that replaces its attributes when it is fitted, as all of this package do.
+    What has no attributes of its own has nothing to give back.
     """
+    parts = tuple(part for part in parts if hasattr(part, "__dict__"))
     before = [dict(vars(part)) for part in parts]
     try:
         yield

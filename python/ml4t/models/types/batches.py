@@ -45,6 +45,8 @@ class PersistentPanelBatch(Record):
         Unique. Lists, arrays and integer ids are accepted.
     metadata : dict
         The caller's own; never looked at.
+    context_features : ndarray of float, shape (T, Q), optional
+        What all assets of a date share, known before its returns are earned.
 
     Raises
     ------
@@ -57,6 +59,7 @@ class PersistentPanelBatch(Record):
     timestamps: Timestamps = ()
     asset_ids: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    context_features: FloatArray | None = None
 
     def __post_init__(self) -> None:
         """Take the arrays, then check that everything speaks of the same panel."""
@@ -65,6 +68,7 @@ class PersistentPanelBatch(Record):
             characteristics=as_optional_floats("characteristics", self.characteristics, "T N L"),
             timestamps=as_timestamps(self.timestamps),
             asset_ids=as_asset_ids(self.asset_ids),
+            context_features=as_optional_floats("context_features", self.context_features, "T Q"),
         )
         if self.returns is not None and self.characteristics is not None:
             require_agreement(
@@ -74,6 +78,9 @@ class PersistentPanelBatch(Record):
             )
         n_periods, n_assets = self._shape()
         require_label_counts(self.timestamps, n_periods, self.asset_ids, n_assets)
+        if self.context_features is not None:
+            what = "returns and context_features disagree on T"
+            require_agreement(what, (n_periods,), self.context_features.shape[:1])
 
     @property
     def n_periods(self) -> int:
@@ -109,7 +116,8 @@ class CrossSectionBatch(Record):
     factor_returns : ndarray of float, shape (T, N), optional
         Continuous returns of the assets, from which managed portfolios are built.
     context_features : ndarray of float, shape (T, Q), optional
-        What all assets of a date share.
+        What all assets of a date share, known, as characteristics are, before its returns are
+        earned.
     timestamps : sequence of length T, optional
         Stored as given.
     asset_ids : tuple of str, length N, optional

@@ -18,6 +18,7 @@ from ml4t.models.types.arrays import (
     as_floats,
     as_optional_floats,
     as_timestamps,
+    require_agreement,
     require_label_counts,
 )
 from ml4t.models.types.base import Record
@@ -36,6 +37,9 @@ class LatentFactorState(Record):
     timestamps : sequence of length T, optional
     asset_ids : tuple of str, length N, optional
     metadata : dict
+    context_features : ndarray of float, shape (T, Q), optional
+        What was known of every date before its returns were earned: predictors of premia, states
+        that they depend on. A pipeline takes them over from its batch.
     """
 
     asset_betas: FloatArray
@@ -44,6 +48,7 @@ class LatentFactorState(Record):
     timestamps: Timestamps = ()
     asset_ids: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    context_features: FloatArray | None = None
 
     def __post_init__(self) -> None:
         """Take the arrays, then check them against the exposures."""
@@ -54,10 +59,14 @@ class LatentFactorState(Record):
             factor_returns=as_optional_floats("factor_returns", self.factor_returns, "T K"),
             timestamps=as_timestamps(self.timestamps),
             asset_ids=as_asset_ids(self.asset_ids),
+            context_features=as_optional_floats("context_features", self.context_features, "T Q"),
         )
         if self.factor_returns is not None:
             expected, got = (n_periods, n_factors), self.factor_returns.shape
             require_shape("factor_returns", expected, got, axes="(T, K)")
+        if self.context_features is not None:
+            what = "asset_betas and context_features disagree on T"
+            require_agreement(what, (n_periods,), self.context_features.shape[:1])
         require_label_counts(self.timestamps, n_periods, self.asset_ids, n_assets)
 
     @property

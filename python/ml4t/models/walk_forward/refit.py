@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml4t.models.latent_factors import IPCAModel
-from ml4t.models.latent_factors.base import StablePanelModel
+from ml4t.models.latent_factors.base import BaseLatentFactorModel, StablePanelModel
 from ml4t.models.panel.moments import CharacteristicMoments
 from ml4t.models.pipelines import LatentFactorForecastPipeline, PipelineFitResult
 from ml4t.models.types import (
@@ -117,12 +117,14 @@ def structural(model: Any) -> Any:
 def work_fold(course: Course, fold: Fold, previous: Any) -> Outcome:
     """Fit a copy of the model on the fold's window and predict the fold's dates."""
     model = copy.deepcopy(course.model)
-    window = span(course.training, fold.train_start, fold.train_stop)
     known = course.fitted.get((fold.train_start, fold.train_stop))
-    if known is not None:
-        model, summary = _completed(model, window, *known)
+    if known is None:
+        summary = _fit(model, course, fold, previous if course.warm_start else None)
+    elif structural(model) is model:
+        model, summary = known
     else:
-        summary = _fit(model, window, previous if course.warm_start else None)
+        model.model, summary = known
+        summary = _completed(model, course, fold, summary)
     parts = [
         _predicted(model, course, fold, date)
         for date in range(fold.predict_start, fold.predict_stop)
@@ -150,28 +152,35 @@ def exposures_at(model: Any, course: Course, date: int) -> NDArray[Any] | None:
     return state.asset_betas[0] if isinstance(state, LatentFactorState) else None
 
 
-def _fit(model: Any, window: Data, previous: Any) -> Any:
+def _fit(model: Any, course: Course, fold: Fold, previous: Any) -> Any:
     estimator, before = structural(model), structural(previous)
-    if not isinstance(before, IPCAModel):
-        options = {} if before is None else _continued(estimator, before)
-        return model.fit(window, **options) if estimator is model else model.fit(window)
-    fit = before._fitted("a warm start")
-    summary = estimator.fit(window, start=np.hstack([fit.gamma, fit.gamma_observed]))
+    window = span(course.training, fold.train_start, fold.train_stop)
+    options = {} if before is None else _continued(estimator, before)
     if estimator is model:
-        return summary
-    return PipelineFitResult(summary, model.forecaster.fit(estimator.extract(window)))
+        return model.fit(window, **options)
+    if not isinstance(estimator, IPCAModel):
+        return model.fit(window)
+    return _completed(model, course, fold, estimator.fit(window, **options))
 
 
-def _completed(model: Any, window: Data, estimator: Any, summary: Any) -> tuple[Any, Any]:
-    """Put a fitted estimator into its pipeline, if it has one, and fit the rest of that."""
-    if not isinstance(model, LatentFactorForecastPipeline):
-        return estimator, summary
-    model.model = estimator
-    return model, PipelineFitResult(summary, model.forecaster.fit(estimator.extract(window)))
+def _completed(
+    model: LatentFactorForecastPipeline, course: Course, fold: Fold, summary: Any
+) -> PipelineFitResult:
+    """Fit what stands behind the fitted estimator of a pipeline."""
+    window = span(course.training, fold.train_start, fold.train_stop)
+    # Moments know nothing of the context of their dates; the batch they came from does.
+    context = getattr(course.data, "context_features", None)
+    if context is not None:
+        context = context[fold.train_start : fold.train_stop]
+    state = replace(model.model.extract(window), context_features=context)
+    return model.fit_forecast(state, summary)
 
 
 def _continued(estimator: Any, before: Any) -> dict[str, Any]:
     """Ask an estimator how its fit goes on from a former one; most begin anew."""
+    if isinstance(before, IPCAModel):
+        fit = before._fitted("a warm start")
+        return {"start": np.hstack([fit.gamma, fit.gamma_observed])}
     continues = getattr(estimator, "continued_from", None)
     options: dict[str, Any] = {} if continues is None else continues(before)
     return options
@@ -181,13 +190,19 @@ def _predicted(model: Any, course: Course, fold: Fold, date: int) -> Any:
     """Predict one date in a batch in which its return is missing."""
     data = course.data
     # What carries a state through time starts where its training did, all else after it.
-    carries = isinstance(data, PortfolioSequenceBatch) or (
-        isinstance(data, CrossSectionBatch) and data.context_features is not None
-    )
-    first = fold.train_start if carries else fold.train_stop
+    first = fold.train_start if _carries(model, data) else fold.train_stop
     known = hidden(span(data, first, date + 1), 1 + fold.predict_start - fold.train_stop)
     answer = model.predict(known) if hasattr(model, "predict") else model.extract(known)
     return span(answer, date - first, date - first + 1)
+
+
+def _carries(model: Any, data: Data) -> bool:
+    """Say whether a model may read a date in the light of those before it."""
+    if isinstance(data, CrossSectionBatch):
+        # Latent factor models of this package see every date for itself.
+        latent = isinstance(structural(model), BaseLatentFactorModel)
+        return data.context_features is not None and not latent
+    return isinstance(data, PortfolioSequenceBatch)
 
 
 def _with_realised(model: Any, course: Course, fold: Fold, result: Any) -> Any:
@@ -195,8 +210,7 @@ def _with_realised(model: Any, course: Course, fold: Fold, result: Any) -> Any:
     state = result.state if isinstance(result, LatentFactorPrediction) else result
     if not isinstance(state, (LatentFactorState, StochasticDiscountFactorState)):
         return result
-    carries = getattr(course.data, "context_features", None) is not None
-    first = fold.train_start if carries else fold.predict_start
+    first = fold.train_start if _carries(model, course.data) else fold.predict_start
     seen = structural(model).extract(span(course.data, first, fold.predict_stop))
     seen = span(seen, fold.predict_start - first, fold.predict_stop - first)
     if isinstance(state, StochasticDiscountFactorState):

@@ -30,12 +30,12 @@ ResultT = TypeVar("ResultT")
 
 # Axis of time of every field that has one.
 _TIME: dict[type, dict[str, int]] = {
-    PersistentPanelBatch: {"returns": 0, "characteristics": 0},
+    PersistentPanelBatch: {"returns": 0, "characteristics": 0, "context_features": 0},
     CrossSectionBatch: dict.fromkeys(
         ("characteristics", "returns", "factor_returns", "context_features", "mask"), 0
     ),
     PortfolioSequenceBatch: dict.fromkeys(("features", "returns", "vol_scale", "mask"), 1),
-    LatentFactorState: {"asset_betas": 0, "factor_returns": 0},
+    LatentFactorState: {"asset_betas": 0, "factor_returns": 0, "context_features": 0},
     FactorForecastResult: {"factor_premia": 0},
     AssetForecastResult: {"expected_returns": 0},
     AssetSignalResult: {"signal_values": 0},
