@@ -19,6 +19,7 @@ class _IPCAOptions(TypedDict):
     gamma_ridge: float
     portfolio: bool
     min_assets: int
+    rank_tolerance: float
 
 _IPCAEvidence: TypeAlias = tuple[
     str,

@@ -115,6 +115,10 @@ pub struct Settings {
     pub weighting: Weighting,
     /// Dates with fewer usable rows are left out.
     pub min_assets: usize,
+    /// Directions with less than this share of the largest eigenvalue of the instruments' pooled
+    /// correlation matrix count as spanned by no date. It must exceed the relative error of the
+    /// second moments: about 1e-15, or 1e-7 when they were computed in single precision.
+    pub rank_tolerance: f64,
 }
 
 impl Default for Settings {
@@ -127,6 +131,7 @@ impl Default for Settings {
             gamma_ridge: 1e-6,
             weighting: Weighting::Panel,
             min_assets: 2,
+            rank_tolerance: 1e-11,
         }
     }
 }
@@ -145,6 +150,8 @@ impl Settings {
             let holds = ridge >= 0.0 && ridge.is_finite();
             shape::require_that(what, holds, "at least 0 and finite", ridge)?;
         }
+        let share = (0.0..1.0).contains(&self.rank_tolerance);
+        shape::require_that("rank_tolerance", share, "in [0, 1)", self.rank_tolerance)?;
         shape::require_between("min_assets", self.min_assets, 1, usize::MAX)
     }
 }

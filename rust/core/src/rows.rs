@@ -129,7 +129,7 @@ impl Rows {
     }
 }
 
-/// Left factor of a product: its entry `(i, t)` lies at `t step + i skip`.
+/// Left factor of a product: its entry `(i, t)` lies at `t step + i skip`; one of the two is 1.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Left<'a> {
     pub(crate) values: &'a [f64],
@@ -253,24 +253,21 @@ impl Product<'_> {
         column: usize,
         row: usize,
     ) {
+        let n = inner.len();
+        let from = inner.start * self.x_stride + self.column + column;
+        let x = self.x[from..].chunks(self.x_stride);
         let Left {
             values, step, skip, ..
         } = self.y;
-        let mut sums = [[I::splat(0.0); V]; Q];
-        for t in inner.clone() {
-            let from = &self.x[t * self.x_stride + self.column + column..][..V * I::LANES];
-            let mut x = [I::splat(0.0); V];
-            for (v, x) in x.iter_mut().enumerate() {
-                *x = I::load(&from[v * I::LANES..]);
-            }
-            let y = &values[t * step + (self.row + row) * skip..][..(Q - 1) * skip + 1];
-            for (q, sums) in sums.iter_mut().enumerate() {
-                let y = I::splat(y[q * skip]);
-                for (sum, &x) in sums.iter_mut().zip(&x) {
-                    *sum = I::mul_add(y, x, *sum);
-                }
-            }
-        }
+        let y = &values[inner.start * step + (self.row + row) * skip..];
+        // Slices of known length: no bounds are checked in the inner loops.
+        let sums = if step == 1 {
+            let rows: [&[f64]; Q] = std::array::from_fn(|q| &y[q * skip..][..n]);
+            sums::<I, V, Q>(x, (0..n).map(|t| std::array::from_fn(|q| rows[q][t])))
+        } else {
+            let rows = y.chunks(step).filter_map(|row| row.first_chunk::<Q>());
+            sums::<I, V, Q>(x, rows.take(n).copied())
+        };
         for (q, sums) in sums.iter().enumerate() {
             if let Some(out) = self.out.row_mut(row + q).as_slice_mut() {
                 for (out, &sum) in out[column..].chunks_exact_mut(I::LANES).zip(sums) {
@@ -279,6 +276,28 @@ impl Product<'_> {
             }
         }
     }
+}
+
+/// `Σ_t y_t x_t'` over the first `V` vectors of each `x`.
+#[inline(always)]
+fn sums<'a, I: InstructionSet, const V: usize, const Q: usize>(
+    x: impl Iterator<Item = &'a [f64]>,
+    y: impl Iterator<Item = [f64; Q]>,
+) -> [[I::Vector; V]; Q] {
+    let mut sums = [[I::splat(0.0); V]; Q];
+    for (x, y) in x.zip(y) {
+        let (from, mut x) = (&x[..V * I::LANES], [I::splat(0.0); V]);
+        for (v, x) in x.iter_mut().enumerate() {
+            *x = I::load(&from[v * I::LANES..]);
+        }
+        for (&y, sums) in y.iter().zip(&mut sums) {
+            let y = I::splat(y);
+            for (sum, &x) in sums.iter_mut().zip(&x) {
+                *sum = I::mul_add(y, x, *sum);
+            }
+        }
+    }
+    sums
 }
 
 /// Inner product with one running sum a lane.

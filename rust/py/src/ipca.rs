@@ -65,6 +65,7 @@ pub(crate) struct Options {
     gamma_ridge: f64,
     portfolio: bool,
     min_assets: usize,
+    rank_tolerance: f64,
 }
 
 type Solution<'py> = (
@@ -99,6 +100,7 @@ pub(crate) fn ipca<'py>(
             Weighting::Panel
         },
         min_assets: options.min_assets,
+        rank_tolerance: options.rank_tolerance,
     };
     let (view, observed) = (moments.view(), observed.as_array());
     let start = start.as_ref().map(|start| start.as_array());

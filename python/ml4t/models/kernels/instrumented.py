@@ -33,6 +33,10 @@ class IPCASettings(TypedDict, total=False):
         Whether assets or dates count the same.
     min_assets : int, default 2
         Dates with fewer usable rows are left out.
+    rank_tolerance : float, default 1e-11
+        Directions with less than this share of the largest eigenvalue of the instruments' pooled
+        correlation matrix count as spanned by no date. Moments computed in single precision need
+        1e-6: it must exceed their relative error.
     """
 
     tol: float
@@ -41,6 +45,7 @@ class IPCASettings(TypedDict, total=False):
     gamma_ridge: float
     weighting: str
     min_assets: int
+    rank_tolerance: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +302,7 @@ def _options(
     gamma_ridge: float = 1e-6,
     weighting: str = "panel",
     min_assets: int = 2,
+    rank_tolerance: float = 1e-11,
 ) -> _core._IPCAOptions:
     return {
         "tol": require_real("tol", tol, above=0.0),
@@ -305,6 +311,7 @@ def _options(
         "gamma_ridge": require_real("gamma_ridge", gamma_ridge, at_least=0.0),
         "portfolio": require_one_of("weighting", weighting, ("panel", "portfolio")) == "portfolio",
         "min_assets": require_int("min_assets", min_assets, at_least=1),
+        "rank_tolerance": require_real("rank_tolerance", rank_tolerance, at_least=0.0, below=1.0),
     }
 
 

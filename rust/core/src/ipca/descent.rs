@@ -2,7 +2,7 @@
 
 use super::factors::{self, Fitted};
 use super::gamma::{self, Conditions, conditions};
-use super::newton::Curvature;
+use super::newton::{Curvature, Workspace};
 use super::problem::Problem;
 use super::rotate::{orthonormal, standardise, subspace_step};
 use super::{Settings, Stopping};
@@ -147,16 +147,17 @@ pub(super) fn minimise(
 fn from_start(problem: &Problem<'_>, start: Rows, settings: &Settings) -> Result<Descent> {
     let mut state = State::warmed_up(problem, start, settings)?;
     let without_doubt = state.last_step() < VERY_CLOSE;
-    let mut stopping = Stopping::Converged;
-    while !state.certified() {
+    let (conditions, stopping) = loop {
+        if let Some(conditions) = state.certified() {
+            break (conditions, Stopping::Converged);
+        }
         if state.n_als + state.n_newton >= settings.max_iter {
-            stopping = Stopping::MaxIterations;
-            break;
+            break (state.conditions(), Stopping::MaxIterations);
         }
         state.sweep()?;
-    }
+    };
     Ok(Descent {
-        conditions: state.conditions(),
+        conditions,
         step: state.last_step(),
         theta: state.at.theta,
         fitted: state.at.fitted,
@@ -190,6 +191,8 @@ struct State<'a> {
     n_newton: usize,
     condition: f64,
     monotone: bool,
+    /// Of the Newton steps; none before the first.
+    work: Option<Workspace>,
 }
 
 impl<'a> State<'a> {
@@ -207,6 +210,7 @@ impl<'a> State<'a> {
             n_newton: 0,
             condition: f64::NAN,
             monotone: true,
+            work: None,
         };
         while state.n_als < WARM_UP.min(settings.max_iter) && state.last_step() >= VERY_CLOSE {
             state.alternate()?;
@@ -223,12 +227,10 @@ impl<'a> State<'a> {
         self.steps.last().map_or(f64::INFINITY, |&(_, step)| step)
     }
 
-    fn certified(&self) -> bool {
-        if !self.settled() {
-            return false;
-        }
-        let conditions = self.conditions();
-        conditions.gamma <= self.tol && conditions.factors <= self.tol
+    /// The first-order conditions, if they and the last steps show that this is a solution.
+    fn certified(&self) -> Option<Conditions> {
+        let hold = |found: &Conditions| found.gamma <= self.tol && found.factors <= self.tol;
+        self.settled().then(|| self.conditions()).filter(hold)
     }
 
     fn conditions(&self) -> Conditions {
@@ -281,7 +283,10 @@ impl<'a> State<'a> {
 
     /// One step of Newton, damped as far as it takes; false when nothing was found.
     fn newton(&mut self) -> bool {
-        let curvature = Curvature::at(self.problem, &self.at.theta, &self.at.fitted);
+        let work = self
+            .work
+            .get_or_insert_with(|| Workspace::new(self.problem));
+        let curvature = Curvature::at(self.problem, &self.at.theta, &self.at.fitted, work);
         for _ in 0..MOST_ATTEMPTS {
             if let Some((next, condition)) = self.attempt(&curvature) {
                 let sweep = if self.damping == 0.0 {

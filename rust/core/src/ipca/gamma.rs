@@ -13,6 +13,8 @@ use crate::{CoreError, Result};
 /// Weight of the present loadings where the factors leave others undetermined, in units of the
 /// normal matrix's mean diagonal entry.
 const PROXIMAL: f64 = 1e-10;
+/// After these the shift is as large as the matrix.
+const MOST_SHIFTS: usize = 11;
 
 /// The loadings that suit the factors best, and the condition of the normal matrix.
 pub(super) struct Step {
@@ -37,15 +39,7 @@ pub(super) fn step(problem: &Problem<'_>, theta: &Rows, fitted: &Fitted) -> Resu
             });
         }
     }
-    let shift = PROXIMAL * mean_diagonal(normal.view());
-    normal
-        .diag_mut()
-        .iter_mut()
-        .for_each(|value| *value += shift);
-    let factor = Cholesky::new(normal.view()).ok_or_else(|| CoreError::Failed {
-        what: "loadings step of IPCA",
-        why: "the normal matrix is not positive semi-definite".to_owned(),
-    })?;
+    let factor = nearly(&mut normal)?;
     let mut change = vectorised(&gradient(problem, theta, fitted));
     factor.solve(&mut change);
     let change = matrix(&change, problem);
@@ -55,6 +49,25 @@ pub(super) fn step(problem: &Problem<'_>, theta: &Rows, fitted: &Fitted) -> Resu
     Ok(Step {
         theta,
         condition: f64::INFINITY,
+    })
+}
+
+/// Factor of the matrix with as small a multiple of the identity added as makes it definite.
+fn nearly(normal: &mut Array2<f64>) -> Result<Cholesky> {
+    let mut shift = PROXIMAL * mean_diagonal(normal.view());
+    for _ in 0..MOST_SHIFTS {
+        normal
+            .diag_mut()
+            .iter_mut()
+            .for_each(|value| *value += shift);
+        if let Some(factor) = Cholesky::new(normal.view()) {
+            return Ok(factor);
+        }
+        shift *= 10.0;
+    }
+    Err(CoreError::Failed {
+        what: "loadings step of IPCA",
+        why: "the second moments are not those of a panel: they are indefinite".to_owned(),
     })
 }
 

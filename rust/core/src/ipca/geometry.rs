@@ -8,9 +8,8 @@ use crate::linalg::{add_product, product, symmetric_eigen};
 use crate::rows::{Rows, add_product_here};
 use crate::{CoreError, Result};
 
-/// Directions with less than this share of the largest eigenvalue of the instruments' correlation
-/// matrix count as spanned by no date. The moments themselves carry an error of about 1e-15.
-pub(super) const RANK_TOLERANCE: f64 = 1e-11;
+/// Noise among the eigenvalues is at most this many times the most negative one.
+const NOISE: f64 = 10.0;
 /// Dates that one task whitens.
 const TASK: usize = 8;
 
@@ -48,7 +47,7 @@ impl Geometry {
         });
         let weights: Array1<f64> = weights.collect();
         let second_moment = pooled_second_moment(moments, &dates);
-        let (to_raw, from_raw) = whitening(second_moment.view())?;
+        let (to_raw, from_raw) = whitening(second_moment.view(), settings.rank_tolerance)?;
         let ridge = settings.factor_ridge + settings.gamma_ridge / dates.len() as f64;
         let masses = dates.iter().zip(&weights);
         let masses = masses
@@ -132,7 +131,12 @@ fn pooled_second_moment(moments: &MomentsView<'_>, dates: &[usize]) -> Array2<f6
 }
 
 /// `to_raw` and `from_raw`.
-fn whitening(second_moment: ArrayView2<'_, f64>) -> Result<(Array2<f64>, Array2<f64>)> {
+///
+/// An exact second moment has no negative eigenvalue: one that is there shows the size of the noise.
+fn whitening(
+    second_moment: ArrayView2<'_, f64>,
+    tolerance: f64,
+) -> Result<(Array2<f64>, Array2<f64>)> {
     let n = second_moment.nrows();
     // A characteristic that is always zero keeps its unit: its direction is dropped below.
     let scale = second_moment
@@ -142,7 +146,7 @@ fn whitening(second_moment: ArrayView2<'_, f64>) -> Result<(Array2<f64>, Array2<
         second_moment[[i, j]] / (scale[i] * scale[j])
     });
     let eigen = symmetric_eigen(correlation.view())?;
-    let floor = RANK_TOLERANCE * eigen.values[0];
+    let floor = (tolerance * eigen.values[0]).max(-NOISE * eigen.values[n - 1]);
     let rank = eigen
         .values
         .iter()

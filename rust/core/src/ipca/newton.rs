@@ -15,7 +15,7 @@ use ndarray::Array2;
 use ndarray::parallel::prelude::*;
 
 use super::factors::{Date, Fitted};
-use super::gamma::{add_block, for_each_block, matrix, residuals, vectorised};
+use super::gamma::{add_block, for_each_block, matrix, vectorised};
 use super::problem::Problem;
 use super::triangle;
 use crate::cholesky::Cholesky;
@@ -37,21 +37,25 @@ pub(super) struct Curvature {
 }
 
 impl Curvature {
-    pub(super) fn at(problem: &Problem<'_>, theta: &Rows, fitted: &Fitted) -> Self {
+    pub(super) fn at(
+        problem: &Problem<'_>,
+        theta: &Rows,
+        fitted: &Fitted,
+        work: &mut Workspace,
+    ) -> Self {
         let rank = problem.rank();
-        let residuals = residuals(problem, theta, fitted);
         let scale = marquardt_scale(problem, fitted);
-        let (remainders, mixed) = date_terms(problem, theta, fitted, &residuals);
+        work.fill(problem, theta, fitted);
         let pairs = triangle::outer_products(&fitted.factors);
-        let own = product(pairs.down(), &remainders);
-        let cross = product(residuals.down(), &mixed);
+        let own = product(pairs.down(), &work.remainders);
+        let cross = product(work.residuals.down(), &work.mixed);
         let n = problem.n_columns();
         let mut hessian = Array2::zeros((n * rank, n * rank));
         for_each_block(n, |a, b, pair| {
             add_block(&mut hessian, rank, (a, b), own.row(pair));
             add_cross(&mut hessian, problem, (a, b), &cross);
         });
-        let descent = vectorised(&product(fitted.factors.down(), &residuals));
+        let descent = vectorised(&product(fitted.factors.down(), &work.residuals));
         let mut curvature = Self {
             hessian,
             scale,
@@ -113,64 +117,95 @@ fn marquardt_scale(problem: &Problem<'_>, fitted: &Fitted) -> Rows {
     product(weighted.down(), &fitted.factors)
 }
 
-/// Triangles of `S_t - U_t H_t'`, shape `(T, R (R + 1) / 2)`, and `V_t`, shape `(T, (K + M) K R)`.
-fn date_terms(
-    problem: &Problem<'_>,
-    theta: &Rows,
-    fitted: &Fitted,
-    residuals: &Rows,
-) -> (Rows, Rows) {
-    let (rank, k, n) = (problem.rank(), problem.n_latent, problem.n_columns());
-    let latent = Rows::from_fn(k, rank, |k, i| theta.row(k)[i]);
-    let mut remainders = problem.geometry.stack.clone();
-    let mut mixed = Rows::zeros(problem.n_dates(), n * k * rank);
-    let (first, second) = (remainders.stride(), mixed.stride().max(1));
-    let blocks = remainders
-        .blocks_mut(TASK)
-        .zip(mixed.blocks_mut(TASK))
-        .enumerate();
-    blocks.for_each(|(block, (remainders, mixed))| {
-        let (mut full, mut h) = (Rows::zeros(rank, rank), Rows::zeros(k, rank));
-        let mut u = h.clone();
-        let mut date = Date::standardised(problem);
-        let outputs = remainders
-            .chunks_exact_mut(first)
-            .zip(mixed.chunks_exact_mut(second));
-        for ((remainder, mixed), t) in outputs.zip(block * TASK..) {
-            triangle::unfold(&remainder[..triangle::length(rank)], &mut full);
-            h.flat_mut().fill(0.0);
-            add_product_here(latent.across(), &full, &mut h);
-            let (inverse, _) = date.invert(fitted.inner.row(t), problem.geometry.masses[t]);
-            let (factors, residual) = (fitted.factors.row(t), residuals.row(t));
-            dispatch(DateTerms {
-                inverse,
-                factors,
-                residual,
-                h: &h,
-                u: &mut u,
-                remainder,
-                mixed,
-            });
-        }
-    });
-    (remainders, mixed)
+/// What the dates contribute; kept between steps, since it is large.
+#[derive(Debug, Clone)]
+pub(super) struct Workspace {
+    /// Triangles of `S_t - U_t H_t'`, shape `(T, R (R + 1) / 2)`.
+    remainders: Rows,
+    /// `V_t`, shape `(T, (K + M) K R)`, ordered by `q`, `k`, `p`.
+    mixed: Rows,
+    /// `e_t`, shape `(T, R)`.
+    residuals: Rows,
 }
 
-struct DateTerms<'a> {
+impl Workspace {
+    pub(super) fn new(problem: &Problem<'_>) -> Self {
+        let (n_dates, rank) = (problem.n_dates(), problem.rank());
+        let n_mixed = problem.n_columns() * problem.n_latent * rank;
+        Self {
+            remainders: Rows::zeros(n_dates, triangle::length(rank)),
+            mixed: Rows::zeros(n_dates, n_mixed),
+            residuals: Rows::zeros(n_dates, rank),
+        }
+    }
+
+    fn fill(&mut self, problem: &Problem<'_>, theta: &Rows, fitted: &Fitted) {
+        let (rank, k) = (problem.rank(), problem.n_latent);
+        let strides = [&self.remainders, &self.mixed, &self.residuals].map(Rows::stride);
+        let blocks = self
+            .remainders
+            .blocks_mut(TASK)
+            .zip(self.mixed.blocks_mut(TASK));
+        let blocks = blocks.zip(self.residuals.blocks_mut(TASK)).enumerate();
+        blocks.for_each(|(block, ((remainders, mixed), residuals))| {
+            let (mut full, mut h) = (Rows::zeros(rank, rank), Rows::zeros(theta.n_rows(), rank));
+            let (mut u, mut date) = (Rows::zeros(k, rank), Date::standardised(problem));
+            let remainders = remainders.chunks_exact_mut(strides[0]);
+            let mixed = mixed.chunks_exact_mut(strides[1]);
+            let dates = remainders
+                .zip(mixed)
+                .zip(residuals.chunks_exact_mut(strides[2]));
+            for (((remainder, mixed), residual), t) in dates.zip(block * TASK..) {
+                let stack = problem.geometry.stack.row(t);
+                triangle::unfold(stack, &mut full);
+                h.flat_mut().fill(0.0);
+                add_product_here(theta.across(), &full, &mut h);
+                let (factors, inner) = (fitted.factors.row(t), fitted.inner.row(t));
+                let (inverse, _) = date.invert(inner, problem.geometry.masses[t]);
+                let cross = problem.cross.row(t);
+                let inputs = Inputs {
+                    inverse,
+                    factors,
+                    stack,
+                    cross,
+                    h: &h,
+                };
+                dispatch(DateTerms {
+                    inputs,
+                    u: &mut u,
+                    remainder,
+                    mixed,
+                    residual,
+                });
+            }
+        });
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
     /// `A⁻¹`.
     inverse: &'a [f64],
     /// `f̃`.
     factors: &'a [f64],
-    /// `e`.
-    residual: &'a [f64],
-    /// `H'`.
+    /// The triangle of `S`.
+    stack: &'a [f64],
+    /// `c`.
+    cross: &'a [f64],
+    /// `Θ'S`.
     h: &'a Rows,
-    /// `U'`, overwritten.
+}
+
+struct DateTerms<'a> {
+    inputs: Inputs<'a>,
+    /// `U'`.
     u: &'a mut Rows,
-    /// The triangle of `S`, replaced by that of `S - U H'`.
+    /// The triangle of `S - U H'`.
     remainder: &'a mut [f64],
     /// `V'`, one row of instruments for each `(q, k)`.
     mixed: &'a mut [f64],
+    /// `e`.
+    residual: &'a mut [f64],
 }
 
 impl Kernel for DateTerms<'_> {
@@ -178,31 +213,51 @@ impl Kernel for DateTerms<'_> {
 
     #[inline(always)]
     fn run<I: InstructionSet>(self) {
-        let (k, rank) = (self.h.n_rows(), self.h.n_cols());
-        self.u.flat_mut().fill(0.0);
+        let Inputs {
+            inverse,
+            factors,
+            stack,
+            cross,
+            h,
+        } = self.inputs;
+        let (k, rank) = (self.u.n_rows(), h.n_cols());
+        let residual = &mut self.residual[..rank];
+        residual.copy_from_slice(cross);
+        for (q, &f) in factors.iter().enumerate() {
+            axpy::<I>(-f, h.row(q), residual);
+        }
         for a in 0..k {
+            let u = self.u.row_mut(a);
+            u.fill(0.0);
             for b in 0..k {
-                axpy::<I>(self.inverse[a * k + b], self.h.row(b), self.u.row_mut(a));
+                axpy::<I>(inverse[a * k + b], h.row(b), u);
             }
         }
-        let mut rest = self.remainder;
+        let (mut from, mut to) = (stack, self.remainder);
         for i in 0..rank {
-            let (row, tail) = rest.split_at_mut(rank - i);
-            rest = tail;
-            for a in 0..k {
-                axpy::<I>(-self.u.row(a)[i], &self.h.row(a)[i..], row);
+            let (row, rest) = from.split_at(rank - i);
+            let (out, left) = to.split_at_mut(rank - i);
+            (from, to) = (rest, left);
+            out.copy_from_slice(row);
+            for one in (0..k - k % 2).step_by(2) {
+                let two = one + 1;
+                let (x, y) = (&h.row(one)[i..], &h.row(two)[i..]);
+                axpy2::<I>((-self.u.row(one)[i], x), (-self.u.row(two)[i], y), out);
+            }
+            if k % 2 == 1 {
+                axpy::<I>(-self.u.row(k - 1)[i], &h.row(k - 1)[i..], out);
             }
         }
-        let pairs = self
-            .mixed
-            .chunks_exact_mut(rank)
-            .take(self.factors.len() * k);
+        let pairs = self.mixed.chunks_exact_mut(rank).take(factors.len() * k);
         for (pair, out) in pairs.enumerate() {
             let (q, a) = (pair / k, pair % k);
-            axpy::<I>(self.factors[q], self.u.row(a), out);
-            if q < k {
-                axpy::<I>(-0.5 * self.inverse[q * k + a], self.residual, out);
-            }
+            out.fill(0.0);
+            let half = if q < k {
+                -0.5 * inverse[q * k + a]
+            } else {
+                0.0
+            };
+            axpy2::<I>((factors[q], self.u.row(a)), (half, residual), out);
         }
     }
 }
@@ -210,15 +265,23 @@ impl Kernel for DateTerms<'_> {
 /// `y += a x`.
 #[inline(always)]
 fn axpy<I: InstructionSet>(a: f64, x: &[f64], y: &mut [f64]) {
+    axpy2::<I>((a, x), (0.0, x), y);
+}
+
+/// `y += a x + b z`.
+#[inline(always)]
+fn axpy2<I: InstructionSet>((a, x): (f64, &[f64]), (b, z): (f64, &[f64]), y: &mut [f64]) {
     let whole = y.len() / I::LANES * I::LANES;
     let (y, y_rest) = y.split_at_mut(whole);
-    let (x, x_rest) = x.split_at(whole);
-    let factor = I::splat(a);
-    for (x, y) in x.chunks_exact(I::LANES).zip(y.chunks_exact_mut(I::LANES)) {
-        I::store(I::mul_add(factor, I::load(x), I::load(y)), y);
+    let ((x, x_rest), (z, z_rest)) = (x.split_at(whole), z.split_at(whole));
+    let (first, second) = (I::splat(a), I::splat(b));
+    let vectors = x.chunks_exact(I::LANES).zip(z.chunks_exact(I::LANES));
+    for ((x, z), y) in vectors.zip(y.chunks_exact_mut(I::LANES)) {
+        let sum = I::mul_add(first, I::load(x), I::load(y));
+        I::store(I::mul_add(second, I::load(z), sum), y);
     }
-    for (x, y) in x_rest.iter().zip(y_rest) {
-        *y += a * x;
+    for ((x, z), y) in x_rest.iter().zip(z_rest).zip(y_rest) {
+        *y += a * x + b * z;
     }
 }
 
