@@ -4,64 +4,37 @@
 //! The columns of `X` are the characteristics, the constant when asked for, and the return, so that
 //! one pass gives `Z'Z`, `Z'r` and `r'r`. Usable rows are packed a block at a time (see
 //! [`crate::simd`]); groups of column panels stay in the first-level cache while every row tile
-//! above the diagonal passes over them. Only the upper triangle is computed: whole tiles off the
-//! diagonal, and on it each panel times itself turned (see `own` in the kernels), which leaves about
-//! 1 % of waste where a square tile leaves 7.
+//! above the diagonal passes over them. Only the upper triangle is computed, in whole tiles off the
+//! diagonal; on it, the lower left quarter of a tile is left out where half vectors are cheaper.
 
 use rayon::prelude::*;
 
 use crate::real::Real;
-use crate::simd::{Ahead, Level, PackFrom, Rows, Scalar, TileShape, turns};
+use crate::simd::{Ahead, Level, PackFrom, Rows, Scalar, TileShape};
 
-/// One register tile, with the place of its sums.
+/// One register tile: columns `row .. row + rows` times each column of `panels` panels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tile {
-    /// Columns `row .. row + rows` times each column of `panels` panels.
-    Cross {
-        row: usize,
-        rows: usize,
-        panel: usize,
-        panels: usize,
-        at: usize,
-    },
-    /// Each of `panels` panels times itself, turned by `0 .. turns` lanes.
-    Own {
-        panel: usize,
-        panels: usize,
-        turns: usize,
-        at: usize,
-    },
+pub(crate) struct Tile {
+    pub(crate) row: usize,
+    pub(crate) rows: usize,
+    pub(crate) panel: usize,
+    pub(crate) panels: usize,
+    /// From this row of the tile on, only the upper half of the first panel is multiplied.
+    pub(crate) half_from: usize,
+    /// Place of its sums.
+    pub(crate) at: usize,
 }
 
 impl Tile {
     /// Vectors of sums.
     fn vectors(self) -> usize {
-        match self {
-            Self::Cross { rows, panels, .. } => rows * panels,
-            Self::Own { panels, turns, .. } => panels * turns,
-        }
+        self.rows * self.panels
     }
 
     /// The pair of packed columns whose product lane `lane` of vector `vector` holds.
     fn pair(self, vector: usize, lane: usize, width: usize) -> (usize, usize) {
-        match self {
-            Self::Cross {
-                row, panel, panels, ..
-            } => {
-                let column = (panel + vector % panels) * width + lane;
-                (row + vector / panels, column)
-            }
-            Self::Own { panel, turns, .. } => {
-                let start = (panel + vector / turns) * width;
-                (start + lane, start + (lane + vector % turns) % width)
-            }
-        }
-    }
-
-    fn at(self) -> usize {
-        match self {
-            Self::Cross { at, .. } | Self::Own { at, .. } => at,
-        }
+        let column = (self.panel + vector % self.panels) * width + lane;
+        (self.row + vector / self.panels, column)
     }
 }
 
@@ -135,6 +108,11 @@ impl Plan {
         self.shape.width * (self.block + 1)
     }
 
+    /// Panels of a block, the last one partly filled.
+    pub(crate) fn n_panels(&self) -> usize {
+        (self.n_instruments() + 1).div_ceil(self.shape.width)
+    }
+
     /// The tiles, in the order in which they are computed.
     pub(crate) fn tiles(&self) -> &[Tile] {
         &self.tiles
@@ -159,62 +137,53 @@ impl Plan {
         self.squares.iter().map(sum).enumerate()
     }
 
-    fn push(&mut self, tile: Tile) {
-        self.n_sums += tile.vectors() * self.shape.width;
-        self.tiles.push(tile);
-    }
-
     fn lay_tiles(&mut self, n_columns: usize) {
         let TileShape {
             width,
             rows,
             panels,
-            own,
+            ..
         } = self.shape;
         let (full, rest) = (n_columns / width, n_columns % width);
-        for group in (0..full).step_by(panels) {
-            let end = (group + panels).min(full);
+        // Groups of about the same size: a narrow last one would wait for its few sums.
+        let n_groups = full.div_ceil(panels);
+        for group in 0..n_groups {
+            let (group, end) = (group * full / n_groups, (group + 1) * full / n_groups);
             for row in (0..group * width).step_by(rows) {
-                self.push_cross(row, rows, group, end);
+                self.push(row, rows, group, end);
             }
             for (row, rows) in split(rest, rows) {
-                self.push_cross(full * width + row, rows, group, end);
+                self.push(full * width + row, rows, group, end);
             }
-            for panel in group..end {
-                for row in (panel * width..(panel + 1) * width).step_by(rows) {
-                    self.push_cross(row, rows, panel + 1, end);
-                }
-            }
-            for panel in (group..end).step_by(own) {
-                self.push_own(panel, own.min(end - panel), width);
+            for row in (group * width..end * width).step_by(rows) {
+                self.push(row, rows, row / width, end);
             }
         }
-        if rest > 0 {
-            self.push_own(full, 1, rest);
+        for (row, rows) in split(rest, rows) {
+            self.push(full * width + row, rows, full, full + 1);
         }
     }
 
-    fn push_cross(&mut self, row: usize, rows: usize, panel: usize, end: usize) {
-        if panel < end {
-            let (panels, at) = (end - panel, self.n_sums);
-            self.push(Tile::Cross {
-                row,
-                rows,
-                panel,
-                panels,
-                at,
-            });
-        }
-    }
-
-    fn push_own(&mut self, panel: usize, panels: usize, columns: usize) {
-        let (turns, at) = (turns(self.shape, columns), self.n_sums);
-        self.push(Tile::Own {
+    fn push(&mut self, row: usize, rows: usize, panel: usize, end: usize) {
+        // On the diagonal, rows beyond the middle of the panel need its upper half only.
+        let middle = panel * self.shape.width + self.shape.width / 2;
+        let is_own = row / self.shape.width == panel && self.shape.halves;
+        let half_from = if is_own {
+            middle.saturating_sub(row).min(rows)
+        } else {
+            rows
+        };
+        let (panels, at) = (end - panel, self.n_sums);
+        let tile = Tile {
+            row,
+            rows,
             panel,
             panels,
-            turns,
+            half_from,
             at,
-        });
+        };
+        self.n_sums += tile.vectors() * self.shape.width;
+        self.tiles.push(tile);
     }
 
     /// Where each entry of the result lies among the sums.
@@ -224,8 +193,10 @@ impl Plan {
             for vector in 0..tile.vectors() {
                 for lane in 0..self.shape.width {
                     let (a, b) = tile.pair(vector, lane, self.shape.width);
-                    if a.max(b) < n_columns {
-                        let place = tile.at() + vector * self.shape.width + lane;
+                    // Below the diagonal of its own panel a tile holds nothing, or the same again.
+                    let is_wanted = a <= b || a / self.shape.width > b / self.shape.width;
+                    if is_wanted && a.max(b) < n_columns {
+                        let place = tile.at + vector * self.shape.width + lane;
                         found[a.min(b) * n_columns + a.max(b)] = place as u32;
                     }
                 }
@@ -246,12 +217,11 @@ impl Plan {
     }
 }
 
-/// Cut `n` rows into tiles of the height `most`, and one of at most 4 where that suffices.
+/// Cut `n` rows into tiles of the height `most`, and one lower one for what remains.
 fn split(n: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..n).step_by(most).map(move |row| {
-        let rest = (n - row).min(most);
-        (row, if rest > 4 { most } else { rest })
-    })
+    (0..n)
+        .step_by(most)
+        .map(move |row| (row, (n - row).min(most)))
 }
 
 /// A cache line: the alignment of packed rows.
@@ -270,10 +240,8 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// Packed rows and sums, of the lengths that `plan` asks for.
     pub(crate) fn parts(&mut self, plan: &Plan) -> (&mut [Line], &mut [f64]) {
-        let n_columns = plan.n_instruments() + 1;
-        let n_panels = n_columns.div_ceil(plan.shape.width);
         // Eight bytes hold a scalar of either type.
-        let n_lines = (n_panels * plan.panel_stride()).div_ceil(8);
+        let n_lines = (plan.n_panels() * plan.panel_stride()).div_ceil(8);
         if self.packed.len() < n_lines {
             // Zeros once: the lanes beyond the last column are never written.
             self.packed.resize(n_lines, Line([0.0; 8]));

@@ -16,7 +16,6 @@ use std::fmt::Debug;
 
 use crate::gram::{Plan, Scratch};
 use crate::real::Real;
-pub(crate) use kernels::turns;
 use lanes::{Lanes, LoadFrom};
 pub(crate) use rows::Rows;
 
@@ -29,7 +28,7 @@ pub enum Level {
     Portable,
     /// AVX2 with fused multiply-add.
     Avx2,
-    /// AVX-512 (foundation).
+    /// AVX-512 (F and VL).
     Avx512,
 }
 
@@ -44,7 +43,7 @@ impl Level {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             let all = &[Self::Portable, Self::Avx2, Self::Avx512];
-            return if is_x86_feature_detected!("avx512f") {
+            return if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
                 all
             } else {
                 &all[..2]
@@ -81,9 +80,12 @@ pub(crate) struct TileShape {
     pub(crate) rows: usize,
     /// Column vectors of a full tile.
     pub(crate) panels: usize,
-    /// Panels whose own products are computed together.
-    pub(crate) own: usize,
+    /// Whether operations on half a vector are cheaper than on a whole one.
+    pub(crate) halves: bool,
 }
+
+/// Most rows of a block, for any type.
+const MAX_BLOCK: usize = 128;
 
 /// A type that products are computed in.
 pub(crate) trait Scalar: Real + Default + Debug {
@@ -131,7 +133,7 @@ const fn shape_of<V: Lanes>() -> TileShape {
         width: V::WIDTH,
         rows: V::ROWS,
         panels: V::PANELS,
-        own: V::OWN,
+        halves: V::Half::WIDTH < V::WIDTH,
     }
 }
 
@@ -167,12 +169,15 @@ macro_rules! with_features {
 }
 
 with_features!(avx2, "avx2,fma");
-with_features!(avx512, "avx512f,avx2,fma");
+with_features!(avx512, "avx512f,avx512vl,avx2,fma");
 
 macro_rules! scalar {
     ($scalar:ty, block $block:literal, $portable:ty, $avx2:ident, $avx512:ident) => {
         impl Scalar for $scalar {
-            const BLOCK: usize = $block;
+            const BLOCK: usize = {
+                assert!($block <= MAX_BLOCK);
+                $block
+            };
 
             fn tile_shape(level: Level) -> TileShape {
                 match level {

@@ -2,6 +2,9 @@
 
 use crate::real::Real;
 
+/// Most lanes of a vector.
+const MAX_WIDTH: usize = 16;
+
 /// A vector register, or an array that stands for one.
 ///
 /// # Safety
@@ -18,21 +21,30 @@ pub(crate) trait Lanes: Copy {
     const ROWS: usize;
     /// Column vectors of that tile.
     const PANELS: usize;
-    /// Panels whose own products fit the registers together.
-    const OWN: usize;
+    /// The upper half of the lanes, where an operation on it is cheaper than one on the whole.
+    type Half: Lanes<Scalar = Self::Scalar>;
 
     unsafe fn zero() -> Self;
     unsafe fn splat(from: *const Self::Scalar) -> Self;
     unsafe fn load(from: *const Self::Scalar) -> Self;
     unsafe fn store(self, to: *mut Self::Scalar);
+    /// One in a lane, zero in the others; zero everywhere if there is no such lane.
+    #[inline(always)]
+    unsafe fn unit(lane: usize) -> Self {
+        let one = [Self::Scalar::nearest(0.0), Self::Scalar::nearest(1.0)];
+        let mut lanes = [one[0]; MAX_WIDTH];
+        if lane < Self::WIDTH {
+            lanes[lane] = one[1];
+        }
+        Self::load(lanes.as_ptr())
+    }
+    unsafe fn plus(self, other: Self) -> Self;
     /// `self + a b`, fused where the machine can.
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
     /// `mark` stays zero unless a lane of `self` is NaN or infinite.
     unsafe fn mark_non_finite(self, mark: Self) -> Self;
     /// Whether every lane is zero; a NaN is not.
     unsafe fn is_zero(self) -> bool;
-    /// Lane `i` takes the value of lane `i + 1`, the last that of the first.
-    unsafe fn rotate(self) -> Self;
     /// Add lane by lane to `sums`, in double precision.
     unsafe fn add_into(self, sums: *mut f64);
 }
@@ -51,7 +63,7 @@ macro_rules! portable {
             const WIDTH: usize = $width;
             const ROWS: usize = 4;
             const PANELS: usize = 1;
-            const OWN: usize = 1;
+            type Half = Self;
 
             #[inline(always)]
             unsafe fn zero() -> Self {
@@ -70,6 +82,10 @@ macro_rules! portable {
                 to.cast::<Self>().write_unaligned(self);
             }
             #[inline(always)]
+            unsafe fn plus(self, other: Self) -> Self {
+                std::array::from_fn(|i| self[i] + other[i])
+            }
+            #[inline(always)]
             unsafe fn mul_add(self, a: Self, b: Self) -> Self {
                 std::array::from_fn(|i| self[i] + a[i] * b[i])
             }
@@ -80,10 +96,6 @@ macro_rules! portable {
             #[inline(always)]
             unsafe fn is_zero(self) -> bool {
                 self.iter().all(|&lane| lane == 0.0)
-            }
-            #[inline(always)]
-            unsafe fn rotate(self) -> Self {
-                std::array::from_fn(|i| self[(i + 1) % $width])
             }
             #[inline(always)]
             unsafe fn add_into(self, sums: *mut f64) {

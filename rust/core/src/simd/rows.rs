@@ -4,8 +4,9 @@ use std::marker::PhantomData;
 
 use ndarray::{ArrayView1, ArrayView2};
 
+use super::MAX_BLOCK;
 use super::Packed;
-use super::lanes::LoadFrom;
+use super::lanes::{Lanes, LoadFrom};
 use crate::gram::Plan;
 use crate::real::Real;
 
@@ -97,6 +98,44 @@ impl<'a, Z: Real, R: Real> Rows<'a, Z, R> {
         }
     }
 
+    /// Candidates with a usable return, from `next` on until `found` is full: their number, and the
+    /// first candidate not looked at.
+    #[inline(always)]
+    unsafe fn find(&self, found: &mut [usize], next: usize) -> (usize, usize) {
+        if self.mask.is_null() {
+            self.find_where(found, next, |_| true)
+        } else {
+            self.find_where(found, next, |i| {
+                *self.mask.offset(i as isize * self.mask_row) != 0
+            })
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn find_where(
+        &self,
+        found: &mut [usize],
+        mut next: usize,
+        is_seen: impl Fn(usize) -> bool,
+    ) -> (usize, usize) {
+        let (r, r_row, end) = (self.r, self.r_row, self.n);
+        let nothing = R::nearest(f64::NAN);
+        let mut n = 0;
+        while n < found.len() && next < end {
+            // Written first and counted afterwards, so that holes cost no mispredicted branch.
+            found[n] = next;
+            let at = r.wrapping_offset(next as isize * r_row);
+            let value = if is_seen(next) {
+                at
+            } else {
+                &raw const nothing
+            };
+            n += usize::from((*value).into().is_finite());
+            next += 1;
+        }
+        (n, next)
+    }
+
     /// The return of candidate `i`, unless it is masked or not finite.
     #[inline(always)]
     unsafe fn usable_return(&self, i: usize) -> Option<f64> {
@@ -109,9 +148,14 @@ impl<'a, Z: Real, R: Real> Rows<'a, Z, R> {
     }
 }
 
+/// Candidates that are copied together: one panel of all of them, then the next, while the source
+/// stays in the first-level cache.
+const BUNCH: usize = 16;
+
 /// Pack usable rows until the block is full or the candidates end.
 ///
-/// A row is written first and judged afterwards: a refused one is overwritten by the next.
+/// Candidates with a usable return are copied bunch by bunch, with one mark for non-finite values
+/// kept over all of them; only if it is set, rows are judged one by one and the gaps closed.
 ///
 /// # Safety
 ///
@@ -124,69 +168,162 @@ pub(super) unsafe fn pack<V: LoadFrom<Z>, Z: Real, R: Real>(
     rows: &Rows<'_, Z, R>,
     from: usize,
 ) -> Packed {
-    let (capacity, constant) = (plan.block(), plan.constant());
-    let slot = |column: usize| column / V::WIDTH * plan.panel_stride() + column % V::WIDTH;
-    let return_slot = slot(rows.n_characteristics + usize::from(constant));
-    let constant_slot = slot(rows.n_characteristics);
-    let (mut n, mut next) = (0, from);
-    while n < capacity && next < rows.n {
-        let candidate = next;
-        next += 1;
-        let Some(value) = rows.usable_return(candidate) else {
-            continue;
-        };
-        let source = rows.z.offset(candidate as isize * rows.z_row);
-        let row = packed.add(n * V::WIDTH);
-        let finite = if rows.z_column == 1 {
-            copy_row::<V, Z>(source, rows.n_characteristics, row, plan.panel_stride())
+    let mut block = Block::<V> {
+        packed,
+        stride: plan.panel_stride(),
+        n_panels: plan.n_panels(),
+        constant: plan.constant(),
+        n: 0,
+    };
+    let mut candidates = [0; MAX_BLOCK];
+    let mut next = from;
+    while block.n < plan.block() && next < rows.n {
+        let wanted = &mut candidates[..plan.block() - block.n];
+        let found;
+        (found, next) = rows.find(wanted, next);
+        let found = &candidates[..found];
+        let clean = if rows.z_column == 1 {
+            block.copy(rows, found)
         } else {
-            gather_row::<V, Z, R>(source, rows, row, plan.panel_stride())
+            block.gather(rows, found)
         };
-        if constant {
-            *row.add(constant_slot) = V::Scalar::nearest(1.0);
-        }
-        *row.add(return_slot) = V::Scalar::nearest(value);
-        n += usize::from(finite);
+        block.n = if clean {
+            block.n + found.len()
+        } else {
+            block.close_gaps(found.len())
+        };
     }
-    Packed { n, next }
+    Packed { n: block.n, next }
 }
 
-/// Copy contiguous characteristics to their panels; whether all are finite.
-#[inline(always)]
-unsafe fn copy_row<V: LoadFrom<Z>, Z: Real>(
-    source: *const Z,
+/// Rows being packed.
+struct Block<V: Lanes> {
+    packed: *mut V::Scalar,
+    /// Scalars from one panel to the next.
+    stride: usize,
+    n_panels: usize,
+    constant: bool,
+    /// Rows so far.
     n: usize,
-    row: *mut V::Scalar,
-    stride: usize,
-) -> bool {
-    let (full, rest) = (n / V::WIDTH, n % V::WIDTH);
-    let mut mark = V::zero();
-    for v in 0..full {
-        let x = V::load_from(source.add(v * V::WIDTH));
-        mark = x.mark_non_finite(mark);
-        x.store(row.add(v * stride));
-    }
-    if rest > 0 {
-        let x = V::load_first(source.add(full * V::WIDTH), rest);
-        mark = x.mark_non_finite(mark);
-        x.store(row.add(full * stride));
-    }
-    mark.is_zero()
 }
 
-/// The same for characteristics that lie apart.
-#[inline(always)]
-unsafe fn gather_row<V: LoadFrom<Z>, Z: Real, R: Real>(
-    source: *const Z,
-    rows: &Rows<'_, Z, R>,
-    row: *mut V::Scalar,
-    stride: usize,
-) -> bool {
-    let mut mark = 0.0;
-    for column in 0..rows.n_characteristics {
-        let x: f64 = (*source.offset(column as isize * rows.z_column)).into();
-        mark += x * 0.0;
-        *row.add(column / V::WIDTH * stride + column % V::WIDTH) = V::Scalar::nearest(x);
+impl<V: Lanes> Block<V> {
+    /// Where a column lies, relative to its row.
+    fn slot(&self, column: usize) -> usize {
+        column / V::WIDTH * self.stride + column % V::WIDTH
     }
-    mark == 0.0
+
+    /// The `row`-th row after those packed so far.
+    #[inline(always)]
+    unsafe fn row(&self, row: usize) -> *mut V::Scalar {
+        self.packed.add((self.n + row) * V::WIDTH)
+    }
+
+    /// Copy contiguous characteristics, with constant and return; whether all are finite.
+    #[inline(always)]
+    unsafe fn copy<Z: Real, R: Real>(&self, rows: &Rows<'_, Z, R>, found: &[usize]) -> bool
+    where
+        V: LoadFrom<Z>,
+    {
+        let (full, rest) = (
+            rows.n_characteristics / V::WIDTH,
+            rows.n_characteristics % V::WIDTH,
+        );
+        let (z, z_row) = (rows.z, rows.z_row);
+        let mut mark = V::zero();
+        let mut out = self.row(0);
+        for bunch in found.chunks(BUNCH) {
+            for panel in 0..full {
+                let z = z.wrapping_add(panel * V::WIDTH);
+                let out = out.add(panel * self.stride);
+                for (row, &candidate) in bunch.iter().enumerate() {
+                    let x = V::load_from(z.offset(candidate as isize * z_row));
+                    mark = x.mark_non_finite(mark);
+                    x.store(out.add(row * V::WIDTH));
+                }
+            }
+            let tail = z.wrapping_add(full * V::WIDTH);
+            self.finish(rows, bunch, out, |candidate| {
+                if rest == 0 {
+                    return V::zero();
+                }
+                let x = V::load_first(tail.offset(candidate as isize * z_row), rest);
+                mark = x.mark_non_finite(mark);
+                x
+            });
+            out = out.add(bunch.len() * V::WIDTH);
+        }
+        mark.is_zero()
+    }
+
+    /// The same for characteristics that lie apart.
+    #[inline(always)]
+    unsafe fn gather<Z: Real, R: Real>(&self, rows: &Rows<'_, Z, R>, found: &[usize]) -> bool {
+        let mut mark = 0.0;
+        let mut out = self.row(0);
+        for bunch in found.chunks(BUNCH) {
+            self.finish(rows, bunch, out, |_| V::zero());
+            for column in 0..rows.n_characteristics {
+                let source = rows.z.offset(column as isize * rows.z_column);
+                let out = out.add(self.slot(column));
+                for (row, &candidate) in bunch.iter().enumerate() {
+                    let x = (*source.offset(candidate as isize * rows.z_row)).into();
+                    mark += x * 0.0;
+                    *out.add(row * V::WIDTH) = V::Scalar::nearest(x);
+                }
+            }
+            out = out.add(bunch.len() * V::WIDTH);
+        }
+        mark == 0.0
+    }
+
+    /// Write the panels that hold constant and return; `tail` gives the characteristics of the
+    /// first of them.
+    #[inline(always)]
+    unsafe fn finish<Z: Real, R: Real>(
+        &self,
+        rows: &Rows<'_, Z, R>,
+        bunch: &[usize],
+        out: *mut V::Scalar,
+        mut tail: impl FnMut(usize) -> V,
+    ) {
+        let first = rows.n_characteristics / V::WIDTH;
+        let (r, r_row) = (rows.r, rows.r_row);
+        for panel in first..self.n_panels {
+            let unit = |column: usize| V::unit(column.wrapping_sub(panel * V::WIDTH));
+            let at_return = unit(rows.n_characteristics + usize::from(self.constant));
+            let constant = if self.constant {
+                unit(rows.n_characteristics)
+            } else {
+                V::zero()
+            };
+            let out = out.add(panel * self.stride);
+            for (row, &candidate) in bunch.iter().enumerate() {
+                let value = V::Scalar::nearest((*r.offset(candidate as isize * r_row)).into());
+                let mut x = constant.mul_add(at_return, V::splat(&raw const value));
+                if panel == first {
+                    x = x.plus(tail(candidate));
+                }
+                x.store(out.add(row * V::WIDTH));
+            }
+        }
+    }
+
+    /// Keep the finite ones of `n` new rows; the number of rows there are then.
+    #[inline(always)]
+    unsafe fn close_gaps(&self, n: usize) -> usize {
+        let mut kept = self.n;
+        for row in self.n..self.n + n {
+            let mut mark = V::zero();
+            for panel in 0..self.n_panels {
+                let panel = self.packed.add(panel * self.stride);
+                let x = V::load(panel.add(row * V::WIDTH));
+                mark = x.mark_non_finite(mark);
+                // Onto itself or a row that was dropped.
+                x.store(panel.add(kept * V::WIDTH));
+            }
+            kept += usize::from(mark.is_zero());
+        }
+        kept
+    }
 }

@@ -7,10 +7,9 @@ use super::lanes::{Lanes, LoadFrom};
 macro_rules! vector {
     (
         $vector:ty, $scalar:ty, width $width:literal, tile $rows:literal x $panels:literal,
-        own $own:literal, zero $zero:ident, splat $splat:ident, load $load:ident,
+        half $half:ty, zero $zero:ident, splat $splat:ident, load $load:ident,
         store $store:ident, fma $fma:ident, add $add:ident, sub $sub:ident,
         is_zero |$z:ident| $is_zero:expr,
-        rotate |$t:ident| $rotate:expr,
         add_into |$a:ident, $sums:ident| $add_into:expr
     ) => {
         impl Lanes for $vector {
@@ -18,7 +17,7 @@ macro_rules! vector {
             const WIDTH: usize = $width;
             const ROWS: usize = $rows;
             const PANELS: usize = $panels;
-            const OWN: usize = $own;
+            type Half = $half;
 
             #[inline(always)]
             unsafe fn zero() -> Self {
@@ -37,6 +36,10 @@ macro_rules! vector {
                 $store(to, self);
             }
             #[inline(always)]
+            unsafe fn plus(self, other: Self) -> Self {
+                $add(self, other)
+            }
+            #[inline(always)]
             unsafe fn mul_add(self, a: Self, b: Self) -> Self {
                 $fma(a, b, self)
             }
@@ -51,11 +54,6 @@ macro_rules! vector {
                 $is_zero
             }
             #[inline(always)]
-            unsafe fn rotate(self) -> Self {
-                let $t = self;
-                $rotate
-            }
-            #[inline(always)]
             unsafe fn add_into(self, $sums: *mut f64) {
                 let $a = self;
                 $add_into;
@@ -65,28 +63,20 @@ macro_rules! vector {
 }
 
 vector!(
-    __m512d, f64, width 8, tile 8 x 3, own 3,
+    __m512d, f64, width 8, tile 8 x 3, half __m256d,
     zero _mm512_setzero_pd, splat _mm512_set1_pd, load _mm512_loadu_pd, store _mm512_storeu_pd,
     fma _mm512_fmadd_pd, add _mm512_add_pd, sub _mm512_sub_pd,
     is_zero |x| _mm512_cmpeq_pd_mask(x, _mm512_setzero_pd()) == 0xff,
-    rotate |x| {
-        let bits = _mm512_castpd_si512(x);
-        _mm512_castsi512_pd(_mm512_alignr_epi64::<1>(bits, bits))
-    },
     add_into |x, sums| {
         _mm512_storeu_pd(sums, _mm512_add_pd(_mm512_loadu_pd(sums), x));
     }
 );
 
 vector!(
-    __m512, f32, width 16, tile 8 x 3, own 2,
+    __m512, f32, width 16, tile 8 x 3, half __m256,
     zero _mm512_setzero_ps, splat _mm512_set1_ps, load _mm512_loadu_ps, store _mm512_storeu_ps,
     fma _mm512_fmadd_ps, add _mm512_add_ps, sub _mm512_sub_ps,
     is_zero |x| _mm512_cmpeq_ps_mask(x, _mm512_setzero_ps()) == 0xffff,
-    rotate |x| {
-        let bits = _mm512_castps_si512(x);
-        _mm512_castsi512_ps(_mm512_alignr_epi32::<1>(bits, bits))
-    },
     add_into |x, sums| {
         let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(x)));
         _mm512_cvtps_pd(_mm512_castps512_ps256(x)).add_into(sums);
@@ -95,28 +85,26 @@ vector!(
 );
 
 vector!(
-    __m256d, f64, width 4, tile 4 x 3, own 3,
+    __m256d, f64, width 4, tile 4 x 3, half __m256d,
     zero _mm256_setzero_pd, splat _mm256_set1_pd, load _mm256_loadu_pd, store _mm256_storeu_pd,
     fma _mm256_fmadd_pd, add _mm256_add_pd, sub _mm256_sub_pd,
     is_zero |x| {
         let equal = _mm256_cmp_pd::<_CMP_EQ_OQ>(x, _mm256_setzero_pd());
         _mm256_movemask_pd(equal) == 0xf
     },
-    rotate |x| _mm256_permute4x64_pd::<0b00_11_10_01>(x),
     add_into |x, sums| {
         _mm256_storeu_pd(sums, _mm256_add_pd(_mm256_loadu_pd(sums), x));
     }
 );
 
 vector!(
-    __m256, f32, width 8, tile 4 x 3, own 2,
+    __m256, f32, width 8, tile 4 x 3, half __m256,
     zero _mm256_setzero_ps, splat _mm256_set1_ps, load _mm256_loadu_ps, store _mm256_storeu_ps,
     fma _mm256_fmadd_ps, add _mm256_add_ps, sub _mm256_sub_ps,
     is_zero |x| {
         let equal = _mm256_cmp_ps::<_CMP_EQ_OQ>(x, _mm256_setzero_ps());
         _mm256_movemask_ps(equal) == 0xff
     },
-    rotate |x| _mm256_permutevar8x32_ps(x, _mm256_setr_epi32(1, 2, 3, 4, 5, 6, 7, 0)),
     add_into |x, sums| {
         _mm256_cvtps_pd(_mm256_castps256_ps128(x)).add_into(sums);
         _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(x)).add_into(sums.add(4));
