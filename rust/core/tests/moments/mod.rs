@@ -3,7 +3,7 @@
 use ml4t_models_core::Real;
 use ml4t_models_core::moments::{Moments, from_panel, from_panel_at, from_rows};
 use ml4t_models_core::simd::Level;
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, ShapeBuilder};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, ShapeBuilder, s};
 use proptest::prelude::*;
 
 /// A panel with holes of every kind.
@@ -179,5 +179,30 @@ fn a_long_date_is_the_sum_of_its_parts() {
     for &level in Level::available() {
         let got = at(level, panel.z.view(), panel.r.view(), &panel, true);
         assert_close(&got, &want, 1e-12);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn shards_of_assets_merge_to_the_whole(panel in panels(), share in 0.0..1.0f64) {
+        let want = naive(&panel, true);
+        let cut = (share * panel.r.ncols() as f64) as usize;
+        let part = |range: std::ops::Range<usize>| {
+            let (z, r) = (panel.z.slice(s![.., range.clone(), ..]), panel.r.slice(s![.., range.clone()]));
+            from_panel(z, r, Some(panel.mask.slice(s![.., range])), true)
+        };
+        let merged = part(0..cut).and_then(|a| a.merge(&part(cut..panel.r.ncols())?));
+        assert_close(&merged.unwrap_or(Moments::zeros(0, 0)), &want, 1e-14);
+    }
+
+    #[test]
+    fn dates_taken_apart_and_appended_are_the_whole(panel in panels(), share in 0.0..1.0f64) {
+        let whole = naive(&panel, false);
+        let all: Vec<usize> = (0..whole.n_dates()).collect();
+        let (early, late) = all.split_at((share * all.len() as f64) as usize);
+        let joined = whole.select(early).and_then(|a| a.append(&whole.select(late)?));
+        prop_assert_eq!(joined, Ok(whole));
     }
 }

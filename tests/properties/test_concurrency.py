@@ -1,0 +1,101 @@
+"""Kernels in forked children, from many threads, and beside a running interpreter."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from ml4t.models.kernels import get_num_threads, panel_moments, set_num_threads
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+
+
+def panel(n_dates=20, n_assets=200, n_chars=10):
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((n_dates, n_assets, n_chars)), rng.standard_normal((n_dates, n_assets))
+
+
+def digest(_=None):
+    moments = panel_moments(*panel())
+    return moments.gram.tobytes() + moments.cross.tobytes()
+
+
+@pytest.fixture
+def two_threads():
+    before = get_num_threads()
+    set_num_threads(2)
+    yield
+    set_num_threads(before)
+
+
+@needs_fork
+@pytest.mark.usefixtures("two_threads")
+def test_a_forked_child_computes_what_its_parent_does():
+    want = digest()
+    with warnings.catch_warnings():
+        # Python 3.12 warns that threads do not survive; that ours need not is what is tested.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        os._exit(0 if digest() == want else 1)
+    deadline = time.monotonic() + 60.0
+    finished, status = os.waitpid(child, os.WNOHANG)
+    while not finished and time.monotonic() < deadline:
+        time.sleep(0.01)
+        finished, status = os.waitpid(child, os.WNOHANG)
+    if not finished:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert (finished, status) == (child, 0)
+
+
+@needs_fork
+@pytest.mark.usefixtures("two_threads")
+def test_a_pool_of_forked_workers_computes_what_the_parent_does():
+    want = digest()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with multiprocessing.get_context("fork").Pool(2) as workers:
+            got = workers.map_async(digest, range(4)).get(timeout=60.0)
+    assert got == [want] * 4
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_concurrent_callers_do_not_disturb_each_other():
+    want = digest()
+    with ThreadPoolExecutor(8) as callers:
+        assert list(callers.map(digest, range(32))) == [want] * 32
+
+
+def test_the_interpreter_runs_beside_a_kernel():
+    z, r = panel(n_dates=400, n_assets=2_000, n_chars=40)
+    before, interval = get_num_threads(), sys.getswitchinterval()
+    set_num_threads(1)
+    started, done, beats = threading.Event(), threading.Event(), 0
+
+    def work():
+        started.set()
+        panel_moments(z, r)
+        done.set()
+
+    worker = threading.Thread(target=work)
+    try:
+        worker.start()
+        started.wait()
+        while not done.is_set():
+            beats += 1
+            time.sleep(0.0005)
+        worker.join()
+    finally:
+        set_num_threads(before)
+        sys.setswitchinterval(interval)
+    # A kernel that held the interpreter would let this thread beat once or twice.
+    assert beats >= 5
