@@ -24,14 +24,20 @@ fn bench_moments(c: &mut Criterion) {
     for (dates, assets, columns) in SIZES {
         let mut group = c.benchmark_group(format!("moments/T{dates}_N{assets}_L{columns}"));
         let value = |i: usize| ((i * 7_919) % 1_009) as f64 / 500.0 - 1.0;
-        let z = Array3::from_shape_fn((dates, assets, columns), |(t, i, l)| value(t + 3 * i + 11 * l));
+        let z = Array3::from_shape_fn((dates, assets, columns), |(t, i, l)| {
+            value(t + 3 * i + 11 * l)
+        });
         let r = Array2::from_shape_fn((dates, assets), |(t, i)| value(5 * t + i));
         let (narrow_z, narrow_r) = (z.mapv(|x| x as f32), r.mapv(|x| x as f32));
         let q = (columns + 2) as u64;
         group.throughput(Throughput::Elements((dates * assets) as u64 * q * (q + 1)));
         for &level in Level::available() {
             group.bench_function(BenchmarkId::new("f64", format!("{level:?}")), |b| {
-                b.iter(|| pool::install(|| from_panel_at(level, black_box(z.view()), r.view(), None, true)))
+                b.iter(|| {
+                    pool::install(|| {
+                        from_panel_at(level, black_box(z.view()), r.view(), None, true)
+                    })
+                })
             });
             group.bench_function(BenchmarkId::new("f32", format!("{level:?}")), |b| {
                 b.iter(|| {

@@ -20,7 +20,9 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system can
 
 def panel(n_dates=20, n_assets=200, n_chars=10):
     rng = np.random.default_rng(0)
-    return rng.standard_normal((n_dates, n_assets, n_chars)), rng.standard_normal((n_dates, n_assets))
+    return rng.standard_normal((n_dates, n_assets, n_chars)), rng.standard_normal(
+        (n_dates, n_assets)
+    )
 
 
 def digest(_=None):

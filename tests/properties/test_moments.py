@@ -144,10 +144,10 @@ def test_says_which_shape_is_wrong(z, r, mask, message):
 @pytest.mark.parametrize(
     ("offsets", "message"),
     [
-        ([], "offsets must be start with 0|offsets must be non-negative integers"),
-        ([0, 3], "the number of rows, 4"),
-        ([1, 4], "start with 0"),
-        ([0, 3, 2, 4], "ascending order; got 3 before 2 at date 1"),
+        ([0, 3], "ascending from 0 to the number of rows, 4; got 0 to 3"),
+        ([1, 4], "ascending from 0 to the number of rows, 4; got 1 to 4"),
+        ([0, 3, 2, 4], "ascending from 0 to the number of rows, 4; got 3 before 2 at date 1"),
+        ([], "offsets must be non-negative integers"),
         ([0, -1, 4], "offsets must be non-negative integers"),
         ([0.0, 4.0], "offsets must be non-negative integers"),
     ],

@@ -272,15 +272,17 @@ fn some_rows<'a, Z: Real, R: Real>(
 }
 
 fn require_offsets(offsets: &[usize], n_rows: usize) -> Result<()> {
-    let ends = (offsets.first().copied(), offsets.last().copied());
-    let rule = format!("start with 0 and end with the number of rows, {n_rows}");
-    let got = format!("{:?} to {:?} in {} entries", ends.0, ends.1, offsets.len());
-    shape::require_that("offsets", ends == (Some(0), Some(n_rows)), &rule, got)?;
+    let rule = format!("ascending from 0 to the number of rows, {n_rows}");
+    let (Some(first), Some(last)) = (offsets.first(), offsets.last()) else {
+        return shape::require_that("offsets", false, &rule, "no entry");
+    };
+    let holds = (*first, *last) == (0, n_rows);
+    shape::require_that("offsets", holds, &rule, format!("{first} to {last}"))?;
     match offsets.windows(2).position(|pair| pair[0] > pair[1]) {
         None => Ok(()),
         Some(date) => Err(CoreError::Range {
             what: "offsets",
-            rule: "in ascending order".to_owned(),
+            rule,
             got: format!(
                 "{} before {} at date {date}",
                 offsets[date],

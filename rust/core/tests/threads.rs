@@ -43,7 +43,10 @@ fn neither_threads_nor_other_callers_change_a_bit() -> Result<()> {
         let callers: Vec<Result<Everything>> = std::thread::scope(|scope| {
             let start = |_| scope.spawn(|| everything(&z, &r));
             let handles: Vec<_> = (0..4).map(start).collect();
-            handles.into_iter().filter_map(|handle| handle.join().ok()).collect()
+            handles
+                .into_iter()
+                .filter_map(|handle| handle.join().ok())
+                .collect()
         });
         assert_eq!(callers.len(), 4);
         for got in callers {

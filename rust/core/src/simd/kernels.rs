@@ -67,6 +67,7 @@ impl<V: Lanes> Block<V> {
     ///
     /// Rows from `H` on lie beyond the middle of the first of these panels: on the diagonal, where
     /// only its upper half is wanted.
+    #[expect(clippy::needless_range_loop, reason = "indices are registers here")]
     #[inline(always)]
     unsafe fn tile<const R: usize, const N: usize, const H: usize>(
         &self,
