@@ -207,6 +207,8 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
             gamma_ridge=config.gamma_ridge,
             weighting=config.weighting,
             min_assets=config.min_assets,
+            # Single precision moments err by 1e-7: a direction below that is noise.
+            rank_tolerance=1e-6 if config.dtype == "float32" else 1e-11,
         )
         n_used = int(moments.n_assets[found.dates_used].sum())
         fit = IPCAFit(
