@@ -30,6 +30,7 @@ from ml4t.models.configs.latent_factor import (
     PCAConfig,
     RPPCAConfig,
 )
+from ml4t.models.configs.mapper import RegimeSwitchingMapperConfig, StateConditionalMapperConfig
 from ml4t.models.configs.pipeline import MapperConfig
 from ml4t.models.configs.portfolio import (
     DeepPortfolioConfig,
@@ -82,6 +83,8 @@ FIELDS = {
     VAR1ForecasterConfig: BASE,
     MacroForecasterConfig: BASE,
     CombinedForecasterConfig: BASE,
+    StateConditionalMapperConfig: BASE,
+    RegimeSwitchingMapperConfig: BASE,
     PCAConfig: FACTORS,
     RPPCAConfig: FACTORS
     | {
@@ -179,6 +182,14 @@ NEW = {
         "members": (ExpandingMeanForecasterConfig(), AR1ForecasterConfig()),
         "weights": None,
     },
+    StateConditionalMapperConfig: {"method": "kernel", "bandwidth": None},
+    RegimeSwitchingMapperConfig: {
+        "n_regimes": 2,
+        "n_starts": 4,
+        "max_iter": 500,
+        "tol": 1e-8,
+        "prior_weight": 1.0,
+    },
     IPCAConfig: {"intercept": False, "weighting": "panel", "constant": True, "min_assets": 2},
     CAEConfig: {"factor_inputs": "managed", "l1_scope": "beta_hidden"},
     SDFConfig: {"n_ensemble": 1, "validation_loss": "unconditional"},
@@ -192,6 +203,8 @@ MODEL_NAMES = {
     VAR1ForecasterConfig: "var1",
     MacroForecasterConfig: "macro",
     CombinedForecasterConfig: "combined",
+    StateConditionalMapperConfig: "state_conditional",
+    RegimeSwitchingMapperConfig: "regime_switching",
     PCAConfig: "pca",
     RPPCAConfig: "rp_pca",
     IPCAConfig: "ipca",
@@ -212,6 +225,7 @@ PROBABILITY = (-0.1, 1.0, float("nan"))
 COUNTS_OF = {
     LatentFactorConfig: ["n_factors"],
     MacroForecasterConfig: ["n_proxies"],
+    RegimeSwitchingMapperConfig: ["n_regimes", "n_starts", "max_iter"],
     IPCAConfig: ["max_iter", "min_assets"],
     CAEConfig: ["n_ensemble", "n_epochs", "checkpoint_interval", "batch_size"],
     SAEConfig: ["bottleneck_dim", "aux_hidden_dim", "n_epochs", "batch_size"],
@@ -238,6 +252,8 @@ WHOLES_OF = {
 POSITIVES_OF = {
     EWMABaseForecasterConfig: ["half_life"],
     VAR1ForecasterConfig: ["max_root"],
+    StateConditionalMapperConfig: ["bandwidth"],
+    RegimeSwitchingMapperConfig: ["tol", "prior_weight"],
     IPCAConfig: ["tol"],
     CAEConfig: ["lr"],
     SAEConfig: ["lr"],
@@ -362,6 +378,8 @@ def test_type_hints_are_plain_types_to_consumers():
         (VAR1ForecasterConfig, "shrinkage", 1.1),
         (VAR1ForecasterConfig, "max_root", 1.1),
         (MacroForecasterConfig, "method", "lasso"),
+        (StateConditionalMapperConfig, "method", "spline"),
+        (RegimeSwitchingMapperConfig, "n_regimes", 1),
         (CombinedForecasterConfig, "members", ()),
         (CombinedForecasterConfig, "weights", (1.0,)),
         (CombinedForecasterConfig, "weights", (0.0, 0.0)),

@@ -26,7 +26,9 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "MacroForecasterConfig",
         "PCAConfig",
         "RPPCAConfig",
+        "RegimeSwitchingMapperConfig",
         "SAEConfig",
+        "StateConditionalMapperConfig",
         "StochasticDiscountFactorConfig",
         "VAR1ForecasterConfig",
     ),
@@ -38,7 +40,7 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "MacroFactorForecaster",
         "VAR1FactorForecaster",
     ),
-    "mappers": ("BetaLambdaMapper",),
+    "mappers": ("BetaLambdaMapper", "RegimeSwitchingMapper", "StateConditionalMapper"),
     "panel": ("CharacteristicMoments",),
     "pipelines": (
         "LatentFactorForecastPipeline",

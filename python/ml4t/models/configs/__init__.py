@@ -10,6 +10,7 @@ from ml4t.models.configs.forecaster import (
     VAR1ForecasterConfig,
 )
 from ml4t.models.configs.latent_factor import CAEConfig, IPCAConfig, PCAConfig, RPPCAConfig
+from ml4t.models.configs.mapper import RegimeSwitchingMapperConfig, StateConditionalMapperConfig
 from ml4t.models.configs.portfolio import (
     DeepPortfolioConfig,
     LinearPortfolioConfig,
@@ -30,7 +31,9 @@ __all__ = [
     "MacroForecasterConfig",
     "PCAConfig",
     "RPPCAConfig",
+    "RegimeSwitchingMapperConfig",
     "SAEConfig",
+    "StateConditionalMapperConfig",
     "StochasticDiscountFactorConfig",
     "VAR1ForecasterConfig",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
-from ml4t.models.mappers.base import BaseAssetMapper, require_agreement
-from ml4t.models.types import AssetForecastResult, FactorForecastResult, LatentFactorState
+from ml4t.models.mappers.base import BaseAssetMapper, expected_returns, require_agreement
+
+if TYPE_CHECKING:
+    from ml4t.models.types import AssetForecastResult, FactorForecastResult, LatentFactorState
 
 
 class BetaLambdaMapper(BaseAssetMapper):
@@ -49,11 +51,4 @@ class BetaLambdaMapper(BaseAssetMapper):
             When the two disagree on T or K.
         """
         require_agreement(state, factor_forecast)
-        betas, premia = state.asset_betas, factor_forecast.factor_premia
-        expected = np.matmul(betas, premia[:, :, None])[:, :, 0]
-        return AssetForecastResult(
-            expected,
-            timestamps=state.timestamps,
-            asset_ids=state.asset_ids,
-            metadata={"mapper": self.config.model_name},
-        )
+        return expected_returns(state, factor_forecast.factor_premia, self.config.model_name)
