@@ -47,8 +47,11 @@ __all__ = [
     "cross_sectional_correlation",
     "get_num_threads",
     "ipca",
+    "ipca_bootstrap",
+    "ipca_bootstrap_noise",
     "ipca_factors",
     "ipca_fit_measures",
+    "ipca_influence",
     "managed_portfolios",
     "normalize_weights",
     "panel_moments",
@@ -104,6 +107,20 @@ def ipca_factors(
 def ipca_fit_measures(
     moments: _Moments, gamma: _F64, factors: _F64
 ) -> tuple[float, float, float, float]: ...
+def ipca_bootstrap(
+    moments: _Moments,
+    gamma: _F64,
+    observed: _F64,
+    weights: _F64,
+    draws: tuple[int, int, int, float],
+    options: _IPCAOptions,
+) -> _F64: ...
+def ipca_bootstrap_noise(
+    n_dates: int, draws: tuple[int, int, int, float]
+) -> tuple[_F64, NDArray[np.uint64]]: ...
+def ipca_influence(
+    moments: _Moments, gamma: _F64, observed: _F64, options: _IPCAOptions
+) -> _F64: ...
 def average_ranks(values: _Floats, scaled: bool) -> NDArray[np.float64]: ...
 def cross_sectional_correlation(
     a: _Floats, b: _Floats, mask: NDArray[np.bool_] | None, rank: bool

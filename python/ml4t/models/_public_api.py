@@ -55,7 +55,14 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "VolatilityTargetPostprocessor",
         "WeightConstraintPostprocessor",
     ),
-    "latent_factors": ("CAEModel", "IPCAModel", "PCAModel", "RPPCAModel"),
+    "latent_factors": (
+        "BootstrapTest",
+        "CAEModel",
+        "IPCAModel",
+        "IPCAStandardErrors",
+        "PCAModel",
+        "RPPCAModel",
+    ),
     "integration": (
         "BacktestDataFeedInputs",
         "ContextFrame",

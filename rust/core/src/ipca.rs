@@ -26,6 +26,8 @@
 //! | `certificate` | what shows that the loadings solve the problem                       |
 //! | `rotate`    | the identified form                                                    |
 //! | `measures`  | coefficients of determination                                          |
+//! | `bootstrap` | tests of loadings by the residual wild bootstrap                       |
+//! | `influence` | what each date contributes to the variance of the loadings             |
 //!
 //! Kelly, Pruitt, Su (2019), Characteristics are covariances, JFE 134(3), 501-524.
 //! Golub, Pereyra (2003), Separable nonlinear least squares, Inverse Problems 19, R1-R26.
@@ -35,11 +37,13 @@ use ndarray::{Array2, ArrayView1, ArrayView2, Axis, concatenate};
 use crate::moments::Moments;
 use crate::{CoreError, Result, shape};
 
+mod bootstrap;
 mod certificate;
 mod descent;
 mod factors;
 mod gamma;
 mod geometry;
+mod influence;
 mod measures;
 mod newton;
 mod problem;
@@ -47,8 +51,10 @@ mod rotate;
 mod small;
 mod triangle;
 
+pub use bootstrap::{Noise, bootstrap, bootstrap_noise};
 pub use certificate::{Certificate, Stopping};
 pub use factors::{Loadings, realised_factors};
+pub use influence::influence;
 pub use measures::{FitMeasures, fit_measures};
 pub use rotate::{Identified, identify};
 
@@ -195,6 +201,25 @@ pub fn fit(
     start: Option<ArrayView2<'_, f64>>,
     settings: &Settings,
 ) -> Result<Solution> {
+    check_inputs(moments, observed, start, settings)?;
+    let geometry = Geometry::new(moments, settings)?;
+    require_finite(observed, &geometry.dates)?;
+    let problem = Problem::new(&geometry, moments, observed, settings.n_factors)?;
+    let starts = match start {
+        Some(start) => vec![problem.whitened(start)],
+        None => problem.starts()?,
+    };
+    let descent = descent::minimise(&problem, starts, settings)?;
+    finish(moments, observed, &problem, descent)
+}
+
+/// Refuse shapes and settings that make no sense; `start` holds loadings.
+fn check_inputs(
+    moments: &MomentsView<'_>,
+    observed: ArrayView2<'_, f64>,
+    start: Option<ArrayView2<'_, f64>>,
+    settings: &Settings,
+) -> Result<()> {
     moments.check()?;
     let (n_dates, n) = moments.cross.dim();
     let m = observed.ncols();
@@ -205,15 +230,7 @@ pub fn fit(
         let finite = start.iter().all(|value| value.is_finite());
         shape::require_that("start", finite, "finite", "NaN or infinity")?;
     }
-    let geometry = Geometry::new(moments, settings)?;
-    require_finite(observed, &geometry.dates)?;
-    let problem = Problem::new(&geometry, moments, observed, settings.n_factors)?;
-    let starts = match start {
-        Some(start) => vec![problem.whitened(start)],
-        None => problem.starts()?,
-    };
-    let descent = descent::minimise(&problem, starts, settings)?;
-    finish(moments, observed, &problem, descent)
+    Ok(())
 }
 
 fn require_finite(observed: ArrayView2<'_, f64>, dates: &[usize]) -> Result<()> {

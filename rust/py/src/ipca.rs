@@ -1,9 +1,9 @@
 //! Bindings of the IPCA kernels.
 
 use ml4t_models_core::ipca::{
-    self as kernel, Certificate, Loadings, MomentsView, Settings, Stopping, Weighting,
+    self as kernel, Certificate, Loadings, MomentsView, Noise, Settings, Stopping, Weighting,
 };
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArray3, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 
 use crate::bridge;
@@ -68,6 +68,25 @@ pub(crate) struct Options {
     rank_tolerance: f64,
 }
 
+impl Options {
+    fn settings(&self, n_factors: usize) -> Settings {
+        Settings {
+            n_factors,
+            tol: self.tol,
+            max_iter: self.max_iter,
+            factor_ridge: self.factor_ridge,
+            gamma_ridge: self.gamma_ridge,
+            weighting: if self.portfolio {
+                Weighting::Portfolio
+            } else {
+                Weighting::Panel
+            },
+            min_assets: self.min_assets,
+            rank_tolerance: self.rank_tolerance,
+        }
+    }
+}
+
 type Solution<'py> = (
     Bound<'py, PyArray2<f64>>,
     Bound<'py, PyArray2<f64>>,
@@ -88,20 +107,7 @@ pub(crate) fn ipca<'py>(
     start: Option<PyReadonlyArray2<'py, f64>>,
     options: Options,
 ) -> PyResult<Solution<'py>> {
-    let settings = Settings {
-        n_factors,
-        tol: options.tol,
-        max_iter: options.max_iter,
-        factor_ridge: options.factor_ridge,
-        gamma_ridge: options.gamma_ridge,
-        weighting: if options.portfolio {
-            Weighting::Portfolio
-        } else {
-            Weighting::Panel
-        },
-        min_assets: options.min_assets,
-        rank_tolerance: options.rank_tolerance,
-    };
+    let settings = options.settings(n_factors);
     let (view, observed) = (moments.view(), observed.as_array());
     let start = start.as_ref().map(|start| start.as_array());
     let found = bridge::run(py, || kernel::fit(&view, observed, start, &settings))?;
@@ -155,4 +161,65 @@ pub(crate) fn ipca_fit_measures<'py>(
         fit.managed_total,
         fit.managed_predictive,
     ))
+}
+
+/// Seed, first draw, number of draws, variance of the multipliers.
+type Draws = (u64, u64, usize, f64);
+
+fn noise((seed, first, n_draws, variance): Draws) -> Noise {
+    Noise {
+        seed,
+        first,
+        n_draws,
+        variance,
+    }
+}
+
+/// See `ml4t.models.kernels.ipca_bootstrap`.
+#[pyfunction]
+pub(crate) fn ipca_bootstrap<'py>(
+    py: Python<'py>,
+    moments: Moments<'py>,
+    gamma: PyReadonlyArray2<'py, f64>,
+    observed: PyReadonlyArray2<'py, f64>,
+    weights: PyReadonlyArray2<'py, f64>,
+    draws: Draws,
+    options: Options,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let (view, observed) = (moments.view(), observed.as_array());
+    let (gamma, weights, noise) = (gamma.as_array(), weights.as_array(), noise(draws));
+    let settings = options.settings(gamma.ncols().saturating_sub(observed.ncols()));
+    let found = bridge::run(py, || {
+        kernel::bootstrap(&view, observed, gamma, weights, &noise, &settings)
+    })?;
+    Ok(found.into_pyarray(py))
+}
+
+type NoiseArrays<'py> = (Bound<'py, PyArray2<f64>>, Bound<'py, PyArray2<usize>>);
+
+/// See `ml4t.models.kernels.ipca_bootstrap_noise`.
+#[pyfunction]
+pub(crate) fn ipca_bootstrap_noise(
+    py: Python<'_>,
+    n_dates: usize,
+    draws: Draws,
+) -> PyResult<NoiseArrays<'_>> {
+    let noise = noise(draws);
+    let (multipliers, donors) = bridge::run(py, || kernel::bootstrap_noise(&noise, n_dates))?;
+    Ok((multipliers.into_pyarray(py), donors.into_pyarray(py)))
+}
+
+/// See `ml4t.models.kernels.ipca_influence`.
+#[pyfunction]
+pub(crate) fn ipca_influence<'py>(
+    py: Python<'py>,
+    moments: Moments<'py>,
+    gamma: PyReadonlyArray2<'py, f64>,
+    observed: PyReadonlyArray2<'py, f64>,
+    options: Options,
+) -> PyResult<Bound<'py, PyArray3<f64>>> {
+    let (view, gamma, observed) = (moments.view(), gamma.as_array(), observed.as_array());
+    let settings = options.settings(gamma.ncols().saturating_sub(observed.ncols()));
+    let found = bridge::run(py, || kernel::influence(&view, observed, gamma, &settings))?;
+    Ok(found.into_pyarray(py))
 }

@@ -34,7 +34,9 @@ mod _core {
     use crate::factors::{pca, project_pca, project_rp_pca, rolling_pca, rolling_rp_pca, rp_pca};
 
     #[pymodule_export]
-    use crate::ipca::{ipca, ipca_factors, ipca_fit_measures};
+    use crate::ipca::{
+        ipca, ipca_bootstrap, ipca_bootstrap_noise, ipca_factors, ipca_fit_measures, ipca_influence,
+    };
 
     #[pymodule_export]
     use crate::panel::{

@@ -17,6 +17,7 @@ from ml4t.models.kernels.factors import (
     project_rp_pca,
     rp_pca,
 )
+from ml4t.models.kernels.inference import ipca_bootstrap, ipca_bootstrap_noise, ipca_influence
 from ml4t.models.kernels.instrumented import (
     IPCACertificate,
     IPCAFitMeasures,
@@ -58,8 +59,11 @@ __all__ = [
     "cross_sectional_correlation",
     "get_num_threads",
     "ipca",
+    "ipca_bootstrap",
+    "ipca_bootstrap_noise",
     "ipca_factors",
     "ipca_fit_measures",
+    "ipca_influence",
     "managed_portfolios",
     "normalize_weights",
     "panel_moments",

@@ -202,11 +202,11 @@ def ipca(
     """
     n_dates = len(moments.n_assets)
     found = _core.ipca(
-        _arrays(moments),
+        moment_arrays(moments),
         require_int("n_factors", n_factors, at_least=0),
-        _panel("observed", observed, n_dates),
+        optional_panel("observed", observed, n_dates),
         None if start is None else float64s("start", start, 2),
-        _options(**settings),
+        ipca_options(**settings),
     )
     gamma, gamma_observed, factors, dates, second_moment, ridge, evidence = found
     stopping, steps, changes, sweeps, sizes, dates_lost, monotone = evidence
@@ -256,10 +256,10 @@ def ipca_factors(
     n_dates, n_instruments = moments.cross.shape
     metric = np.eye(n_instruments) if instrument_second_moment is None else instrument_second_moment
     return _core.ipca_factors(
-        _arrays(moments),
+        moment_arrays(moments),
         float64s("gamma", gamma, 2),
-        _panel("gamma_observed", gamma_observed, n_instruments),
-        _panel("observed", observed, n_dates),
+        optional_panel("gamma_observed", gamma_observed, n_instruments),
+        optional_panel("observed", observed, n_dates),
         require_real("ridge", ridge, at_least=0.0),
         float64s("instrument_second_moment", metric, 2),
     )
@@ -289,12 +289,12 @@ def ipca_fit_measures(moments: Moments, gamma: ArrayLike, factors: ArrayLike) ->
     """
     return IPCAFitMeasures(
         *_core.ipca_fit_measures(
-            _arrays(moments), float64s("gamma", gamma, 2), float64s("factors", factors, 2)
+            moment_arrays(moments), float64s("gamma", gamma, 2), float64s("factors", factors, 2)
         )
     )
 
 
-def _options(
+def ipca_options(
     *,
     tol: float = 1e-6,
     max_iter: int = 500,
@@ -304,6 +304,7 @@ def _options(
     min_assets: int = 2,
     rank_tolerance: float = 1e-11,
 ) -> _core._IPCAOptions:
+    """Check settings and give them as the compiled kernels take them."""
     return {
         "tol": require_real("tol", tol, above=0.0),
         "max_iter": require_int("max_iter", max_iter, at_least=1),
@@ -315,12 +316,13 @@ def _options(
     }
 
 
-def _arrays(
+def moment_arrays(
     moments: Moments,
 ) -> tuple[NDArray[np.uint32], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Give moments as the compiled kernels take them."""
     return moments.n_assets, moments.gram, moments.cross, moments.return_squares
 
 
-def _panel(name: str, values: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:
-    """`values`, or no column at all."""
+def optional_panel(name: str, values: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:
+    """Give `values`, or no column at all."""
     return np.zeros((n_rows, 0)) if values is None else float64s(name, values, 2)

@@ -66,6 +66,11 @@ impl Curvature {
         curvature
     }
 
+    /// The Hessian; `None` unless it is positive definite.
+    pub(super) fn factored(&self) -> Option<Cholesky> {
+        Cholesky::new(self.hessian.view())
+    }
+
     /// Give the directions `Θ_β Ω`, along which nothing changes, the curvature of the others.
     fn close(&mut self, theta: &Rows, n_latent: usize) {
         let rank = self.rank;

@@ -8,12 +8,68 @@ import numpy as np
 
 from ml4t.models import kernels
 from ml4t.models.checks import require_shape
-from ml4t.models.panel.observed import known
+from ml4t.models.panel.moments import CONSTANT, CharacteristicMoments
+from ml4t.models.panel.observed import known, require_returns
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
+    from ml4t.models.configs import IPCAConfig
+    from ml4t.models.latent_factors.ipca.fit import IPCAFit
     from ml4t.models.types import CrossSectionBatch
+
+# Pooled second moments of the same rows agree to far better than this.
+SAME_PANEL = 1e-5
+
+
+def moments_of(
+    config: IPCAConfig, batch: CrossSectionBatch | CharacteristicMoments
+) -> kernels.Moments:
+    """Moments over the instruments of the settings."""
+    if isinstance(batch, CharacteristicMoments):
+        return batch.moments if config.constant else batch.without_constant()
+    returns = require_returns("IPCAModel", batch.returns)
+    return batch_moments(batch, returns, constant=config.constant, dtype=config.dtype)
+
+
+def instrument_names(
+    config: IPCAConfig, batch: CrossSectionBatch | CharacteristicMoments
+) -> tuple[str, ...]:
+    """Name the rows of Gamma; a batch has no names to give."""
+    if isinstance(batch, CharacteristicMoments):
+        names = batch.feature_names
+    else:
+        n_features = batch.characteristics.shape[2]
+        names = (CONSTANT, *(f"characteristic_{i}" for i in range(n_features)))
+    return names if config.constant else names[1:]
+
+
+def kernel_settings(config: IPCAConfig) -> kernels.IPCASettings:
+    """Give the settings as the kernels take them."""
+    return {
+        "tol": config.tol,
+        "max_iter": config.max_iter,
+        "factor_ridge": config.factor_ridge,
+        "gamma_ridge": config.gamma_ridge,
+        "weighting": config.weighting,
+        "min_assets": config.min_assets,
+        # Single precision moments err by 1e-7: a direction below that is noise.
+        "rank_tolerance": 1e-6 if config.dtype == "float32" else 1e-11,
+    }
+
+
+def require_same_panel(fit: IPCAFit, moments: kernels.Moments, *, min_assets: int) -> None:
+    """Refuse moments other than those of the fit, as far as the fit remembers them."""
+    n_instruments = moments.cross.shape[1]
+    require_shape("batch instruments", (len(fit.gamma),), (n_instruments,))
+    used = moments.n_assets >= min_assets
+    packed = moments.gram[used].sum(axis=0) / max(int(moments.n_assets[used].sum()), 1)
+    known_moment = fit.instrument_second_moment[np.triu_indices(n_instruments)]
+    same = used.sum() == len(fit.train_factor_returns) and np.allclose(
+        packed, known_moment, rtol=SAME_PANEL, atol=SAME_PANEL * np.abs(known_moment).max()
+    )
+    if not same and fit.certificate is not None:  # a fit of 0.1.x has no second moment
+        raise ValueError("batch must be the panel that the model was fitted on; got another one")
 
 
 def batch_moments(

@@ -2,88 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ml4t.models import kernels
-from ml4t.models.checks import require_shape, require_type
+from ml4t.models.checks import require_type
 from ml4t.models.configs import IPCAConfig
-from ml4t.models.latent_factors.base import BaseLatentFactorModel, refuse_checkpoint
+from ml4t.models.latent_factors.base import refuse_checkpoint
 from ml4t.models.latent_factors.ipca.estimate import (
-    batch_moments,
     exposures,
+    instrument_names,
+    kernel_settings,
     mean_absolute_return,
+    moments_of,
     observed_panel,
 )
+from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
+from ml4t.models.latent_factors.ipca.inference import IPCAInference
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.panel.identity import labels
 from ml4t.models.panel.moments import CharacteristicMoments
-from ml4t.models.panel.observed import require_returns
 from ml4t.models.types import CrossSectionBatch, FitSummary, LatentFactorState
-from ml4t.models.types.arrays import FloatArray
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     from ml4t.models.lifecycle.fittable import V1State
 
 
-@dataclass(frozen=True, slots=True)
-class IPCAFit:
-    """What `IPCAModel.fit` learned.
-
-    Attributes
-    ----------
-    gamma : ndarray, shape (P, K)
-        Loadings of the latent factors on the instruments, the constant first.
-    gamma_observed : ndarray, shape (P, M)
-        Loadings of the observed factors, the instrumented alpha last.
-    train_factor_returns : ndarray, shape (T_used, K)
-        Realised latent factors on the dates that entered the fit.
-    instrument_second_moment : ndarray of float64, shape (P, P)
-        Pooled second moment of the instruments per asset: the metric of the ridges.
-    ridge : float or None
-        Pseudo-assets a date; None takes `factor_ridge` from the settings.
-    n_features : int
-        Characteristics L.
-    fit_iterations : int
-        Sweeps, alternating and Newton.
-    fit_converged : bool
-    asset_ids : tuple of str
-    certificate : IPCACertificate or None
-        None for a fit read from a file of 0.1.x.
-    """
-
-    gamma: FloatArray
-    gamma_observed: FloatArray
-    train_factor_returns: FloatArray
-    instrument_second_moment: NDArray[np.float64]
-    ridge: float | None
-    n_features: int
-    fit_iterations: int
-    fit_converged: bool
-    asset_ids: tuple[str, ...] = ()
-    certificate: kernels.IPCACertificate | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse a fit whose parts disagree; `load` relies on it."""
-        n_instruments, n_factors = self.gamma.shape
-        n_periods, n_observed = len(self.train_factor_returns), self.gamma_observed.shape[-1]
-        if n_instruments not in (self.n_features, self.n_features + 1):
-            require_shape("gamma", (self.n_features + 1, n_factors), self.gamma.shape)
-        require_shape("gamma_observed", (n_instruments, n_observed), self.gamma_observed.shape)
-        require_shape(
-            "train_factor_returns", (n_periods, n_factors), self.train_factor_returns.shape
-        )
-        square = (n_instruments, n_instruments)
-        require_shape("instrument_second_moment", square, self.instrument_second_moment.shape)
-
-
-class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
+class IPCAModel(IPCAInference):
     r"""Latent factors whose exposures are linear in observed characteristics.
 
     .. math:: r_{i,t+1} = z_{it}'\Gamma f_{t+1} + z_{it}'\Gamma_g g_{t+1} + \varepsilon_{i,t+1}
@@ -184,32 +134,33 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         ValueError
             Without returns or a usable date, or when K exceeds the number of instruments.
         """
-        return self._run(lambda: self._estimate(batch, observed_factors, start), batch)
+        seen: list[Sample] = []
+        summary = self._run(
+            lambda: self._estimate(batch, observed_factors, start, keep=seen.append), batch
+        )
+        self._sample = seen[0]
+        return summary
 
     def _estimate(
         self,
         batch: CrossSectionBatch | CharacteristicMoments,
         observed_factors: NDArray[Any] | None,
         start: NDArray[Any] | None,
+        *,
+        keep: Callable[[Sample], object],
     ) -> Estimated[IPCAFit]:
         require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
         config, dtype = self.config, np.dtype(self.config.dtype)
-        moments = self._moments_of(batch)
+        moments = moments_of(config, batch)
         observed = observed_panel(observed_factors, batch.n_periods, intercept=config.intercept)
         found = kernels.ipca(
             moments,
             config.n_factors,
             observed=observed,
             start=start,
-            tol=config.tol,
-            max_iter=config.max_iter,
-            factor_ridge=config.factor_ridge,
-            gamma_ridge=config.gamma_ridge,
-            weighting=config.weighting,
-            min_assets=config.min_assets,
-            # Single precision moments err by 1e-7: a direction below that is noise.
-            rank_tolerance=1e-6 if config.dtype == "float32" else 1e-11,
+            **kernel_settings(config),
         )
+        keep(Sample(moments, observed))
         n_used = int(moments.n_assets[found.dates_used].sum())
         fit = IPCAFit(
             gamma=found.gamma.astype(dtype, copy=False),
@@ -222,6 +173,10 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
             fit_converged=found.converged,
             asset_ids=() if isinstance(batch, CharacteristicMoments) else tuple(batch.asset_ids),
             certificate=found.certificate,
+            feature_names=instrument_names(config, batch),
+            observed_means=()
+            if observed is None
+            else tuple(observed[found.dates_used].mean(axis=0).tolist()),
         )
         metrics = {
             "n_train_periods": float(len(found.dates_used)),
@@ -233,14 +188,6 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
             mean = mean_absolute_return(batch, batch.returns, n_usable)
             metrics["mean_abs_return"] = mean
         return Estimated(fit, FitSummary(converged=found.converged, train_metrics=metrics))
-
-    def _moments_of(self, batch: CrossSectionBatch | CharacteristicMoments) -> kernels.Moments:
-        """Moments over the instruments of the settings."""
-        config = self.config
-        if isinstance(batch, CharacteristicMoments):
-            return batch.moments if config.constant else batch.without_constant()
-        returns = require_returns(type(self).__name__, batch.returns)
-        return batch_moments(batch, returns, constant=config.constant, dtype=config.dtype)
 
     def extract(
         self,
@@ -321,7 +268,7 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
                 f"{n_fitted - self.config.intercept}; got {n_given - self.config.intercept}"
             )
         latent = kernels.ipca_factors(
-            self._moments_of(batch),
+            moments_of(self.config, batch),
             fit.gamma,
             gamma_observed=fit.gamma_observed,
             observed=observed,
