@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ml4t.models.mappers import *  # noqa: F403
     from ml4t.models.panel import *  # noqa: F403
     from ml4t.models.pipelines import *  # noqa: F403
+    from ml4t.models.plots import *  # noqa: F403
     from ml4t.models.portfolio import *  # noqa: F403
     from ml4t.models.stochastic_discount_factor import *  # noqa: F403
     from ml4t.models.types import *  # noqa: F403

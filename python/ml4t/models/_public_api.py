@@ -48,6 +48,13 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "PortfolioAllocationPipeline",
         "PortfolioPipelineFitResult",
     ),
+    "plots": (
+        "plot_bootstrap",
+        "plot_convergence",
+        "plot_factors",
+        "plot_gamma",
+        "plot_importance",
+    ),
     "portfolio": (
         "DeepPortfolioModel",
         "LSTMPortfolioModel",
@@ -58,8 +65,10 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
     "latent_factors": (
         "BootstrapTest",
         "CAEModel",
+        "CharacteristicImportance",
         "IPCAModel",
         "IPCAStandardErrors",
+        "ModelSummary",
         "PCAModel",
         "RPPCAModel",
     ),

@@ -11,6 +11,14 @@ import numpy as np
 from ml4t.models.checks import require_type
 from ml4t.models.configs.base import BaseModelConfig
 from ml4t.models.configs.latent_factor import LatentFactorConfig
+from ml4t.models.latent_factors.statistics import (
+    factor_names,
+    measures_table,
+    panel_measures,
+    sample_table,
+    statistics_table,
+)
+from ml4t.models.latent_factors.summary import ModelSummary
 from ml4t.models.lifecycle.fittable import Fittable
 from ml4t.models.panel.identity import fitted_positions, labels
 from ml4t.models.panel.observed import require_returns
@@ -21,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ml4t.models.latent_factors.summary import Table
     from ml4t.models.lifecycle.fittable import Estimated
 
 ConfigT = TypeVar("ConfigT", bound=BaseModelConfig)
@@ -158,6 +167,50 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
             metadata=self._metadata(fit),
         )
 
+    @property
+    def train_factor_returns(self) -> NDArray[Any]:
+        """Realised factors of the training dates, shape (T, K), return per period."""
+        return self._train_factors(self._fitted("train_factor_returns is read"))
+
+    def summary(self, batch: PersistentPanelBatch | None = None) -> ModelSummary:
+        """Say what the fit found, in tables.
+
+        Parameters
+        ----------
+        batch : PersistentPanelBatch, optional
+            Of the fitted assets, with returns, to measure the fit on: the one it was fitted on, or
+            another one. Premia are the mean factors of the fit.
+
+        Returns
+        -------
+        ModelSummary
+            Text when printed, HTML in a notebook.
+
+        Raises
+        ------
+        RuntimeError
+            Before a fit.
+        ValueError
+            When the batch has no returns, or other assets than the fitted ones.
+        """
+        held = self._require_held("summary")
+        factors = self._train_factors(held.fit)
+        n_periods, n_factors = factors.shape
+        n_assets = len(self._fitted_betas(held.fit)[0])
+        names = factor_names(n_factors)
+        sizes = {"Periods": n_periods, "Assets": n_assets, "Factors": n_factors}
+        tables = [sample_table(held.record, sizes), *self._explained(held.fit)]
+        if batch is not None:
+            returns = require_returns(type(self).__name__, batch.returns)
+            state = self.extract(batch)
+            realised = np.empty((0, n_factors)) if (f := state.factor_returns) is None else f
+            premia = np.nanmean(factors, axis=0)
+            tables.append(
+                measures_table(panel_measures(returns, state.asset_betas[0], realised, premia))
+            )
+        tables.append(statistics_table(factors, names))
+        return ModelSummary(f"{type(self).__name__}: {n_factors} factors", tuple(tables))
+
     def _metadata(self, fit: FitT) -> dict[str, Any]:
         del fit
         return {"model_name": self.config.model_name, "persistent_entities": True}
@@ -187,6 +240,14 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
     @abstractmethod
     def _fitted_betas(self, fit: FitT) -> tuple[NDArray[Any], Sequence[str]]:
         """Exposures (N, K) and identifiers in the order of the fit."""
+
+    @abstractmethod
+    def _train_factors(self, fit: FitT) -> NDArray[Any]:
+        """Realised factors (T, K) of the training dates."""
+
+    @abstractmethod
+    def _explained(self, fit: FitT) -> tuple[Table, ...]:
+        """Tables of what the fit explains by the method's own measures."""
 
     @abstractmethod
     def _realised(

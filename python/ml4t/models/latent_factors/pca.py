@@ -11,6 +11,8 @@ from ml4t.models import kernels
 from ml4t.models.checks import require_shape
 from ml4t.models.configs import PCAConfig
 from ml4t.models.latent_factors.base import StablePanelModel
+from ml4t.models.latent_factors.statistics import factor_names
+from ml4t.models.latent_factors.summary import Table
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.types import FitSummary
 from ml4t.models.types.arrays import FloatArray
@@ -37,12 +39,15 @@ class PCAFit:
         Raw returns times loadings: realised return of each factor portfolio per period.
     asset_ids : tuple of str
         In the order of the rows of `loadings`; empty when the batch had none.
+    explained_variance_ratio : ndarray of float64, shape (K,), optional
+        Share of the panel's variance that each factor has; None in files from before it was kept.
     """
 
     asset_mean: FloatArray
     loadings: FloatArray
     train_factor_returns: FloatArray
     asset_ids: tuple[str, ...] = ()
+    explained_variance_ratio: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a fit whose parts disagree; `load` relies on it."""
@@ -54,6 +59,9 @@ class PCAFit:
         )
         if self.asset_ids:
             require_shape("asset_ids", (n_assets,), (len(self.asset_ids),))
+        if self.explained_variance_ratio is not None:
+            shape = self.explained_variance_ratio.shape
+            require_shape("explained_variance_ratio", (n_factors,), shape)
 
 
 class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
@@ -122,6 +130,7 @@ class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
             loadings=found.loadings.astype(dtype, copy=False),
             train_factor_returns=found.factors.astype(dtype, copy=False),
             asset_ids=asset_ids,
+            explained_variance_ratio=found.explained_variance_ratio,
         )
         summary = FitSummary(
             converged=True,
@@ -132,6 +141,20 @@ class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
 
     def _fitted_betas(self, fit: PCAFit) -> tuple[NDArray[Any], Sequence[str]]:
         return fit.loadings, fit.asset_ids
+
+    def _train_factors(self, fit: PCAFit) -> NDArray[Any]:
+        return fit.train_factor_returns
+
+    def _explained(self, fit: PCAFit) -> tuple[Table, ...]:
+        shares = fit.explained_variance_ratio
+        if shares is None:
+            return ()
+        sums = shares.cumsum()
+        rows = tuple(
+            (name, (float(shares[k]), float(sums[k])))
+            for k, name in enumerate(factor_names(len(shares)))
+        )
+        return (Table("Explained variance", ("share", "sum"), rows),)
 
     def _realised(
         self, fit: PCAFit, returns: NDArray[Any], order: NDArray[np.intp]

@@ -11,6 +11,7 @@ from ml4t.models import kernels
 from ml4t.models.checks import require_shape
 from ml4t.models.configs import RPPCAConfig
 from ml4t.models.latent_factors.base import StablePanelModel
+from ml4t.models.latent_factors.summary import Table
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.types import FitSummary
 from ml4t.models.types.arrays import FloatArray
@@ -39,6 +40,11 @@ class RPPCAFit:
         Leading eigenvalues of the risk-premium matrix, largest first, in squared return units.
     asset_ids : tuple of str
         In the order of the rows of `asset_betas`; empty when the batch had none.
+    rms_alpha : float, optional
+        Root mean square over assets of the intercepts on the factors, return per period; None, as
+        the next, in files from before it was kept.
+    idiosyncratic_share : float, optional
+        Mean residual variance over mean variance of the assets.
     """
 
     asset_betas: FloatArray
@@ -46,6 +52,8 @@ class RPPCAFit:
     train_factor_returns: FloatArray
     eigenvalues: FloatArray
     asset_ids: tuple[str, ...] = ()
+    rms_alpha: float | None = None
+    idiosyncratic_share: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse a fit whose parts disagree; `load` relies on it."""
@@ -67,6 +75,11 @@ def factor_sharpe(factors: NDArray[np.float64]) -> float:
     ratio = np.zeros_like(mean)
     np.divide(np.abs(mean), std, out=ratio, where=varies)
     return float(ratio.mean())
+
+
+def share(part: float, whole: float) -> float:
+    """`part` of `whole`; 0 of nothing."""
+    return float(part / whole) if whole > 0 else 0.0
 
 
 class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
@@ -151,6 +164,8 @@ class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
             train_factor_returns=found.factors.astype(dtype, copy=False),
             eigenvalues=found.eigenvalues.astype(dtype, copy=False),
             asset_ids=asset_ids,
+            rms_alpha=float(np.sqrt((found.alphas**2).mean())),
+            idiosyncratic_share=share(found.residual_variances.mean(), found.variances.mean()),
         )
         premia = np.nanmean(found.factors, axis=0)
         metrics = {
@@ -173,6 +188,19 @@ class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
     def _fitted_betas(self, fit: RPPCAFit) -> tuple[NDArray[Any], Sequence[str]]:
         return fit.asset_betas, fit.asset_ids
 
+    def _train_factors(self, fit: RPPCAFit) -> NDArray[Any]:
+        return fit.train_factor_returns
+
+    def _explained(self, fit: RPPCAFit) -> tuple[Table, ...]:
+        if fit.rms_alpha is None or fit.idiosyncratic_share is None:
+            return ()
+        rows = (
+            ("R squared (centred)", (1.0 - fit.idiosyncratic_share,)),
+            ("idiosyncratic share", (fit.idiosyncratic_share,)),
+            ("RMS alpha", (fit.rms_alpha,)),
+        )
+        return (Table("Time-series regressions", (), rows),)
+
     def _realised(
         self, fit: RPPCAFit, returns: NDArray[Any], order: NDArray[np.intp]
     ) -> NDArray[np.float64]:
@@ -181,4 +209,14 @@ class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
     @classmethod
     def _from_v1(cls, state: V1State, arrays: Mapping[str, NDArray[Any]]) -> RPPCAFit:
         """0.1.x kept the same parts under the same names."""
-        return RPPCAFit(**arrays, asset_ids=tuple(state["asset_ids"]))
+        left = dict(arrays)
+        fit = RPPCAFit(
+            asset_betas=left.pop("asset_betas"),
+            factor_weights=left.pop("factor_weights"),
+            train_factor_returns=left.pop("train_factor_returns"),
+            eigenvalues=left.pop("eigenvalues"),
+            asset_ids=tuple(state["asset_ids"]),
+        )
+        if left:
+            raise ValueError(f"arrays must be those of the fit; got {min(left)!r} as well")
+        return fit

@@ -58,6 +58,24 @@ def kernel_settings(config: IPCAConfig) -> kernels.IPCASettings:
     }
 
 
+def factors_of(
+    fit: IPCAFit,
+    config: IPCAConfig,
+    moments: kernels.Moments,
+    observed: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """Realise the latent factors of dates and put the observed ones beside them, (T, K + M)."""
+    latent = kernels.ipca_factors(
+        moments,
+        fit.gamma,
+        gamma_observed=fit.gamma_observed,
+        observed=observed,
+        instrument_second_moment=fit.instrument_second_moment,
+        ridge=config.factor_ridge if fit.ridge is None else fit.ridge,
+    )
+    return latent if observed is None else np.hstack([latent, observed])
+
+
 def require_same_panel(fit: IPCAFit, moments: kernels.Moments, *, min_assets: int) -> None:
     """Refuse moments other than those of the fit, as far as the fit remembers them."""
     n_instruments = moments.cross.shape[1]

@@ -12,6 +12,7 @@ from ml4t.models.configs import IPCAConfig
 from ml4t.models.latent_factors.base import refuse_checkpoint
 from ml4t.models.latent_factors.ipca.estimate import (
     exposures,
+    factors_of,
     instrument_names,
     kernel_settings,
     mean_absolute_return,
@@ -19,7 +20,7 @@ from ml4t.models.latent_factors.ipca.estimate import (
     observed_panel,
 )
 from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
-from ml4t.models.latent_factors.ipca.inference import IPCAInference
+from ml4t.models.latent_factors.ipca.reading import IPCAReading
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.panel.identity import labels
 from ml4t.models.panel.moments import CharacteristicMoments
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ml4t.models.lifecycle.fittable import V1State
 
 
-class IPCAModel(IPCAInference):
+class IPCAModel(IPCAReading):
     r"""Latent factors whose exposures are linear in observed characteristics.
 
     .. math:: r_{i,t+1} = z_{it}'\Gamma f_{t+1} + z_{it}'\Gamma_g g_{t+1} + \varepsilon_{i,t+1}
@@ -267,15 +268,8 @@ class IPCAModel(IPCAInference):
                 f"observed_factors must have the fitted number of columns "
                 f"{n_fitted - self.config.intercept}; got {n_given - self.config.intercept}"
             )
-        latent = kernels.ipca_factors(
-            moments_of(self.config, batch),
-            fit.gamma,
-            gamma_observed=fit.gamma_observed,
-            observed=observed,
-            instrument_second_moment=fit.instrument_second_moment,
-            ridge=self.config.factor_ridge if fit.ridge is None else fit.ridge,
-        ).astype(fit.gamma.dtype, copy=False)
-        return latent if observed is None else np.hstack([latent, observed])
+        moments = moments_of(self.config, batch)
+        return factors_of(fit, self.config, moments, observed).astype(fit.gamma.dtype, copy=False)
 
     def _metadata(self, fit: IPCAFit) -> dict[str, Any]:
         proof = fit.certificate
