@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from statsmodels.datasets import grunfeld
 
+from ml4t.models import CrossSectionBatch, IPCAConfig, IPCAModel
 from ml4t.models.kernels import ipca, ipca_fit_measures, row_moments
 
 N_FIRMS, N_YEARS = 11, 20
@@ -79,3 +80,22 @@ def test_the_default_ridges_do_not_show(moments, name):
     gamma = np.hstack([found.gamma, found.gamma_observed])
     # Two pseudo-assets in a million against eleven firms, where alpha is weakly identified.
     np.testing.assert_allclose(gamma, known["gamma"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_model_reports_the_known_fit(name):
+    known, data = KNOWN[name], grunfeld.load_pandas().data.sort_values(["year", "firm"])
+    z = data[["value", "capital"]].to_numpy(dtype=float).reshape(N_YEARS, N_FIRMS, 2)
+    returns = data["invest"].to_numpy(dtype=float).reshape(N_YEARS, N_FIRMS)
+    batch = CrossSectionBatch(z, returns=returns)
+    settings = {"factor_ridge": 0.0, "gamma_ridge": 0.0, "constant": False}
+    model = IPCAModel(
+        IPCAConfig(n_factors=known["n_factors"], intercept=known["alpha"], **settings)
+    )
+    assert model.fit(batch).converged
+    loadings = [model.gamma] if model.alpha is None else [model.gamma, model.alpha[:, None]]
+    np.testing.assert_allclose(np.hstack(loadings), known["gamma"], atol=1e-6)
+    fit = model.fit_measures(batch)
+    levels = (fit.assets, fit.managed_portfolios)
+    got = [r2.against_zero for level in levels for r2 in (level.total, level.predictive)]
+    np.testing.assert_allclose(got, known["fit"], atol=1e-6)

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ml4t.models import CharacteristicMoments, IPCAConfig, IPCAModel
 from ml4t.models.kernels import ipca, ipca_fit_measures, row_moments
 
 pytestmark = [
@@ -70,3 +71,26 @@ def test_reproduces_the_known_fit(moments, known, n_factors, alpha):
         (fit.managed_predictive, "R2x_pred"),
     ]:
         np.testing.assert_allclose(measure, want[name], atol=1e-8)
+
+
+@pytest.mark.parametrize(("n_factors", "alpha"), CASES)
+def test_the_model_reports_the_known_fit(moments, known, n_factors, alpha):
+    want = known[f"K{n_factors}_alpha{int(alpha)}"]
+    panel = CharacteristicMoments(
+        packed_gram=moments.gram,
+        cross=moments.cross,
+        return_squares=moments.return_squares,
+        n_assets=moments.n_assets,
+    )
+    config = IPCAConfig(n_factors=n_factors, intercept=alpha, factor_ridge=0.0, gamma_ridge=0.0)
+    model = IPCAModel(config)
+    assert model.fit(panel).converged
+    loadings = [model.gamma] if model.alpha is None else [model.gamma, model.alpha[:, None]]
+    np.testing.assert_allclose(
+        np.hstack(loadings), np.roll(np.array(want["Gamma"]), 1, axis=0), atol=1e-6
+    )
+    fit = model.fit_measures(panel)
+    levels = (fit.assets, fit.managed_portfolios)
+    got = [r2.against_zero for level in levels for r2 in (level.total, level.predictive)]
+    names = ("R2_total", "R2_pred", "R2x_total", "R2x_pred")
+    np.testing.assert_allclose(got, [want[name] for name in names], atol=1e-6)

@@ -2,7 +2,9 @@
 
 from ml4t.models.latent_factors.cae.model import CAEModel
 from ml4t.models.latent_factors.ipca.bootstrap import BootstrapTest
+from ml4t.models.latent_factors.ipca.measures import FitLevel, FitMeasures, RSquared
 from ml4t.models.latent_factors.ipca.model import IPCAModel
+from ml4t.models.latent_factors.ipca.portfolios import FactorPortfolio
 from ml4t.models.latent_factors.ipca.report import CharacteristicImportance
 from ml4t.models.latent_factors.ipca.standard_errors import IPCAStandardErrors
 from ml4t.models.latent_factors.pca import PCAModel
@@ -13,9 +15,13 @@ __all__ = [
     "BootstrapTest",
     "CAEModel",
     "CharacteristicImportance",
+    "FactorPortfolio",
+    "FitLevel",
+    "FitMeasures",
     "IPCAModel",
     "IPCAStandardErrors",
     "ModelSummary",
     "PCAModel",
     "RPPCAModel",
+    "RSquared",
 ]

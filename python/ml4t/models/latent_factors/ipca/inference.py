@@ -276,12 +276,7 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         """Find what the fit has seen: it was kept, or it is given."""
         fit = self._fitted("inference")
         if batch is None:
-            if self._sample is None:
-                raise ValueError(
-                    "batch must be given: a model that was loaded or copied has not kept the "
-                    "moments of its panel; got None"
-                )
-            return self._sample
+            return self._kept_sample()
         intercept = self.config.intercept
         observed = observed_panel(observed_factors, batch.n_periods, intercept=intercept)
         n_given = 0 if observed is None else observed.shape[1]
@@ -290,9 +285,26 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
                 "observed_factors must have the fitted number of columns "
                 f"{fit.gamma_observed.shape[1] - intercept}; got {n_given - intercept}"
             )
+        return Sample(self._seen_moments(batch), observed)
+
+    def _seen_moments(
+        self, batch: CrossSectionBatch | CharacteristicMoments | None
+    ) -> kernels.Moments:
+        """Moments of the panel of the fit: kept, or those of `batch`."""
+        fit = self._fitted("inference")
+        if batch is None:
+            return self._kept_sample().moments
         moments = moments_of(self.config, batch)
         require_same_panel(fit, moments, min_assets=self.config.min_assets)
-        return Sample(moments, observed)
+        return moments
+
+    def _kept_sample(self) -> Sample:
+        if self._sample is None:
+            raise ValueError(
+                "batch must be given: a model that was loaded or copied has not kept the moments "
+                "of its panel; got None"
+            )
+        return self._sample
 
     def _settings(self) -> kernels.IPCASettings:
         return kernel_settings(self.config)

@@ -12,7 +12,6 @@ from ml4t.models.configs import IPCAConfig
 from ml4t.models.latent_factors.base import refuse_checkpoint
 from ml4t.models.latent_factors.ipca.estimate import (
     exposures,
-    factors_of,
     instrument_names,
     kernel_settings,
     mean_absolute_return,
@@ -246,30 +245,6 @@ class IPCAModel(IPCAReading):
             asset_ids=asset_ids,
             metadata=self._metadata(fit),
         )
-
-    def _realised(
-        self,
-        fit: IPCAFit,
-        batch: CrossSectionBatch | CharacteristicMoments,
-        observed_factors: NDArray[Any] | None,
-    ) -> NDArray[Any] | None:
-        """Realised factors (T, K + M); None without returns, or observed factors where needed."""
-        if isinstance(batch, CrossSectionBatch) and batch.returns is None:
-            return None
-        observed = observed_panel(
-            observed_factors, batch.n_periods, intercept=self.config.intercept
-        )
-        n_observed = 0 if observed is None else observed.shape[1]
-        if n_observed != fit.gamma_observed.shape[1]:
-            if observed_factors is None:
-                return None
-            n_given, n_fitted = n_observed, fit.gamma_observed.shape[1]
-            raise ValueError(
-                f"observed_factors must have the fitted number of columns "
-                f"{n_fitted - self.config.intercept}; got {n_given - self.config.intercept}"
-            )
-        moments = moments_of(self.config, batch)
-        return factors_of(fit, self.config, moments, observed).astype(fit.gamma.dtype, copy=False)
 
     def _metadata(self, fit: IPCAFit) -> dict[str, Any]:
         proof = fit.certificate

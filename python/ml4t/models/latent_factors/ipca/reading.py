@@ -8,8 +8,8 @@ import numpy as np
 
 from ml4t.models import kernels
 from ml4t.models.latent_factors.ipca.estimate import factors_of, moments_of, observed_panel
+from ml4t.models.latent_factors.ipca.evaluation import IPCAEvaluation
 from ml4t.models.latent_factors.ipca.fit import Sample
-from ml4t.models.latent_factors.ipca.inference import IPCAInference
 from ml4t.models.latent_factors.ipca.report import (
     CharacteristicImportance,
     characteristic_importance,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ml4t.models.types import CrossSectionBatch
 
 
-class IPCAReading(IPCAInference):
+class IPCAReading(IPCAEvaluation):
     """Reports of a fit, as a part of `IPCAModel`.
 
     Parameters
