@@ -127,6 +127,21 @@ def test_layout_and_type_do_not_matter(dtype):
     np.testing.assert_array_equal(other.loadings, plain.loadings)
 
 
+@pytest.mark.parametrize("later", ["other", "huge", "missing"])
+@pytest.mark.parametrize("kernel", [rolling_pca, lambda *a: rolling_rp_pca(*a, gamma=10.0)])
+def test_later_returns_change_no_bit_of_an_earlier_window(kernel, later):
+    panel = factor_panel(130, 150)
+    windows = [(0, end) for end in range(60, 131, 10)]
+    seen = kernel(panel, 3, windows)
+    changed = panel.copy()
+    changed[100:] = {"other": -panel[100:], "huge": 1e6 * panel[100:], "missing": panel[100:]}[later]
+    if later == "missing":
+        changed[100:, ::3] = np.nan
+    blind = kernel(changed, 3, windows)
+    for name in seen.__slots__:
+        np.testing.assert_array_equal(getattr(blind, name)[:5], getattr(seen, name)[:5])
+
+
 def test_no_windows_give_no_fits():
     assert rolling_pca(factor_panel(20, 10), 2, []).loadings.shape[0] == 0
 

@@ -6,7 +6,7 @@
 
 use ndarray::{Array1, Array2, ArrayView2, s};
 
-use crate::krylov::{self, Leading, Outcome};
+use crate::krylov::{self, Leading, NARROW, Outcome};
 use crate::stream::Stream;
 use crate::{CoreError, Real, Result, linalg};
 
@@ -64,10 +64,10 @@ pub(crate) fn triplets<R: Real>(stream: &Stream<'_, R>, found: Leading) -> Tripl
 /// Eigenpairs of the Gram matrix of the lesser side.
 fn eigenpairs<R: Real>(stream: &Stream<'_, R>, k: usize) -> Result<Leading> {
     let (short, _) = stream.sides();
-    let affordable = short / (4 * krylov::block_size(k));
+    let affordable = short / (4 * NARROW);
     let mut start = None;
-    if affordable >= 8 {
-        match krylov::leading(short, k, affordable, None, |q| stream.gram_times(q))? {
+    if affordable >= 10 {
+        match krylov::leading(short, k, NARROW, affordable, None, |q| stream.gram_times(q))? {
             Outcome::Found(found, _) => return Ok(found),
             Outcome::Stalled(best) => start = Some(best),
         }
@@ -90,9 +90,10 @@ pub(crate) fn of_matrix(
     start: Option<ArrayView2<'_, f64>>,
 ) -> Result<Leading> {
     let n = matrix.nrows();
-    let steps = n / (2 * krylov::block_size(k));
+    let block = krylov::wide(k);
+    let steps = n / (2 * block);
     if steps >= 4 {
-        let tried = krylov::leading(n, k, steps, start, |q| linalg::product(matrix, q))?;
+        let tried = krylov::leading(n, k, block, steps, start, |q| linalg::product(matrix, q))?;
         if let Outcome::Found(found, _) = tried {
             return Ok(found);
         }

@@ -2,9 +2,11 @@
 //!
 //! The operator is a closure that multiplies a thin block; it may be a Gram matrix or a panel that is
 //! streamed. All blocks are kept and every new one is orthogonalised against all of them, twice, so
-//! that no spurious copies of an eigenvalue appear. The block is wider than the number of pairs
-//! wanted: an eigenvalue whose multiplicity exceeds the block then shows as a vanishing gap after the
-//! last wanted pair, and the answer is [`Outcome::Stalled`], never a wrong vector.
+//! that no spurious copies of an eigenvalue appear. A block shows no more copies of an eigenvalue than
+//! it has columns. So in a [`wide`] block, which has more than the pairs wanted, an eigenvalue
+//! with still more copies leaves no gap after the last wanted pair; and in a [`NARROW`] block one with
+//! more copies than columns shows as so many equal values. Either is answered by
+//! [`Outcome::Stalled`], never by a wrong vector.
 //!
 //! Golub and Van Loan, Matrix Computations, 4th ed., section 10.3.6 (block Lanczos);
 //! Davis and Kahan (1970) for the bound `sin(angle) <= residual / gap` by which it stops.
@@ -15,9 +17,11 @@ use crate::vector::{add_scaled, dot, norm};
 use crate::{Result, linalg};
 
 /// Angle, in radians, up to which every wanted eigenvector is to be found.
-const ANGLE: f64 = 2e-12;
+const ANGLE: f64 = 5e-12;
 /// Residuals below this fraction of the largest eigenvalue are rounding; LAPACK has them too.
 const ROUNDING: f64 = 4.0 * f64::EPSILON;
+/// As many values as the block has columns, within this fraction of the largest, may hide more.
+const CLUSTER: f64 = 1e-4;
 /// Gaps below this fraction of the largest eigenvalue are left to a full decomposition.
 const SMALLEST_GAP: f64 = 1e-9;
 /// A new direction that keeps less than this share of its length is rounding, not information.
@@ -41,8 +45,11 @@ pub enum Outcome {
     Stalled(Array2<f64>),
 }
 
-/// Columns of the block with which `k` pairs are sought.
-pub fn block_size(k: usize) -> usize {
+/// Columns of a block that makes the most of every walk over a panel.
+pub const NARROW: usize = 4;
+
+/// Columns of a block that sees `k` pairs whatever their multiplicities, or stalls.
+pub fn wide(k: usize) -> usize {
     (k + 2).next_multiple_of(4)
 }
 
@@ -59,17 +66,22 @@ pub fn block_size(k: usize) -> usize {
 pub fn leading(
     n: usize,
     k: usize,
+    block: usize,
     max_steps: usize,
     start: Option<ArrayView2<'_, f64>>,
     apply: impl Fn(ArrayView2<'_, f64>) -> Array2<f64>,
 ) -> Result<Outcome> {
-    let block = block_size(k);
     let max_steps = max_steps.min((n / block).saturating_sub(1));
-    if max_steps == 0 {
+    if max_steps * block <= k {
         return Ok(Outcome::Stalled(Array2::zeros((n, 0))));
     }
     let mut space = Space::new(n, block, max_steps, start);
-    let mut schedule = Schedule::new(max_steps, start.is_some());
+    let first = if start.is_some() { 3 } else { 5 };
+    let mut schedule = Schedule {
+        next: first.max(k / block + 2).min(max_steps),
+        last: max_steps,
+        seen: None,
+    };
     loop {
         let coupling = space.extend(&apply);
         let step = space.done / block;
@@ -77,7 +89,7 @@ pub fn leading(
             continue;
         }
         let ritz = space.ritz(&coupling, k)?;
-        let best = space.rotate(ritz.vectors.slice(s![.., ..block]));
+        let best = space.rotate(ritz.vectors.slice(s![.., ..block.max(k)]));
         if ritz.excess <= 1.0 {
             let found = Leading {
                 values: ritz.values.slice(s![..k]).to_owned(),
@@ -191,7 +203,7 @@ impl Space {
         let residuals = linalg::product(coupling.view(), tail)
             .map_axis(Axis(0), |column| column.dot(&column).sqrt());
         Ok(Ritz {
-            excess: excess(&found.values, &residuals),
+            excess: excess(&found.values, &residuals, self.block),
             values: found.values,
             vectors: found.vectors,
         })
@@ -219,16 +231,19 @@ fn orthogonalise(known: ArrayView2<'_, f64>, column: &mut [f64]) -> f64 {
     left
 }
 
-/// How many times its tolerance the worst residual is; infinite where no gap is in sight.
+/// How many times its tolerance the worst residual is; infinite where no gap is in sight, and where
+/// a cluster may have members that the block cannot show.
 ///
 /// `residuals` has one entry more than there are wanted pairs: the gap that separates them from the
 /// rest is judged with the next pair at the upper end of its interval.
-fn excess(values: &Array1<f64>, residuals: &Array1<f64>) -> f64 {
+fn excess(values: &Array1<f64>, residuals: &Array1<f64>, block: usize) -> f64 {
     let k = residuals.len() - 1;
     let scale = values.iter().fold(0.0_f64, |top, v| top.max(v.abs()));
     let below = |i: usize| values[i] - values[i + 1];
+    let crowded = (0..(k + 1).saturating_sub(block - 1))
+        .any(|i| values[i] - values[i + block - 1] <= CLUSTER * scale);
     let last_gap = below(k - 1) - residuals[k];
-    if last_gap.is_nan() || last_gap <= SMALLEST_GAP * scale {
+    if crowded || last_gap.is_nan() || last_gap <= SMALLEST_GAP * scale {
         return f64::INFINITY;
     }
     (0..k)
@@ -248,15 +263,6 @@ struct Schedule {
 }
 
 impl Schedule {
-    fn new(last: usize, warm: bool) -> Self {
-        let first = if warm { 3 } else { 5 };
-        Self {
-            next: first.min(last),
-            last,
-            seen: None,
-        }
-    }
-
     /// Extrapolate the decay of the excess; false when it will not reach one in time.
     fn plan(&mut self, step: usize, excess: f64) -> bool {
         let steps = match self.seen {

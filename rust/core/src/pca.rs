@@ -42,7 +42,10 @@ pub fn fit<R: Real>(returns: ArrayView2<'_, R>, n_factors: usize) -> Result<Pca>
     let (n_dates, n_assets) = returns.dim();
     shape::require_between("n_factors", n_factors, 1, n_dates.min(n_assets))?;
     let columns = Columns::of(returns)?;
-    let stream = Stream::plain(returns, &columns.mean);
+    let stream = Stream {
+        exact: columns.exact(n_dates),
+        ..Stream::plain(returns, &columns.mean)
+    };
     let found = decompose::leading(&stream, n_factors)?;
     let total = columns.squares.sum();
     Ok(pinned(

@@ -5,9 +5,10 @@
 //! from the eigenvectors of the window before. What remains per window is one walk over its returns
 //! for the loadings, which yields the means as well.
 //!
-//! Panels with missing returns, with many more dates than assets, or scaled by volatility have no
-//! such Gram matrix: there every window is fitted by itself. Either way a window's result is that of
-//! a single fit, to about 1e-11.
+//! The Gram matrix is taken around the means of the window that ends first, so that no bit of an
+//! estimate comes from returns after its window. Windows with missing returns or with means far from
+//! those, panels with many more dates than assets or scaled by volatility are fitted one by one.
+//! Either way a window's result is that of a single fit, to about 1e-11.
 
 use std::ops::Range;
 
@@ -17,7 +18,7 @@ use rayon::prelude::*;
 use crate::krylov::{self, Leading, Outcome};
 use crate::pca::{self, Pca};
 use crate::rp_pca::{self, RpPca, Settings};
-use crate::stream::{Columns, Stream};
+use crate::stream::{self, Columns, Stream};
 use crate::{Real, Result, decompose, linalg, shape};
 
 /// Windows that hand their eigenvectors on; fixed, so that bits do not depend on the threads.
@@ -26,6 +27,8 @@ const CHAIN: usize = 16;
 const LARGEST_GRAM: usize = 4;
 /// Eigenvalues below this fraction of the largest are left to a single fit.
 const BLURRED: f64 = 1e-6;
+/// Squared distances of a window's means may exceed its squared deviations so many times.
+const FAR: f64 = 100.0;
 
 /// Fit PCA to every window of dates.
 ///
@@ -135,17 +138,30 @@ fn chains<T: Send>(
     Ok(out)
 }
 
-/// The panel around its overall means, and what windows need of its Gram matrix.
+/// The panel around known means, and what windows need of its Gram matrix.
 struct Shared<'a, R> {
     returns: ArrayView2<'a, R>,
     n_factors: usize,
+    /// Mean returns in the window that ends first.
     mean: Array1<f64>,
     /// Date with which `gram` begins.
     first: usize,
     /// Products of the dates' returns around `mean`.
     gram: Array2<f64>,
+    /// Whether every return of the date is there.
+    complete: Vec<bool>,
     /// These returns times `mean`, by date.
     along_mean: Array1<f64>,
+}
+
+/// Sums over a window.
+struct Sums {
+    /// Squared deviations from the window's means.
+    within: f64,
+    /// Squared distances of the window's means from those of the Gram matrix, times dates.
+    apart: f64,
+    /// Squared means, times dates.
+    means: f64,
 }
 
 impl<'a, R: Real> Shared<'a, R> {
@@ -158,26 +174,46 @@ impl<'a, R: Real> Shared<'a, R> {
         let first = windows.iter().map(|w| w.start).min().unwrap_or(0);
         let last = windows.iter().map(|w| w.end).max().unwrap_or(0);
         let used = returns.slice(s![first..last, ..]);
-        if windows.len() < 2 || used.nrows() > LARGEST_GRAM * used.ncols() {
-            return Ok(None);
-        }
-        let Ok(columns) = Columns::of(used) else {
+        let earliest = windows.iter().min_by_key(|w| w.end).cloned();
+        let Some(earliest) = earliest.filter(|_| windows.len() > 1) else {
             return Ok(None);
         };
-        if !columns.complete(used.nrows()) {
+        if used.nrows() > LARGEST_GRAM * used.ncols() {
             return Ok(None);
         }
+        let Ok(columns) = Columns::of(returns.slice(s![earliest, ..])) else {
+            return Ok(None);
+        };
         let stream = Stream::plain(used, &columns.mean);
         let mean = columns.mean.view().insert_axis(Axis(1));
         let along_mean = stream.times(mean).remove_axis(Axis(1));
+        let dates = used.axis_iter(Axis(0)).into_par_iter();
+        let complete = dates.map(|date| date.iter().all(|&r| r.into().is_finite()));
         Ok(Some(Self {
             returns,
             n_factors,
             first,
+            complete: complete.collect(),
             gram: stream.gram_of_rows(),
             along_mean,
             mean: columns.mean,
         }))
+    }
+
+    fn local(&self, window: &Range<usize>) -> Range<usize> {
+        window.start - self.first..window.end - self.first
+    }
+
+    fn sums(&self, window: &Range<usize>) -> Sums {
+        let (local, n) = (self.local(window), window.len() as f64);
+        let gram = self.gram.slice(s![local.clone(), local.clone()]);
+        let apart = gram.sum() / n;
+        let along = self.along_mean.slice(s![local]).sum();
+        Sums {
+            within: gram.diag().sum() - apart,
+            apart,
+            means: n * self.mean.dot(&self.mean) + 2.0 * along + apart,
+        }
     }
 
     /// Leading eigenpairs of a window's centred Gram matrix, bordered when `rho > 0`.
@@ -189,7 +225,11 @@ impl<'a, R: Real> Shared<'a, R> {
         rho: f64,
         carried: &mut Carried,
     ) -> Result<Option<Leading>> {
-        let local = window.start - self.first..window.end - self.first;
+        let (local, sums) = (self.local(window), self.sums(window));
+        if !self.complete[local.clone()].iter().all(|&all| all) || sums.apart > FAR * sums.within {
+            *carried = None;
+            return Ok(None);
+        }
         let block = Bordered::new(
             self.gram.slice(s![local.clone(), local.clone()]),
             self.along_mean.slice(s![local]),
@@ -200,9 +240,10 @@ impl<'a, R: Real> Shared<'a, R> {
         let start = carried
             .as_ref()
             .map(|(dates, vectors)| carry(vectors.view(), dates, window, block.border.is_some()));
-        let steps = n / (2 * krylov::block_size(k));
+        let width = krylov::wide(k);
         let start = start.as_ref().map(|vectors| vectors.view());
-        let found = match krylov::leading(n, k, steps, start, |q| block.times(q))? {
+        let found = match krylov::leading(n, k, width, n / (2 * width), start, |q| block.times(q))?
+        {
             Outcome::Found(found, best) => {
                 *carried = Some((window.clone(), best));
                 found
@@ -228,8 +269,15 @@ impl<'a, R: Real> Shared<'a, R> {
         sides
             .slice_mut(s![.., ..k])
             .assign(&found.vectors.slice(s![..n, ..]));
-        let part = self.returns.slice(s![window.clone(), ..]);
-        let images = Stream::plain(part, &self.mean).transpose_times(sides.view());
+        let (part, sums) = (
+            self.returns.slice(s![window.clone(), ..]),
+            self.sums(window),
+        );
+        let stream = Stream {
+            exact: stream::small_means(sums.means, sums.within),
+            ..Stream::plain(part, &self.mean)
+        };
+        let images = stream.transpose_times(sides.view());
         let mean = &self.mean + &(&images.column(k) / n as f64);
         let mut right = images.slice(s![.., ..k]).to_owned();
         if rho > 0.0 {
@@ -243,9 +291,7 @@ impl<'a, R: Real> Shared<'a, R> {
     }
 
     fn pca(&self, window: &Range<usize>, found: Leading) -> Pca {
-        let local = window.start - self.first..window.end - self.first;
-        let gram = self.gram.slice(s![local.clone(), local]);
-        let total = gram.diag().sum() - gram.sum() / window.len() as f64;
+        let total = self.sums(window).within;
         let (values, loadings, mean) = self.loadings(window, &found, 0.0);
         pca::pinned(mean, loadings, found.vectors * &values, values, total)
     }

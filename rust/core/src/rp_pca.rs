@@ -179,6 +179,7 @@ fn complete<R: Real>(
         mean: &columns.mean,
         scale,
         premium: (rho.abs() * n_dates as f64).sqrt(),
+        exact: columns.exact(n_dates),
     };
     let found = if rho < 0.0 {
         negative::leading(&stream, settings.n_factors)?

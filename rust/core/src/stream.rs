@@ -12,10 +12,16 @@
 use std::ops::Range;
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 use pulp::Arch;
 
-use crate::{CoreError, Real, Result, linalg};
+use crate::{Real, linalg};
+
+mod columns;
+mod direct;
+mod thin;
+
+pub(crate) use columns::{Columns, small_means};
 
 /// Numbers in a block: half a megabyte.
 const BLOCK_CELLS: usize = 1 << 16;
@@ -26,90 +32,6 @@ const TILE: usize = 128;
 /// Columns multiplied at a time while a Gram matrix is computed.
 const DEPTH: usize = 256;
 
-/// Count, mean and centred sum of squares of every asset's finite returns, each of shape `(N,)`.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Columns {
-    pub(crate) count: Array1<f64>,
-    pub(crate) mean: Array1<f64>,
-    pub(crate) squares: Array1<f64>,
-}
-
-impl Columns {
-    /// Refuses an asset without a finite return.
-    pub(crate) fn of<R: Real>(returns: ArrayView2<'_, R>) -> Result<Self> {
-        let (n_dates, n_assets) = returns.dim();
-        let mut moments = Array2::zeros((3, n_assets));
-        let width = block_width(n_dates);
-        moments
-            .axis_chunks_iter_mut(Axis(1), width)
-            .into_par_iter()
-            .zip(returns.axis_chunks_iter(Axis(1), width))
-            .for_each(|(out, block)| column_moments(out, block));
-        let [count, mean, squares] = [0, 1, 2].map(|row| moments.row(row).to_owned());
-        match count.iter().position(|&n| n == 0.0) {
-            Some(index) => Err(CoreError::NoData {
-                what: "returns",
-                axis: "asset",
-                index,
-            }),
-            None => Ok(Self {
-                count,
-                mean,
-                squares,
-            }),
-        }
-    }
-
-    /// Whether every one of `n_dates` returns of every asset is there.
-    pub(crate) fn complete(&self, n_dates: usize) -> bool {
-        self.count.iter().all(|&n| n == n_dates as f64)
-    }
-}
-
-fn column_moments<R: Real>(mut out: ArrayViewMut2<'_, f64>, block: ArrayView2<'_, R>) {
-    let width = block.ncols();
-    let (mut count, mut mean, mut squares) = (vec![0.0; width], vec![0.0; width], vec![0.0; width]);
-    let mut buffer = vec![0.0; width];
-    for row in block.rows() {
-        widen(row, &mut buffer);
-        add_present(&buffer, &mut count, &mut mean);
-    }
-    mean.iter_mut().zip(&count).for_each(|(m, n)| *m /= n);
-    for row in block.rows() {
-        widen(row, &mut buffer);
-        add_squares(&buffer, &mean, &mut squares);
-    }
-    for (mut row, found) in out.rows_mut().into_iter().zip([count, mean, squares]) {
-        row.assign(&Array1::from(found));
-    }
-}
-
-fn widen<R: Real>(row: ndarray::ArrayView1<'_, R>, out: &mut [f64]) {
-    match row.as_slice() {
-        Some(values) => out.iter_mut().zip(values).for_each(|(o, &v)| *o = v.into()),
-        None => out.iter_mut().zip(row).for_each(|(o, &v)| *o = v.into()),
-    }
-}
-
-fn add_present(row: &[f64], count: &mut [f64], sum: &mut [f64]) {
-    Arch::new().dispatch(|| {
-        for ((&v, n), s) in row.iter().zip(count).zip(sum) {
-            let finite = v.is_finite();
-            *n += if finite { 1.0 } else { 0.0 };
-            *s += if finite { v } else { 0.0 };
-        }
-    });
-}
-
-fn add_squares(row: &[f64], mean: &[f64], squares: &mut [f64]) {
-    Arch::new().dispatch(|| {
-        for ((&v, &m), s) in row.iter().zip(mean).zip(squares) {
-            let deviation = if v.is_finite() { v - m } else { 0.0 };
-            *s += deviation * deviation;
-        }
-    });
-}
-
 /// The centred panel as a matrix of `n_rows() x N`, to be multiplied but not held.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stream<'a, R> {
@@ -117,6 +39,8 @@ pub(crate) struct Stream<'a, R> {
     pub(crate) mean: &'a Array1<f64>,
     pub(crate) scale: Option<&'a Array1<f64>>,
     pub(crate) premium: f64,
+    /// Whether the means may be taken out after a product: all is observed, no mean dwarfs the rest.
+    pub(crate) exact: bool,
 }
 
 impl<'a, R: Real> Stream<'a, R> {
@@ -127,6 +51,7 @@ impl<'a, R: Real> Stream<'a, R> {
             mean,
             scale: None,
             premium: 0.0,
+            exact: false,
         }
     }
 
@@ -160,19 +85,11 @@ impl<'a, R: Real> Stream<'a, R> {
 
     /// `X'U`, shape `(N, k)`.
     pub(crate) fn transpose_times(&self, u: ArrayView2<'_, f64>) -> Array2<f64> {
-        if self.is_wide() {
-            self.across(u)
-        } else {
-            self.along(u)
+        match self.wide_across(u) {
+            Some(found) => found,
+            None if self.is_wide() => self.across(u),
+            None => self.along(u),
         }
-    }
-
-    /// Gram matrix of the lesser side times a block, in one walk over the panel.
-    pub(crate) fn gram_times(&self, q: ArrayView2<'_, f64>) -> Array2<f64> {
-        self.fold(q.ncols(), |_, block, sum| {
-            let image = linalg::product(block.t(), q);
-            linalg::add_product(sum.view_mut(), 1.0, block, image.view());
-        })
     }
 
     /// Block' U for every block of the longer side.
@@ -307,6 +224,13 @@ impl<'a, R: Real> Stream<'a, R> {
             tiles.add(self.read(rows, 0..self.n_columns(), &mut buffer).t());
         }
         tiles.assemble()
+    }
+}
+
+fn widen<R: Real>(row: ndarray::ArrayView1<'_, R>, out: &mut [f64]) {
+    match row.as_slice() {
+        Some(values) => out.iter_mut().zip(values).for_each(|(o, &v)| *o = v.into()),
+        None => out.iter_mut().zip(row).for_each(|(o, &v)| *o = v.into()),
     }
 }
 

@@ -24,7 +24,11 @@ pub(super) fn complete<R: Real>(
     let n_dates = factors.nrows() as f64;
     let premia = factors.sum_axis(Axis(0)) / n_dates;
     let deviations = &factors - &premia;
-    let cross = Stream::plain(returns, &columns.mean).transpose_times(deviations.view());
+    let stream = Stream {
+        exact: columns.exact(returns.nrows()),
+        ..Stream::plain(returns, &columns.mean)
+    };
+    let cross = stream.transpose_times(deviations.view());
     let gram = linalg::product(deviations.t(), deviations.view());
     let mut inverse = Array2::zeros(gram.dim());
     for (k, mut column) in inverse.columns_mut().into_iter().enumerate() {
