@@ -79,7 +79,10 @@ class FactorForecaster(_Fits, Protocol):
 
 
 class AssetMapper(Protocol):
-    """Turns exposures and factor premia into expected returns of assets."""
+    """Turns exposures and factor premia into expected returns of assets.
+
+    One that learns has `fit(state) -> FitSummary` as well; pipelines call it after the forecaster's.
+    """
 
     def predict(
         self, state: LatentFactorState, factor_forecast: FactorForecastResult
