@@ -200,7 +200,8 @@ def test_ipca_reports_gamma_its_certificate_and_its_fit(intercept):
     g = 0.01 * np.random.default_rng(5).standard_normal((T, 1))
     model.fit(batch, observed_factors=g)
     found = model.summary(feature_names=NAMES)
-    assert found == model.summary(batch, observed_factors=g, feature_names=NAMES)
+    whole = model.summary(batch, observed_factors=g, feature_names=NAMES)
+    assert whole.table("Gamma") == found.table("Gamma")
     columns = ("f1", "f2", "g1", "alpha")[: 3 + intercept]
     gamma = found.table("Gamma")
     assert gamma.columns == columns
@@ -225,8 +226,23 @@ def test_ipca_reports_gamma_its_certificate_and_its_fit(intercept):
     state = model.extract(batch, observed_factors=g)
     fitted = np.einsum("tnp,pk,tk->tn", z, np.hstack(loadings), state.factor_returns)
     r2 = 1 - ((batch.returns - fitted) ** 2).sum() / (batch.returns**2).sum()
-    measured = dict(found.table("R squared (uncentred)").rows)
+    kept, measured = (dict(one.table("R squared (uncentred)").rows) for one in (found, whole))
     assert measured["total"][0] == pytest.approx(r2, rel=1e-9)
+    measures = model.fit_measures(batch, observed_factors=g)
+    told_levels = {"": measures} | (
+        {", without alpha": measures.without_alpha} if intercept else {}
+    )
+    assert len(measured) == 3 * len(told_levels)
+    for words, one in told_levels.items():
+        for row in ("total", "predictive", "cross_sectional"):
+            want = [
+                getattr(level, row).against_zero for level in (one.assets, one.managed_portfolios)
+            ]
+            name = f"{row.replace('_', '-')}{words}"
+            assert measured[name] == pytest.approx(want)
+            # Moments alone do not know one asset from another.
+            want[0] = None if row == "cross_sectional" else want[0]
+            assert kept[name] == pytest.approx(want)
 
 
 def test_names_come_from_the_moments_where_they_have_some():

@@ -81,7 +81,7 @@ class FactorForecaster(_Fits, Protocol):
 class AssetMapper(Protocol):
     """Turns exposures and factor premia into expected returns of assets.
 
-    One that learns has `fit(state) -> FitSummary` as well; pipelines call it after the forecaster's.
+    One that learns has `fit(state) -> FitSummary` as well; a pipeline calls it.
     """
 
     def predict(

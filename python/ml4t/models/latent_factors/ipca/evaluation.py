@@ -61,6 +61,16 @@ class IPCAEvaluation(IPCAInference):
         moments = moments_of(self.config, batch)
         factors = self._realised_or_refuse(fit, batch, observed_factors)
         factors[moments.n_assets < self.config.min_assets] = np.nan
+        return self._measures(moments, factors, batch)
+
+    def _measures(
+        self,
+        moments: kernels.Moments,
+        factors: NDArray[np.float64],
+        batch: CrossSectionBatch | CharacteristicMoments | None,
+    ) -> FitMeasures:
+        """Measure the fit on dates of which moments and factors are known."""
+        fit = self._fitted("fit_measures")
         premia = np.concatenate([fit.train_factor_returns.mean(axis=0), fit.observed_means])
         if len(premia) != factors.shape[1]:  # an older file has no means of observed factors
             premia = np.nanmean(factors, axis=0)

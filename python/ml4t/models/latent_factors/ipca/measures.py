@@ -93,8 +93,8 @@ class Explained:
     ----------
     moments : Moments
         Of T dates over P instruments.
-    batch : CrossSectionBatch or CharacteristicMoments
-        Where the moments come from.
+    batch : CrossSectionBatch or CharacteristicMoments or None
+        Where the moments come from, if that is known.
     gamma : ndarray, shape (P, Q)
         Loadings, latent and observed.
     factors : ndarray, shape (T, Q)
@@ -106,7 +106,7 @@ class Explained:
     """
 
     moments: kernels.Moments
-    batch: CrossSectionBatch | CharacteristicMoments
+    batch: CrossSectionBatch | CharacteristicMoments | None
     gamma: NDArray[np.float64]
     factors: NDArray[np.float64]
     premia: NDArray[np.float64]
@@ -158,8 +158,10 @@ def _r2(errors: float, square: float) -> float:
 def _asset_spreads(found: Explained) -> tuple[tuple[float, float, float], _Averages]:
     used, moments = found.used, found.moments
     square, n = float(moments.return_squares[used].sum()), int(moments.n_assets[used].sum())
-    if isinstance(found.batch, CharacteristicMoments):
-        pooled = square - float(found.batch.cross[used, 0].sum()) ** 2 / max(n, 1)
+    if found.batch is None or isinstance(found.batch, CharacteristicMoments):
+        sums = moments.cross if found.batch is None else found.batch.cross
+        knows_sum = found.batch is not None or found.constant
+        pooled = square - float(sums[used, 0].sum()) ** 2 / max(n, 1) if knows_sum else np.nan
         return (square, np.nan, pooled), _Averages(np.empty(0), np.empty(0))
     returns, errors, counts = _asset_sums(found, found.batch)
     there = counts > 0

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml4t.models import kernels
 from ml4t.models.latent_factors.ipca.estimate import factors_of, moments_of, observed_panel
 from ml4t.models.latent_factors.ipca.evaluation import IPCAEvaluation
 from ml4t.models.latent_factors.ipca.fit import Sample
@@ -74,9 +73,7 @@ class IPCAReading(IPCAEvaluation):
         sample = self._measured_on(batch, observed_factors)
         measures = None
         if sample is not None:
-            measures = kernels.ipca_fit_measures(
-                sample.moments, self._loadings(), self._factors(sample)
-            )
+            measures = self._measures(sample.moments, self._factors(sample), batch)
         return summarise(
             held.fit,
             held.record,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ml4t.models.latent_factors.ipca.fit import IPCAFit
+    from ml4t.models.latent_factors.ipca.measures import FitMeasures
     from ml4t.models.types import FitRunRecord
 
 
@@ -85,13 +86,19 @@ def certificate_table(certificate: kernels.IPCACertificate) -> Table:
     return Table("Convergence", (), rows)
 
 
-def measures_table(measures: kernels.IPCAFitMeasures) -> Table:
-    """Total and predictive, of assets and of managed portfolios."""
-    rows = (
-        ("total", (measures.total, measures.managed_total)),
-        ("predictive", (measures.predictive, measures.managed_predictive)),
-    )
-    return Table("R squared (uncentred)", ("assets", "managed portfolios"), rows)
+def measures_table(measures: FitMeasures) -> Table:
+    """Against zero, of assets and of managed portfolios; blank where it cannot be known."""
+    rows: list[tuple[str, tuple[float | None, ...]]] = []
+    for told, found in (("", measures), (", without alpha", measures.without_alpha)):
+        if found is None:
+            continue
+        levels = (found.assets, found.managed_portfolios)
+        for name in ("total", "predictive", "cross_sectional"):
+            values = [float(getattr(level, name).against_zero) for level in levels]
+            cells = tuple(None if np.isnan(value) else value for value in values)
+            rows.append((f"{name.replace('_', '-')}{told}", cells))
+    columns = ("assets", "managed portfolios")
+    return Table("R squared (uncentred)", columns, tuple(rows))
 
 
 def gamma_table(
@@ -136,7 +143,7 @@ def summarise(
     intercept: bool,
     names: Sequence[str],
     errors: NDArray[Any] | None,
-    measures: kernels.IPCAFitMeasures | None,
+    measures: FitMeasures | None,
     notes: tuple[str, ...] = (),
 ) -> ModelSummary:
     """Put the tables of a fit together.
@@ -150,7 +157,7 @@ def summarise(
     names : sequence of str, length P
     errors : ndarray, shape (P, K + M), optional
         Standard errors of Gamma.
-    measures : IPCAFitMeasures, optional
+    measures : FitMeasures, optional
     notes : tuple of str
     """
     n_instruments, n_latent = fit.gamma.shape
