@@ -134,7 +134,9 @@ def test_later_returns_change_no_bit_of_an_earlier_window(kernel, later):
     windows = [(0, end) for end in range(60, 131, 10)]
     seen = kernel(panel, 3, windows)
     changed = panel.copy()
-    changed[100:] = {"other": -panel[100:], "huge": 1e6 * panel[100:], "missing": panel[100:]}[later]
+    changed[100:] = {"other": -panel[100:], "huge": 1e6 * panel[100:], "missing": panel[100:]}[
+        later
+    ]
     if later == "missing":
         changed[100:, ::3] = np.nan
     blind = kernel(changed, 3, windows)

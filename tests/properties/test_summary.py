@@ -22,7 +22,11 @@ from ml4t.models import (
 )
 from ml4t.models.kernels import ipca_fit_measures
 from ml4t.models.latent_factors.ipca.report import characteristic_importance
-from ml4t.models.latent_factors.statistics import factor_statistics, panel_measures
+from ml4t.models.latent_factors.statistics import (
+    factor_statistics,
+    panel_measures,
+    statistics_table,
+)
 from ml4t.models.latent_factors.summary import STARS, Estimate, Table, told
 
 T, N, L = 48, 12, 3
@@ -85,6 +89,7 @@ def test_text_and_html_say_the_same(make, data):
     model.fit(batch)
     found = model.summary(batch)
     assert isinstance(found, ModelSummary)
+    assert "2 factors" in found.title
     text, html = str(found), found._repr_html_()
     assert html == found.as_html()
     words = text.split()
@@ -142,6 +147,10 @@ def test_statistics_leave_out_what_is_missing_or_does_not_vary():
     assert np.isnan(found.sharpe[1])
     assert np.isnan(found.t[1])
     assert found.tangency_sharpe == pytest.approx(found.sharpe[0])
+
+
+def test_a_model_without_latent_factors_has_an_empty_table_of_them():
+    assert statistics_table(np.empty((T, 0)), ()).rows == ()
 
 
 def test_measures_of_a_panel_are_their_definitions():

@@ -12,6 +12,7 @@ from ml4t.models.checks import require_type
 from ml4t.models.configs.base import BaseModelConfig
 from ml4t.models.configs.latent_factor import LatentFactorConfig
 from ml4t.models.latent_factors.statistics import (
+    counted,
     factor_names,
     measures_table,
     panel_measures,
@@ -209,7 +210,7 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
                 measures_table(panel_measures(returns, state.asset_betas[0], realised, premia))
             )
         tables.append(statistics_table(factors, names))
-        return ModelSummary(f"{type(self).__name__}: {n_factors} factors", tuple(tables))
+        return ModelSummary(f"{type(self).__name__}: {counted(n_factors)}", tuple(tables))
 
     def _metadata(self, fit: FitT) -> dict[str, Any]:
         del fit

@@ -24,6 +24,11 @@ def factor_names(n_factors: int) -> tuple[str, ...]:
     return tuple(f"f{k + 1}" for k in range(n_factors))
 
 
+def counted(n_factors: int) -> str:
+    """Say how many factors there are."""
+    return f"{n_factors} factor{'' if n_factors == 1 else 's'}"
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FactorStatistics(Record):
     r"""Moments of realised factors over the dates with a value; population moments.
@@ -74,7 +79,8 @@ def statistics_table(factors: NDArray[Any], names: Sequence[str]) -> Table:
     rows: list[tuple[str, tuple[float | None, ...]]] = [
         (name, tuple(float(column[k]) for column in columns)) for k, name in enumerate(names)
     ]
-    rows.append(("tangency", (None, None, found.tangency_sharpe, None)))
+    if len(names):
+        rows.append(("tangency", (None, None, found.tangency_sharpe, None)))
     return Table("Factors", ("mean", "volatility", "Sharpe", "t"), tuple(rows))
 
 

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ml4t.models import kernels
-from ml4t.models.latent_factors.statistics import factor_names, sample_table, statistics_table
+from ml4t.models.latent_factors.statistics import (
+    counted,
+    factor_names,
+    sample_table,
+    statistics_table,
+)
 from ml4t.models.latent_factors.summary import STARS, Estimate, ModelSummary, Table
 from ml4t.models.types.base import Record
 
@@ -178,5 +183,5 @@ def summarise(
     tables.append(statistics_table(fit.train_factor_returns, columns[:n_latent]))
     tables.append(gamma_table(gamma, errors, names, columns))
     with_alpha = " and alpha" if intercept else ""
-    title = f"IPCAModel: {n_latent} factors{with_alpha}"
+    title = f"IPCAModel: {counted(n_latent)}{with_alpha}"
     return ModelSummary(title, tuple(tables), notes if errors is None else (STARS, *notes))
