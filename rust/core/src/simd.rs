@@ -56,7 +56,8 @@ impl Level {
 
 /// Compile `work`, and all that is inlined into it, for the best vectors of this machine.
 ///
-/// The same operations in the same order: the result has the same bits at every level.
+/// The same operations in the same order: the result has the same bits at every level. The closure,
+/// and every closure inside, has to be `#[inline(always)]`, or it is compiled for the oldest machine.
 pub(crate) fn widest<R>(work: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {

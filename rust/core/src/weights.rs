@@ -17,7 +17,7 @@ mod nearest;
 mod side;
 mod turnover;
 
-use ndarray::{Array3, ArrayView1, ArrayView3, Axis};
+use ndarray::{Array3, ArrayView1, ArrayView3, ArrayViewMut3, Axis};
 use rayon::prelude::*;
 
 use crate::{CoreError, Result, shape};
@@ -187,16 +187,40 @@ pub fn normalize(
     exposure: &Exposure,
     groups: Option<&GroupCap>,
 ) -> Result<Array3<f64>> {
+    let mut out = Array3::<f64>::zeros(scores.raw_dim());
+    normalize_into(scores, mask, exposure, groups, out.view_mut())?;
+    Ok(out)
+}
+
+/// [`normalize`] into memory of the caller's, whose content is replaced; after an error it is
+/// unspecified.
+///
+/// # Errors
+///
+/// As [`normalize`], and [`CoreError::Shape`] when `out` has not the shape of the scores.
+pub fn normalize_into(
+    scores: ArrayView3<'_, f64>,
+    mask: Option<ArrayView3<'_, bool>>,
+    exposure: &Exposure,
+    groups: Option<&GroupCap>,
+    mut out: ArrayViewMut3<'_, f64>,
+) -> Result<()> {
     let (_, n_dates, n_assets) = scores.dim();
+    shape::require("out", scores.shape(), out.shape())?;
+    shape::require_that(
+        "out",
+        out.is_standard_layout(),
+        "in C order",
+        format!("{:?}", out.strides()),
+    )?;
     if let Some(mask) = &mask {
         shape::require("mask", scores.shape(), mask.shape())?;
     }
     if let Some(groups) = groups {
         shape::require("group_ids", &[n_assets], &[groups.group_of.len()])?;
     }
-    let mut out = Array3::<f64>::zeros(scores.raw_dim());
     if scores.is_empty() {
-        return Ok(out);
+        return Ok(());
     }
     let (scores, mask) = (
         scores.as_standard_layout(),
@@ -223,7 +247,7 @@ pub fn normalize(
         .find_map(|(row, fault)| Some((row, fault?)))
     {
         Some((row, fault)) => Err(fault.at(row / n_dates, row % n_dates)),
-        None => Ok(out),
+        None => Ok(()),
     }
 }
 
@@ -236,8 +260,10 @@ fn one_date(
     out: &mut [f64],
 ) -> std::result::Result<(), Fault> {
     if let Some(groups) = groups {
+        out.fill(0.0);
         grouped::project(scores, mask, exposure, groups, scratch, out)
     } else if exposure.cap.is_finite() {
+        out.fill(0.0);
         nearest::project(scores, mask, exposure, scratch, out).map(|_| ())
     } else {
         demeaned::scale(scores, mask, exposure, out)

@@ -3,7 +3,9 @@
 use ml4t_models_core::Result;
 use ml4t_models_core::weights::{self, Exposure, GroupCap};
 use ndarray::ArrayView1;
-use numpy::{IntoPyArray, PyArray3, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3};
+use numpy::{
+    IntoPyArray, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3,
+};
 use pyo3::prelude::*;
 
 use crate::bridge;
@@ -28,11 +30,16 @@ pub(crate) fn normalize_weights<'py>(
 ) -> PyResult<Bound<'py, PyArray3<f64>>> {
     let (scores, mask) = (scores.as_array(), mask.as_ref().map(|mask| mask.as_array()));
     let groups = groups.as_ref().map(|(ids, cap)| (ids.as_array(), *cap));
-    let weights = bridge::run(py, || {
+    // NumPy asks for huge pages; without them page faults cost more than the kernel.
+    let weights = PyArray3::<f64>::zeros(py, scores.raw_dim(), false);
+    let mut cells = weights.try_readwrite()?;
+    let out = cells.as_array_mut();
+    bridge::run(py, || {
         let exposure = Exposure::new(limits.0, limits.1, limits.2)?;
-        weights::normalize(scores, mask, &exposure, group_cap(groups)?.as_ref())
+        weights::normalize_into(scores, mask, &exposure, group_cap(groups)?.as_ref(), out)
     })?;
-    Ok(weights.into_pyarray(py))
+    drop(cells);
+    Ok(weights)
 }
 
 /// See `ml4t.models.kernels.walk_within_turnover`.

@@ -1,7 +1,8 @@
 //! Demeaned scores, scaled to the exposures.
-
-// Lanes are what vectorises; iterators over two arrays and a lane number do not read better.
-#![allow(clippy::needless_range_loop)]
+//!
+//! The date is copied into its place in the result first, with NaN where the mask is false: what
+//! then follows are passes without a branch over memory that is in the cache, and comparisons with
+//! NaN being false, nothing is held there.
 
 use super::{Exposure, Fault, available};
 use crate::simd::widest;
@@ -20,32 +21,47 @@ pub(super) fn scale(
     out: &mut [f64],
 ) -> Result<(), Fault> {
     let Some(first) = available(mask, scores.len()).next() else {
+        out.fill(0.0);
         return Ok(());
     };
     let origin = scores[first];
-    let seen = widest(|| Seen::of(scores, mask, origin));
-    if !seen.sum.is_finite() {
+    let count = mask.map_or(scores.len(), n_available);
+    let seen = widest(
+        #[inline(always)]
+        || {
+            copy(scores, mask, out);
+            Seen::of(out, origin)
+        },
+    );
+    if !seen.sum.is_finite() || seen.count != count as f64 {
         if let Some(asset) = available(mask, scores.len()).find(|&i| !scores[i].is_finite()) {
             return Err(Fault::NotFinite(asset));
         }
         return rescaled(scores, mask, exposure, out, f64::MIN_POSITIVE);
     }
-    if let Some(why) = exposure.shortage(seen.count) {
+    if let Some(why) = exposure.shortage(count) {
         return Err(Fault::Infeasible(why));
     }
     let largest = (origin + seen.low).abs().max((origin + seen.high).abs());
     if seen.high - seen.low <= CONSTANT * largest {
-        constant(mask, exposure, seen.count, out);
+        out.fill(0.0);
+        constant(mask, exposure, count, out);
         return Ok(());
     }
-    let mean = seen.sum / seen.count as f64;
-    let (above, below) = widest(|| masses(scores, mask, origin, mean));
+    let mean = seen.sum / count as f64;
+    let (above, below) = widest(
+        #[inline(always)]
+        || masses(out, origin, mean),
+    );
     if above < 1e-290 || below < 1e-290 {
         // So small that dividing by it overflows.
         return rescaled(scores, mask, exposure, out, 1.0 / f64::MIN_POSITIVE);
     }
     let rates = (exposure.long / above, exposure.short / below);
-    widest(|| write(scores, mask, (origin, mean), rates, out));
+    widest(
+        #[inline(always)]
+        || weigh(out, (origin, mean), rates),
+    );
     Ok(())
 }
 
@@ -61,9 +77,40 @@ fn rescaled(
     scale(&moved, mask, exposure, out)
 }
 
-/// What one pass over the scores of a date shows, all relative to an origin.
+/// Number of true cells; sums of 128 of them fit into a byte.
+fn n_available(mask: &[bool]) -> usize {
+    mask.chunks(128)
+        .map(|part| usize::from(part.iter().map(|&seen| u8::from(seen)).sum::<u8>()))
+        .sum()
+}
+
+/// Copy the scores, NaN where the mask is false: a number of all one bits is a NaN.
+#[inline(always)]
+fn copy(scores: &[f64], mask: Option<&[bool]>, out: &mut [f64]) {
+    let Some(mask) = mask else {
+        out.copy_from_slice(scores);
+        return;
+    };
+    for ((out, &score), &seen) in out.iter_mut().zip(scores).zip(mask) {
+        *out = f64::from_bits(score.to_bits() | u64::from(seen).wrapping_sub(1));
+    }
+}
+
+/// Look at all cells, `LANES` at a time, the last ones filled up with NaN.
+#[inline(always)]
+fn each_block(cells: &[f64], mut look: impl FnMut(&[f64; LANES])) {
+    let (blocks, rest) = cells.as_chunks::<LANES>();
+    for block in blocks {
+        look(block);
+    }
+    let mut last = [f64::NAN; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    look(&last);
+}
+
+/// What one pass over the cells that are numbers shows, all relative to an origin.
 struct Seen {
-    count: usize,
+    count: f64,
     sum: f64,
     low: f64,
     high: f64,
@@ -71,53 +118,24 @@ struct Seen {
 
 impl Seen {
     #[inline(always)]
-    fn of(scores: &[f64], mask: Option<&[bool]>, origin: f64) -> Self {
-        let mut sums = [0.0; LANES];
-        let (mut lows, mut highs) = ([0.0f64; LANES], [0.0f64; LANES]);
-        let mut look = |lane: usize, distance: f64| {
-            sums[lane] += distance;
-            lows[lane] = if distance < lows[lane] {
-                distance
-            } else {
-                lows[lane]
-            };
-            highs[lane] = if distance > highs[lane] {
-                distance
-            } else {
-                highs[lane]
-            };
-        };
-        let whole = scores.len() / LANES * LANES;
-        let mut count = scores.len();
-        if let Some(mask) = mask {
-            count = mask.iter().map(|&seen| usize::from(seen)).sum();
-            for (scores, mask) in scores.chunks_exact(LANES).zip(mask.chunks_exact(LANES)) {
+    fn of(cells: &[f64], origin: f64) -> Self {
+        let (mut counts, mut sums) = ([0.0; LANES], [0.0; LANES]);
+        let (mut lows, mut highs) = ([0.0; LANES], [0.0; LANES]);
+        each_block(
+            cells,
+            #[inline(always)]
+            |block| {
                 for lane in 0..LANES {
-                    look(
-                        lane,
-                        if mask[lane] {
-                            scores[lane] - origin
-                        } else {
-                            0.0
-                        },
-                    );
+                    let d = block[lane] - origin;
+                    counts[lane] += if d.is_nan() { 0.0 } else { 1.0 };
+                    sums[lane] += if d.is_nan() { 0.0 } else { d };
+                    lows[lane] = if d < lows[lane] { d } else { lows[lane] };
+                    highs[lane] = if d > highs[lane] { d } else { highs[lane] };
                 }
-            }
-            for i in (whole..scores.len()).filter(|&i| mask[i]) {
-                look(i - whole, scores[i] - origin);
-            }
-        } else {
-            for scores in scores.chunks_exact(LANES) {
-                for lane in 0..LANES {
-                    look(lane, scores[lane] - origin);
-                }
-            }
-            for i in whole..scores.len() {
-                look(i - whole, scores[i] - origin);
-            }
-        }
+            },
+        );
         Self {
-            count,
+            count: total(&counts),
             sum: total(&sums),
             low: lows.into_iter().fold(0.0, f64::min),
             high: highs.into_iter().fold(0.0, f64::max),
@@ -127,33 +145,19 @@ impl Seen {
 
 /// Mass above and below the mean.
 #[inline(always)]
-fn masses(scores: &[f64], mask: Option<&[bool]>, origin: f64, mean: f64) -> (f64, f64) {
+fn masses(cells: &[f64], origin: f64, mean: f64) -> (f64, f64) {
     let (mut above, mut below) = ([0.0; LANES], [0.0; LANES]);
-    let mut look = |lane: usize, d: f64| {
-        above[lane] += if d > 0.0 { d } else { 0.0 };
-        below[lane] += if d < 0.0 { -d } else { 0.0 };
-    };
-    let whole = scores.len() / LANES * LANES;
-    if let Some(mask) = mask {
-        for (scores, mask) in scores.chunks_exact(LANES).zip(mask.chunks_exact(LANES)) {
+    each_block(
+        cells,
+        #[inline(always)]
+        |block| {
             for lane in 0..LANES {
-                let d = scores[lane] - origin - mean;
-                look(lane, if mask[lane] { d } else { 0.0 });
+                let d = block[lane] - origin - mean;
+                above[lane] += if d > 0.0 { d } else { 0.0 };
+                below[lane] += if d < 0.0 { -d } else { 0.0 };
             }
-        }
-        for i in (whole..scores.len()).filter(|&i| mask[i]) {
-            look(i - whole, scores[i] - origin - mean);
-        }
-    } else {
-        for scores in scores.chunks_exact(LANES) {
-            for lane in 0..LANES {
-                look(lane, scores[lane] - origin - mean);
-            }
-        }
-        for i in whole..scores.len() {
-            look(i - whole, scores[i] - origin - mean);
-        }
-    }
+        },
+    );
     (total(&above), total(&below))
 }
 
@@ -162,27 +166,14 @@ fn total(sums: &[f64; LANES]) -> f64 {
     ((a + e) + (b + f)) + ((c + g) + (d + h))
 }
 
+/// Turn scores into weights; NaN becomes zero.
 #[inline(always)]
-fn write(
-    scores: &[f64],
-    mask: Option<&[bool]>,
-    (origin, mean): (f64, f64),
-    (up, down): (f64, f64),
-    out: &mut [f64],
-) {
-    let weight = |score: f64| {
-        let d = score - origin - mean;
+fn weigh(cells: &mut [f64], (origin, mean): (f64, f64), (up, down): (f64, f64)) {
+    for cell in cells {
+        let d = *cell - origin - mean;
         // Adding zero makes a positive zero of a negative one.
-        d * if d > 0.0 { up } else { down } + 0.0
-    };
-    if let Some(mask) = mask {
-        for ((out, &score), &seen) in out.iter_mut().zip(scores).zip(mask) {
-            *out = if seen { weight(score) } else { 0.0 };
-        }
-    } else {
-        for (out, &score) in out.iter_mut().zip(scores) {
-            *out = weight(score);
-        }
+        let weight = d * if d > 0.0 { up } else { down } + 0.0;
+        *cell = if d.is_nan() { 0.0 } else { weight };
     }
 }
 
