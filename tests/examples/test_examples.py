@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+from linearmodels.datasets import french
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -80,3 +82,25 @@ def test_the_direct_prediction_example_finds_the_interaction():
     right = re.search(r"signs predicted out of sample: (\d+)%", shown)
     assert right is not None
     assert int(right[1]) > 65
+
+
+@pytest.mark.slow
+def test_the_portfolio_example_nets_costs_of_every_strategy(tmp_path):
+    shown = run("portfolio_learning.py", "--output", str(tmp_path))
+    rows = re.findall(r"^([a-zA-Z ]+?) +(-?\d\.\d+) +(\d\.\d+) +(\d\.\d+)$", shown, re.MULTILINE)
+    found = {name: tuple(float(value) for value in values) for name, *values in rows}
+    assert found.keys() == {"linear", "LSTM", "deep", "equal weight", "inverse volatility"}
+    for name in ("linear", "LSTM", "deep"):
+        sharpe, turnover, gross = found[name]
+        assert 0.3 < sharpe < 1.2  # the market's is 0.5 in these fifteen years
+        assert turnover <= 0.5
+        assert 0.95 < gross <= 1.0  # two months of a window fill the book
+    panel = french.load().dropna().drop(columns=["dates", "MktRF", "SMB", "HML", "Mom", "RF"])
+    net = panel.iloc[-180:, :25].to_numpy(dtype=float).mean(axis=1)
+    net[::60] -= 0.002  # every window buys its book
+    sharpe, turnover, gross = found["equal weight"]
+    assert sharpe == pytest.approx(np.sqrt(12) * net.mean() / net.std(), abs=0.005)
+    assert (turnover, gross) == (round(3 / 180, 3), 1.0)
+    page = (tmp_path / "portfolio_learning.html").read_text(encoding="utf-8")
+    assert "Plotly.newPlot" in page
+    assert all(f'"name":"{name}"' in page for name in found)
