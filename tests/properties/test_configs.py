@@ -190,7 +190,10 @@ NEW = {
         "tol": 1e-8,
         "prior_weight": 1.0,
     },
-    IPCAConfig: {"intercept": False, "weighting": "panel", "constant": True, "min_assets": 2},
+    IPCAConfig: {
+        **{"intercept": False, "weighting": "panel", "constant": True, "min_assets": 2},
+        **{"identity_on": (), "n_starts": 1, "missing": "skip"},
+    },
     CAEConfig: {"factor_inputs": "managed", "l1_scope": "beta_hidden"},
     SDFConfig: {"n_ensemble": 1, "validation_loss": "unconditional"},
     LSTMPortfolioConfig: {"minibatch": False, "head": "tanh", "gross_exposure": 1.0},
@@ -226,7 +229,7 @@ COUNTS_OF = {
     LatentFactorConfig: ["n_factors"],
     MacroForecasterConfig: ["n_proxies"],
     RegimeSwitchingMapperConfig: ["n_regimes", "n_starts", "max_iter"],
-    IPCAConfig: ["max_iter", "min_assets"],
+    IPCAConfig: ["max_iter", "min_assets", "n_starts"],
     CAEConfig: ["n_ensemble", "n_epochs", "checkpoint_interval", "batch_size"],
     SAEConfig: ["bottleneck_dim", "aux_hidden_dim", "n_epochs", "batch_size"],
     SDFConfig: [

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Annotated, ClassVar
 
+from ml4t.models.checks import require_int
 from ml4t.models.configs.base import BaseModelConfig
 from ml4t.models.configs.checkpoints import checkpoint_grid, require_on_grid, require_schedule
 from ml4t.models.configs.rules import (
@@ -17,7 +19,9 @@ from ml4t.models.configs.rules import (
     Positive,
     Real,
     TaskType,
+    WholeNumber,
     one_of,
+    tuple_of,
 )
 
 
@@ -77,6 +81,8 @@ class IPCAConfig(LatentFactorConfig):
 
     Attributes
     ----------
+    n_factors : int, default 5
+        K; 0 is for observed factors, or an alpha, alone.
     max_iter : int, default 10000
         Sweeps of alternating least squares.
     tol : float, default 1e-6
@@ -91,10 +97,20 @@ class IPCAConfig(LatentFactorConfig):
         Put a constant before the characteristics.
     min_assets : int, default 2
         Dates with fewer usable assets are left out.
+    identity_on : tuple of int, default ()
+        K rows of Gamma (0 is the constant, where there is one) on which the latent loadings are the
+        identity. Without any they are orthonormal, the factors uncorrelated about zero, with
+        positive means and in order of strength.
+    n_starts : int, default 1
+        Minimise from this many starts, all but the first random (by `seed`), and keep the lowest.
+    missing : {"skip", "middle"}
+        Leave out a row of a batch with a missing characteristic, or put that at the median of its
+        date. Moments are taken as they are.
     """
 
     model_name: ClassVar[str] = "ipca"
 
+    n_factors: WholeNumber = 5
     max_iter: Count = 10_000
     tol: Positive = 1e-6
     factor_ridge: NonNegative = 1e-6
@@ -104,6 +120,16 @@ class IPCAConfig(LatentFactorConfig):
     weighting: Annotated[str, one_of("panel", "portfolio")] = "panel"
     constant: Flag = True
     min_assets: Count = 2
+    identity_on: Annotated[tuple[int, ...], tuple_of(partial(require_int, at_least=0))] = ()
+    n_starts: Count = 1
+    missing: Annotated[str, one_of("skip", "middle")] = "skip"
+
+    def _require_consistent(self) -> None:
+        rows = self.identity_on
+        if rows and (len(rows) != self.n_factors or len(set(rows)) != len(rows)):
+            raise ValueError(
+                f"identity_on must name n_factors={self.n_factors} rows of Gamma; got {rows}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

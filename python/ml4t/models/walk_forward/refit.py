@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ml4t.models.latent_factors import IPCAModel
 from ml4t.models.latent_factors.base import BaseLatentFactorModel, StablePanelModel
+from ml4t.models.latent_factors.ipca.estimate import completed
 from ml4t.models.panel.moments import CharacteristicMoments
 from ml4t.models.pipelines import LatentFactorForecastPipeline, PipelineFitResult
 from ml4t.models.types import (
@@ -63,7 +64,7 @@ class Course:
         training: Data = data
         estimator = structural(model)
         if isinstance(estimator, IPCAModel) and isinstance(data, CrossSectionBatch):
-            unnamed = replace(data, timestamps=())
+            unnamed = replace(completed(estimator.config, data).batch, timestamps=())
             training = CharacteristicMoments.from_batch(unnamed, dtype=estimator.config.dtype)
         return cls(model, training, data, warm_start)
 

@@ -136,7 +136,8 @@ pub(super) struct Workspace {
 impl Workspace {
     pub(super) fn new(problem: &Problem<'_>) -> Self {
         let (n_dates, rank) = (problem.n_dates(), problem.rank());
-        let n_mixed = problem.n_columns() * problem.n_latent * rank;
+        // Not without columns, so that every matrix has its blocks of dates.
+        let n_mixed = (problem.n_columns() * problem.n_latent * rank).max(1);
         Self {
             remainders: Rows::zeros(n_dates, triangle::length(rank)),
             mixed: Rows::zeros(n_dates, n_mixed),

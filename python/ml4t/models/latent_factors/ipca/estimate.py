@@ -8,6 +8,7 @@ import numpy as np
 
 from ml4t.models import kernels
 from ml4t.models.checks import require_shape
+from ml4t.models.panel.filling import Filled, filled_at_the_middle
 from ml4t.models.panel.moments import CONSTANT, CharacteristicMoments
 from ml4t.models.panel.observed import known, require_returns
 
@@ -28,8 +29,14 @@ def moments_of(
     """Moments over the instruments of the settings."""
     if isinstance(batch, CharacteristicMoments):
         return batch.moments if config.constant else batch.without_constant()
+    batch = completed(config, batch).batch
     returns = require_returns("IPCAModel", batch.returns)
     return batch_moments(batch, returns, constant=config.constant, dtype=config.dtype)
+
+
+def completed(config: IPCAConfig, batch: CrossSectionBatch) -> Filled:
+    """Fill what is missing, if the settings say so."""
+    return Filled(batch, 0) if config.missing == "skip" else filled_at_the_middle(batch)
 
 
 def instrument_names(
@@ -159,3 +166,13 @@ def mean_absolute_return(batch: CrossSectionBatch, returns: NDArray[Any], n_usab
     if int(cells.sum()) != n_usable:  # some characteristics are missing: look at them, too
         cells &= known(batch)
     return float(np.abs(returns[cells], dtype=np.float64).mean())
+
+
+def batch_metrics(config: IPCAConfig, filled: Filled, n_usable: int) -> dict[str, float]:
+    """Say of a batch what its moments do not know."""
+    batch = filled.batch
+    returns = require_returns("IPCAModel", batch.returns)
+    metrics = {"mean_abs_return": mean_absolute_return(batch, returns, n_usable)}
+    if config.missing == "middle":
+        metrics["n_filled"] = float(filled.n_filled)
+    return metrics

@@ -18,6 +18,7 @@ from ml4t.models.latent_factors.ipca.estimate import (
     require_same_panel,
 )
 from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
+from ml4t.models.latent_factors.ipca.solve import orthonormal_form
 from ml4t.models.latent_factors.ipca.standard_errors import IPCAStandardErrors, standard_errors
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         """
         if not self.config.intercept:
             raise ValueError("test_alpha needs a model with intercept=True; got intercept=False")
-        gamma, sample = self._loadings(), self._sample_for(batch, observed_factors)
+        gamma, sample = self._orthonormal(), self._sample_for(batch, observed_factors)
         weights = np.zeros_like(gamma)
         weights[:, -1] = 1.0
         draws = Draws(n_draws, seed, t_variance, progress)
@@ -158,7 +159,7 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
             For an unknown name, without latent factors, or when the panel of the fit is needed or
             another one is given.
         """
-        gamma, sample = self._loadings(), self._sample_for(batch, observed_factors)
+        gamma, sample = self._orthonormal(), self._sample_for(batch, observed_factors)
         n_latent = self._fitted("a test").gamma.shape[1]
         if n_latent == 0:
             raise ValueError("test_characteristics needs latent factors; the model has none")
@@ -206,7 +207,7 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
             For a column that is not there, or when the panel of the fit is needed or another one
             is given.
         """
-        gamma, sample = self._loadings(), self._sample_for(batch, observed_factors)
+        gamma, sample = self._orthonormal(), self._sample_for(batch, observed_factors)
         n_latent = self._fitted("a test").gamma.shape[1]
         n_observed = gamma.shape[1] - n_latent - self.config.intercept
         columns = _positions("indices", range(n_observed) if indices is None else indices)
@@ -235,7 +236,8 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         with H the Hessian of half the sum of squares, factors projected out, and J the derivative
         of the identified form. The rotation of the latent factors is that of the estimate: a
         standard error says how far the space of the loadings may be off, seen in this basis, and
-        not how far two factors of similar strength may be rotated into each other.
+        not how far two factors of similar strength may be rotated into each other. With
+        `identity_on` there is no rotation to hold, and the loadings set to one and zero are exact.
 
         Parameters
         ----------
@@ -253,7 +255,7 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         ----------
         Kelly, Pruitt and Su (2020), Instrumented principal component analysis, SSRN 2983919.
         """
-        gamma, sample = self._loadings(), self._sample_for(batch, observed_factors)
+        gamma, sample = self._orthonormal(), self._sample_for(batch, observed_factors)
         n_latent = self._fitted("standard errors").gamma.shape[1]
         return standard_errors(
             sample,
@@ -261,12 +263,17 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
             self._settings(),
             n_latent=n_latent,
             intercept=self.config.intercept,
+            identity_on=self.config.identity_on,
         )
 
     def _loadings(self) -> NDArray[np.float64]:
         """Estimated loadings (P, K + M), latent ones first."""
         fit = self._fitted("inference")
         return np.hstack([fit.gamma, fit.gamma_observed]).astype(np.float64)
+
+    def _orthonormal(self) -> NDArray[np.float64]:
+        """Give loadings in the form in which the latent ones are orthonormal."""
+        return orthonormal_form(self._loadings(), self._fitted("inference").gamma.shape[1])
 
     def _sample_for(
         self,
@@ -312,7 +319,7 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
     def _test(
         self, sample: Sample, weights: NDArray[np.float64], draws: Draws, hypothesis: str
     ) -> BootstrapTest:
-        gamma = self._loadings()
+        gamma = self._orthonormal()
         return bootstrap_test(sample, gamma, weights, draws, self._settings(), hypothesis)
 
     def _rows(self, names: str | int | Iterable[str | int]) -> tuple[int, ...]:

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ml4t.models import kernels
 from ml4t.models.checks import require_type
 from ml4t.models.configs import IPCAConfig
 from ml4t.models.latent_factors.base import refuse_checkpoint
 from ml4t.models.latent_factors.ipca.estimate import (
+    batch_metrics,
+    completed,
     exposures,
     instrument_names,
-    kernel_settings,
-    mean_absolute_return,
     moments_of,
     observed_panel,
 )
 from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
 from ml4t.models.latent_factors.ipca.reading import IPCAReading
+from ml4t.models.latent_factors.ipca.solve import solve
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.panel.identity import labels
 from ml4t.models.panel.moments import CharacteristicMoments
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ml4t.models import kernels
     from ml4t.models.lifecycle.fittable import V1State
 
 
@@ -151,16 +152,16 @@ class IPCAModel(IPCAReading):
     ) -> Estimated[IPCAFit]:
         require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
         config, dtype = self.config, np.dtype(self.config.dtype)
+        filled = None
+        if isinstance(batch, CrossSectionBatch):
+            filled = completed(config, batch)
+            batch = filled.batch
         moments = moments_of(config, batch)
         observed = observed_panel(observed_factors, batch.n_periods, intercept=config.intercept)
-        found = kernels.ipca(
-            moments,
-            config.n_factors,
-            observed=observed,
-            start=start,
-            **kernel_settings(config),
-        )
-        keep(Sample(moments, observed))
+        sample = Sample(moments, observed)
+        solved = solve(config, sample, start)
+        found = solved.solution
+        keep(sample)
         n_used = int(moments.n_assets[found.dates_used].sum())
         fit = IPCAFit(
             gamma=found.gamma.astype(dtype, copy=False),
@@ -183,10 +184,10 @@ class IPCAModel(IPCAReading):
             "n_instruments": float(len(found.gamma)),
             "train_mse": found.certificate.ssr / n_used,
         }
-        if isinstance(batch, CrossSectionBatch) and batch.returns is not None:
-            n_usable = int(moments.n_assets.sum())
-            mean = mean_absolute_return(batch, batch.returns, n_usable)
-            metrics["mean_abs_return"] = mean
+        if config.n_starts > 1:
+            metrics["n_starts_agreeing"] = float(solved.n_agreeing)
+        if filled is not None:
+            metrics |= batch_metrics(config, filled, int(moments.n_assets.sum()))
         return Estimated(fit, FitSummary(converged=found.converged, train_metrics=metrics))
 
     def extract(
@@ -236,6 +237,7 @@ class IPCAModel(IPCAReading):
             betas = np.empty((batch.n_periods, 0, gamma.shape[1]), dtype=gamma.dtype)
             asset_ids: tuple[str, ...] = ()
         else:
+            batch = completed(self.config, batch).batch
             betas = exposures(batch, gamma, constant=self.config.constant, dtype=gamma.dtype)
             asset_ids = labels(batch.asset_ids, fit.asset_ids, batch.n_assets)
         return LatentFactorState(

@@ -45,10 +45,30 @@ def standard_errors(
     *,
     n_latent: int,
     intercept: bool,
+    identity_on: tuple[int, ...] = (),
 ) -> IPCAStandardErrors:
     r"""Sum the contributions of dates, :math:`\sum_t \psi_t\psi_t'`: the sandwich by date."""
     psi = kernels.ipca_influence(sample.moments, gamma, observed=sample.observed, **settings)
+    if identity_on:
+        psi = on_the_identity(psi, gamma, n_latent, list(identity_on))
     return summed(psi, n_latent=n_latent, intercept=intercept)
+
+
+def on_the_identity(
+    psi: NDArray[np.float64], gamma: NDArray[np.float64], n_latent: int, rows: list[int]
+) -> NDArray[np.float64]:
+    r"""Carry contributions (T, P, Q) over to loadings that are the identity on `rows`.
+
+    With :math:`\Gamma_I = \Gamma A^{-1}` and :math:`A` the rows of :math:`\Gamma`,
+    :math:`d\Gamma_I = (d\Gamma - \Gamma_I\,dA)A^{-1}`.
+    """
+    latent, own = gamma[:, :n_latent], gamma[:, n_latent:]
+    inverse = np.linalg.inv(latent[rows])
+    form = latent @ inverse
+    of_latent, of_own = psi[..., :n_latent], psi[..., n_latent:]
+    moved = (of_latent - form @ of_latent[:, rows]) @ inverse
+    carried = of_own - form @ of_own[:, rows] - moved @ own[rows]
+    return np.concatenate([moved, carried], axis=2)
 
 
 def summed(psi: NDArray[np.float64], *, n_latent: int, intercept: bool) -> IPCAStandardErrors:
