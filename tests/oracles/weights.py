@@ -89,10 +89,76 @@ def programme(wanted, sides, exposures, cap, *, held=None, budget=None, groups=N
     return ((weights - wanted) ** 2).sum(), weights
 
 
-def nearest_of_all_sides(wanted, exposures, cap, **constraints):
-    """Quadratic programmes over all combinations of sides."""
-    found = [
-        programme(wanted, np.array(sides), exposures, cap, **constraints)
-        for sides in product((1.0, -1.0), repeat=len(wanted))
+def nearest_of_all_sides(wanted, exposures, cap, *, held=None, budget=None):
+    """Least distances of thousands of cases over all combinations of sides, in one solver call.
+
+    `wanted` and `held` are (cases, n), `cap` and `budget` (cases,). Every case and combination that
+    can hold the exposures is a programme; together they are one, without a common variable.
+    Infinite where no combination can.
+    """
+    n_cases, n = wanted.shape
+    free = held is None
+    held = np.zeros((n_cases, n)) if free else held
+    budget = np.full(n_cases, 10.0) if budget is None else budget
+    case = np.repeat(np.arange(n_cases), 2**n)
+    sides = np.tile(np.array(list(product((1.0, -1.0), repeat=n))), (n_cases, 1))
+    long, short = sides > 0, sides < 0
+    forward = np.maximum(sides * held[case], 0.0)
+    needed = np.abs(held[case] - sides * forward).sum(axis=1)  # what is closed first
+    room = np.ones(len(case), dtype=bool)
+    for side, mass in ((long, exposures[0]), (short, exposures[1])):
+        needed += np.abs(mass - (forward * side).sum(axis=1))
+        room &= side.sum(axis=1) * cap[case] >= mass - 1e-12
+    keep = room & (needed <= budget[case] - 1e-9)
+    case, sides = case[keep], sides[keep]
+    found = np.full(n_cases, np.inf)
+    if len(case):
+        limits = None if free else (held[case], budget[case])
+        solved = _programmes(wanted[case], sides, exposures, cap[case], limits)
+        np.minimum.at(found, case, solved)
+    return found
+
+
+def _programmes(wanted, sides, exposures, cap, limits):
+    """Distances of many programmes as in `programme`, which are solved as one."""
+    n_programmes, n = wanted.shape
+    size = wanted.size
+    eye, each = sparse.eye(size), sparse.eye(n_programmes)
+    one_by_one = np.repeat(np.arange(n_programmes), n)
+
+    def sums(weights):
+        return sparse.csc_matrix((weights.ravel(), (one_by_one, np.arange(size))))
+
+    equal = [sums((sides > 0).astype(float)), sums((sides < 0).astype(float))]
+    right = [np.full(n_programmes, mass) for mass in exposures]
+    most = [-eye, eye]
+    right += [np.zeros(size), np.repeat(np.minimum(cap, 10.0), n)]
+    columns = size
+    if limits is not None:
+        held, budget = limits
+        nil = sparse.csc_matrix((size, size))
+        equal = [sparse.hstack([one, sparse.csc_matrix((n_programmes, size))]) for one in equal]
+        most = [sparse.hstack([one, nil]) for one in most]
+        most += [sparse.hstack([eye, -eye]), sparse.hstack([-eye, -eye])]
+        right += [(sides * held).ravel(), -(sides * held).ravel()]
+        total = sparse.kron(each, np.ones((1, n)))
+        most.append(sparse.hstack([sparse.csc_matrix((n_programmes, size)), total]))
+        right.append(budget)
+        columns = 2 * size
+    quadratic = sparse.diags(np.r_[np.ones(size), np.zeros(columns - size)]).tocsc()
+    linear = np.r_[-(sides * wanted).ravel(), np.zeros(columns - size)]
+    constraints = sparse.vstack([*equal, *most]).tocsc()
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-10
+    n_rows = constraints.shape[0]
+    cones = [
+        clarabel.ZeroConeT(2 * n_programmes),
+        clarabel.NonnegativeConeT(n_rows - 2 * n_programmes),
     ]
-    return min((one for one in found if one is not None), key=lambda one: one[0], default=None)
+    found = clarabel.DefaultSolver(
+        quadratic, linear, constraints, np.concatenate(right), cones, settings
+    ).solve()
+    assert "Solved" in str(found.status)
+    weights = sides * np.array(found.x[:size]).reshape(wanted.shape)
+    return ((weights - wanted) ** 2).sum(axis=1)

@@ -56,13 +56,16 @@ def test_capped_weights_are_the_nearest_of_thousands_of_random_cases(exposure):
     assert refused < 350
 
 
-def test_capped_weights_agree_with_a_convex_solver():
-    rng = np.random.default_rng(1)
-    for _ in range(60):
-        scores, cap = rng.standard_normal(5) * rng.choice([0.05, 1.0]), rng.choice([0.25, 0.4])
+def test_capped_weights_agree_with_a_convex_solver_on_thousands_of_cases():
+    rng, n_cases = np.random.default_rng(1), 2_000
+    for n, caps in ((4, [0.25, 0.4]), (5, [0.25, 0.3])):
+        scores = rng.standard_normal((n_cases, n)) * rng.choice([0.05, 0.3, 1.0], (n_cases, 1))
+        cap = rng.choice(caps, n_cases)
         best = oracle.nearest_of_all_sides(scores, (0.5, 0.5), cap)
-        got = row(scores, cap=cap)
-        assert ((got - scores) ** 2).sum() == pytest.approx(best[0], abs=1e-8)
+        for one, limit, distance in zip(scores, cap, best, strict=True):
+            got = row(one, cap=limit)
+            assert_obeys(got, 1.0, 0.0, limit)
+            assert ((got - one) ** 2).sum() == pytest.approx(distance, abs=1e-7)
 
 
 def test_uncapped_weights_are_scaled_demeaned_scores():
@@ -199,25 +202,53 @@ def one_step(wanted, held, limits, budget):
     )[0, 0]
 
 
-def test_the_book_within_the_budget_is_the_nearest_of_all():
-    rng = np.random.default_rng(6)
-    reachable = 0
-    for _ in range(60):
-        n, net, cap = int(rng.integers(3, 6)), rng.choice([0.0, 0.4]), rng.choice([0.6, 2.0])
-        wanted, held = (row(rng.standard_normal(n), net=net, cap=cap) for _ in range(2))
-        if rng.random() < 0.3:
-            held = held * rng.random()
-        budget = rng.choice([0.1, 0.3, 0.6, 1.0])
-        got = one_step(wanted, held, (1.0, net, cap), budget)
-        assert np.abs(got - held).sum() <= budget + EXACT
-        assert np.abs(got).max() <= cap + EXACT
-        best = oracle.nearest_of_all_sides(wanted, masses(1.0, net), cap, held=held, budget=budget)
-        if best is None:
-            continue
-        reachable += 1
-        assert_obeys(got, 1.0, net, cap)
-        assert ((got - wanted) ** 2).sum() <= best[0] + 1e-7
-    assert reachable > 40
+def test_a_walk_that_was_walked_stays():
+    rng = np.random.default_rng(7)
+    wanted = normalize_weights(rng.standard_normal((2, 8, 30)), gross=1.0, net=0.1, cap=0.1)
+    settings_ = {"limits": (1.0, 0.1, 0.1), "turnover_limit": 0.3}
+    once = walk_within_turnover(wanted, **settings_)
+    np.testing.assert_allclose(walk_within_turnover(once, **settings_), once, atol=EXACT)
+
+
+@pytest.mark.parametrize("n", [12, 40])
+def test_exposures_hold_whenever_a_book_within_the_budget_has_them(n):
+    # The caps leave the short side hardly room: the smallest long positions have to flip.
+    rng = np.random.default_rng(8)
+    for _ in range(50):
+        limits, n_short = (1.0, -0.2, 1.25 / n), int(rng.integers(1, n // 4))
+        held = rng.random(n) / n
+        held[:n_short] *= -1.0
+        wanted = row(rng.standard_normal(n), net=-0.2, cap=limits[2])
+        missing = max(int(np.ceil(0.6 / limits[2] - 1e-9)) - n_short, 0)
+        closed = np.sort(held[n_short:])[:missing].sum()
+        long, short = held[n_short:].sum() - closed, -held[:n_short].sum()
+        needed = closed + abs(0.4 - long) + abs(0.6 - short)
+        got = one_step(wanted, held, limits, needed + 1e-9)
+        assert_obeys(got, 1.0, -0.2, limits[2])
+        assert np.abs(got - held).sum() <= needed + 2e-9
+        less = one_step(wanted, held, limits, 0.9 * needed)
+        assert np.abs(less - held).sum() <= 0.9 * needed + EXACT
+        assert np.abs(less).sum() <= 1.0 + EXACT
+        assert abs(np.abs(less).sum() - 1.0) + abs(less.sum() + 0.2) > 1e-3 * needed
+
+
+@pytest.mark.parametrize(("n", "net"), [(3, 0.0), (4, 0.4), (5, 0.0)])
+def test_the_book_within_the_budget_is_the_nearest_of_thousands_of_cases(n, net):
+    rng, n_cases = np.random.default_rng(n), 1_000
+    cap, budget = rng.choice([0.6, 2.0], n_cases), rng.choice([0.11, 0.31, 0.62, 1.03], n_cases)
+    wanted, held = (
+        np.array([row(rng.standard_normal(n), net=net, cap=one) for one in cap]) for _ in range(2)
+    )
+    held *= np.where(rng.random(n_cases) < 0.3, rng.random(n_cases), 1.0)[:, None]
+    best = oracle.nearest_of_all_sides(wanted, masses(1.0, net), cap, held=held, budget=budget)
+    for k in range(n_cases):
+        got = one_step(wanted[k], held[k], (1.0, net, cap[k]), budget[k])
+        assert np.abs(got - held[k]).sum() <= budget[k] + EXACT
+        assert np.abs(got).max() <= cap[k] + EXACT
+        if np.isfinite(best[k]):
+            assert_obeys(got, 1.0, net, cap[k])
+            assert ((got - wanted[k]) ** 2).sum() == pytest.approx(best[k], abs=1e-7)
+    assert np.isfinite(best).sum() > 700
 
 
 @settings(max_examples=30)
