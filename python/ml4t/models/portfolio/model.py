@@ -166,7 +166,7 @@ class NeuralPortfolioModel(
         name = type(self).__name__
         require_same_slots(name, fit, batch)
         if self._with_graph:
-            _require_same_graph(name, fit.adjacency_mask, batch.adjacency_mask, may_omit=True)
+            _require_same_graph(name, fit, batch, may_omit=True)
         step = choose_checkpoint(
             checkpoint,
             self.config.default_checkpoint,
@@ -207,8 +207,8 @@ class NeuralPortfolioModel(
             if validation_batch.asset_ids != batch.asset_ids:
                 raise ValueError(f"{name}: validation_batch must have the asset_ids of the batch")
             if self._with_graph:
-                other = validation_batch.adjacency_mask
-                _require_same_graph(f"{name} validation_batch", graph, other, may_omit=False)
+                what = f"{name} validation_batch"
+                _require_same_graph(what, blank, validation_batch, may_omit=False)
         from ml4t.models.portfolio import estimate  # noqa: PLC0415 - torch is optional
 
         found = estimate.learn(
@@ -249,9 +249,10 @@ class NeuralPortfolioModel(
             return None
         unseen = sorted(set(batch.group_ids.tolist()) - set(groups))
         if unseen:
+            slot = batch.group_ids.tolist().index(unseen[0])
             raise ValueError(
                 f"{type(self).__name__}: group_ids must be among the fitted {groups}; "
-                f"got {unseen[0]}, which was not in the fit"
+                f"got {unseen[0]} of {_name(batch, slot)}, which was not in the fit"
             )
         return np.searchsorted(np.array(groups), batch.group_ids).astype(np.int64)
 
@@ -310,16 +311,25 @@ class DeepPortfolioModel(NeuralPortfolioModel):
 
 
 def _require_same_graph(
-    what: str,
-    fitted: NDArray[np.bool_] | None,
-    got: NDArray[np.bool_] | None,
-    *,
-    may_omit: bool,
+    what: str, fit: NeuralPortfolioFit, batch: PortfolioSequenceBatch, *, may_omit: bool
 ) -> None:
+    """Refuse another graph than the fitted one, naming the first pair that differs."""
+    fitted, got = fit.adjacency_mask, batch.adjacency_mask
     if got is None and (may_omit or fitted is None):
         return
-    if fitted is None or got is None or not np.array_equal(fitted, got):
-        raise ValueError(f"{what}: adjacency_mask must be the fitted one")
+    rule = f"{what}: adjacency_mask must be the fitted one"
+    if fitted is None or got is None:
+        raise ValueError(f"{rule}; the {'fit' if fitted is None else 'batch'} had none")
+    differing = np.argwhere(fitted != got)
+    if len(differing):
+        one, other = (_name(batch, int(slot)) for slot in differing[0])
+        raise ValueError(
+            f"{rule}; it differs from {one} to {other}, in {len(differing)} of {got.size} entries"
+        )
+
+
+def _name(batch: PortfolioSequenceBatch, slot: int) -> str:
+    return f"asset {batch.asset_ids[slot]!r}" if batch.asset_ids else f"slot {slot}"
 
 
 def _summary(batch: PortfolioSequenceBatch, found: PortfolioTrainingArtifacts) -> FitSummary:
