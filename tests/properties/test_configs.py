@@ -193,6 +193,7 @@ NEW = {
     IPCAConfig: {
         **{"intercept": False, "weighting": "panel", "constant": True, "min_assets": 2},
         **{"identity_on": (), "n_starts": 1, "missing": "skip"},
+        **{"penalty": 0.0, "l1_ratio": 1.0},
     },
     CAEConfig: {"factor_inputs": "managed", "l1_scope": "beta_hidden"},
     SDFConfig: {"n_ensemble": 1, "validation_loss": "unconditional"},
@@ -268,7 +269,7 @@ POSITIVES_OF = {
     LinearPortfolioConfig: ["gross_exposure", "max_abs_weight"],
 }
 NON_NEGATIVES_OF = {
-    IPCAConfig: ["factor_ridge", "gamma_ridge"],
+    IPCAConfig: ["factor_ridge", "gamma_ridge", "penalty"],
     CAEConfig: ["lambda_l1"],
     SAEConfig: ["noise_std", "alpha", "aux_weight"],
     SDFConfig: ["weight_decay"],

@@ -73,8 +73,10 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "IPCAStandardErrors",
         "ModelSummary",
         "PCAModel",
+        "PenaltyPath",
         "RPPCAModel",
         "RSquared",
+        "penalty_path",
     ),
     "integration": (
         "BacktestDataFeedInputs",

@@ -18,6 +18,7 @@ from ml4t.models.configs.rules import (
     OptionalCount,
     Positive,
     Real,
+    Share,
     TaskType,
     WholeNumber,
     one_of,
@@ -106,6 +107,11 @@ class IPCAConfig(LatentFactorConfig):
     missing : {"skip", "middle"}
         Leave out a row of a batch with a missing characteristic, or put that at the median of its
         date. Moments are taken as they are.
+    penalty : float, default 0.0
+        Strength of an elastic net on the rows of Gamma, the constant's excepted, in units in which
+        returns, characteristics and factors have mean square one; see `penalty_path`.
+    l1_ratio : float, default 1.0
+        Share of the norms of the rows in it, which leave characteristics out; the rest shrinks.
     """
 
     model_name: ClassVar[str] = "ipca"
@@ -123,6 +129,8 @@ class IPCAConfig(LatentFactorConfig):
     identity_on: Annotated[tuple[int, ...], tuple_of(partial(require_int, at_least=0))] = ()
     n_starts: Count = 1
     missing: Annotated[str, one_of("skip", "middle")] = "skip"
+    penalty: NonNegative = 0.0
+    l1_ratio: Share = 1.0
 
     def _require_consistent(self) -> None:
         rows = self.identity_on

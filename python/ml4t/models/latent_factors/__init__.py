@@ -4,6 +4,7 @@ from ml4t.models.latent_factors.cae.model import CAEModel
 from ml4t.models.latent_factors.ipca.bootstrap import BootstrapTest
 from ml4t.models.latent_factors.ipca.measures import FitLevel, FitMeasures, RSquared
 from ml4t.models.latent_factors.ipca.model import IPCAModel
+from ml4t.models.latent_factors.ipca.penalty_path import PenaltyPath, penalty_path
 from ml4t.models.latent_factors.ipca.portfolios import FactorPortfolio
 from ml4t.models.latent_factors.ipca.report import CharacteristicImportance
 from ml4t.models.latent_factors.ipca.standard_errors import IPCAStandardErrors
@@ -22,6 +23,8 @@ __all__ = [
     "IPCAStandardErrors",
     "ModelSummary",
     "PCAModel",
+    "PenaltyPath",
     "RPPCAModel",
     "RSquared",
+    "penalty_path",
 ]

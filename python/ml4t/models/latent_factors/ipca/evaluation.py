@@ -18,6 +18,7 @@ from ml4t.models.latent_factors.ipca.estimate import (
 from ml4t.models.latent_factors.ipca.inference import IPCAInference
 from ml4t.models.latent_factors.ipca.measures import Explained, FitMeasures
 from ml4t.models.latent_factors.ipca.portfolios import FactorPortfolio, scaled, tangency_weights
+from ml4t.models.latent_factors.ipca.solve import orthonormal_form
 from ml4t.models.panel.moments import CharacteristicMoments
 from ml4t.models.types import CrossSectionBatch
 
@@ -165,7 +166,7 @@ class IPCAEvaluation(IPCAInference):
         target = require_real("target_volatility", target_volatility, above=0.0)
         if not self.config.intercept:
             raise ValueError("arbitrage_portfolio needs a model with intercept=True; got False")
-        alpha = self._orthonormal()[:, -1]  # whatever the form of Gamma: no part of the factors
+        alpha = orthonormal_form(self._loadings(), fit.gamma.shape[1])[:, -1]
         seen = self._seen_moments(training)
         earned = self._slopes(fit, seen) @ alpha
         earned[seen.n_assets < self.config.min_assets] = np.nan

@@ -273,7 +273,10 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
 
     def _orthonormal(self) -> NDArray[np.float64]:
         """Give loadings in the form in which the latent ones are orthonormal."""
-        return orthonormal_form(self._loadings(), self._fitted("inference").gamma.shape[1])
+        fit = self._fitted("inference")
+        if self.config.penalty > 0.0:
+            raise ValueError(f"inference needs penalty=0; got {self.config.penalty}")
+        return orthonormal_form(self._loadings(), fit.gamma.shape[1])
 
     def _sample_for(
         self,

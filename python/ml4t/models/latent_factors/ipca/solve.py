@@ -9,6 +9,7 @@ import numpy as np
 
 from ml4t.models import kernels
 from ml4t.models.latent_factors.ipca.estimate import kernel_settings
+from ml4t.models.latent_factors.ipca.penalised import Penalty, penalised
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +62,9 @@ def solve(config: IPCAConfig, sample: Sample, start: NDArray[np.float64] | None)
     ranks = [(not one.converged, height) for one, height in zip(found, heights, strict=True)]
     best = found[min(range(len(found)), key=ranks.__getitem__)]
     same = heights <= best.certificate.objective + SAME_MINIMUM
+    if config.penalty > 0.0:
+        penalty = Penalty(config.penalty, config.l1_ratio, int(config.constant))
+        best = penalised(sample, best, penalty, kernel_settings(config))
     if config.identity_on:
         best = identity_form(best, sample.observed, config.identity_on)
     return Solved(best, int(same.sum()))
