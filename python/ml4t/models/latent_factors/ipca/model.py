@@ -45,12 +45,12 @@ class IPCAModel(IPCAReading):
     squares is then finished by Newton steps, and convergence comes with a certificate.
 
     The identified form is :math:`\Gamma'\Gamma = I`, factor second moment diagonal and descending,
-    factor means at least zero, :math:`\Gamma'\Gamma_g = 0`.
+    factor means at least zero, :math:`\Gamma'\Gamma_g = 0`; or the identity on chosen instruments.
 
     Parameters
     ----------
     config : IPCAConfig
-        `n_factors` K, at most the number of instruments.
+        `n_factors` K, at most the number of instruments; 0 for observed factors or an alpha alone.
 
     References
     ----------
