@@ -36,6 +36,7 @@ from ml4t.models.training.device import (
     to_tensor,
 )
 from ml4t.models.training.loop import Phase, Trained, run
+from ml4t.models.training.optimizer import adam
 from ml4t.models.training.stopping import Better, Patience
 
 if TYPE_CHECKING:
@@ -159,10 +160,7 @@ class Member:
         ]
 
     def _adam(self, network: torch.nn.Module) -> torch.optim.Adam:
-        config = self.config
-        return torch.optim.Adam(
-            network.parameters(), lr=config.lr, weight_decay=config.weight_decay
-        )
+        return adam(network, lr=self.config.lr, weight_decay=self.config.weight_decay)
 
     def _weight_phase(
         self, name: str, optimizer: torch.optim.Adam, patience: int | None, suffix: str

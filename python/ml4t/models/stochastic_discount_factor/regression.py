@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
 from torch.nn import functional
 
 from ml4t.models.stochastic_discount_factor.cells import Widths
@@ -18,8 +16,11 @@ from ml4t.models.stochastic_discount_factor.phases import rows_of
 from ml4t.models.training.checkpoints import Schedule
 from ml4t.models.training.device import generator, spawn, to_tensor
 from ml4t.models.training.loop import Phase, run
+from ml4t.models.training.optimizer import adam
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ml4t.models.configs import StochasticDiscountFactorConfig
     from ml4t.models.stochastic_discount_factor.cells import Training
     from ml4t.models.training.progress import Callback
@@ -92,7 +93,7 @@ def learn(
     phase = Phase(
         name="beta",
         network=net,
-        optimizer=torch.optim.Adam(net.parameters(), lr=config.beta_lr),
+        optimizer=adam(net, lr=config.beta_lr),
         losses=losses,
         schedule=Schedule(config.beta_n_epochs, config.beta_checkpoint_grid),
         evaluate=None if held_out is None else partial(evaluate, held_out),

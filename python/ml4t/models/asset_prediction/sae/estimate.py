@@ -16,6 +16,7 @@ from ml4t.models.training.batching import shuffled, without_singleton
 from ml4t.models.training.checkpoints import Schedule
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, spawn, to_tensor
 from ml4t.models.training.loop import Phase, run
+from ml4t.models.training.optimizer import adam
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +114,7 @@ def learn(
     phase = Phase(
         name="sae",
         network=net,
-        optimizer=torch.optim.Adam(net.parameters(), lr=config.lr),
+        optimizer=adam(net, lr=config.lr),
         losses=losses,
         schedule=Schedule(config.n_epochs, config.checkpoint_grid),
         evaluate=None if held_out is None else partial(_validate, config, net, held_out),

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ml4t.models.latent_factors.cae import ensemble, objective
+from ml4t.models.latent_factors.cae.batchwise import Workspace
 from ml4t.models.latent_factors.cae.net import CAENet, Moments, Sizes
 from ml4t.models.latent_factors.cae.objective import BLOCK, Rows
 from ml4t.models.latent_factors.cae.sample import complete
@@ -16,6 +17,7 @@ from ml4t.models.training.batching import shuffled
 from ml4t.models.training.checkpoints import Schedule
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, to_tensor
 from ml4t.models.training.loop import Phase, Trained, run
+from ml4t.models.training.optimizer import adam
 from ml4t.models.training.stopping import Better, Patience
 
 if TYPE_CHECKING:
@@ -138,7 +140,9 @@ class _Trainer:
         # sees what it would see alone.
         self.shuffle = generator(0, rows.design.device)
         n_rows, size = len(rows.design), config.batch_size
-        self._whole = Moments.of(rows.design) if n_rows <= size else None
+        self._whole = self._moments(rows) if n_rows <= size else None
+        self._space = rows.like(min(size, n_rows))
+        self._activations = Workspace()
         single = bool(config.hidden_units) and (n_rows % size == 1 or size == 1)
         self.skipped_per_epoch = (n_rows if size == 1 else 1) if single else 0
         if (single and n_rows <= size) or (single and size == 1):
@@ -154,7 +158,7 @@ class _Trainer:
         return Phase(
             name="cae",
             network=self.net,
-            optimizer=torch.optim.Adam(self.net.parameters(), lr=self.config.lr),
+            optimizer=adam(self.net, lr=self.config.lr),
             losses=self._losses,
             schedule=Schedule(self.config.n_epochs, self.config.checkpoint_grid),
             members=self.config.n_ensemble,
@@ -170,18 +174,29 @@ class _Trainer:
         )
 
     def _losses(self, _epoch: int) -> Iterator[Tensor]:
-        if self._whole is not None:
+        if len(self.rows.design) <= self.config.batch_size:
             yield self._loss(self.rows, self._whole)
             return
         for index in shuffled(len(self.rows.design), self.config.batch_size, self.shuffle):
             if len(index) == 1 and self.config.hidden_units:
                 continue
-            rows = self.rows.take(index)
-            yield self._loss(rows, Moments.of(rows.design))
+            rows = self.rows.take(index, self._space)
+            yield self._loss(rows, self._moments(rows))
 
-    def _loss(self, rows: Rows, moments: Moments) -> Tensor:
+    def _moments(self, rows: Rows) -> Moments | None:
+        """Take what members share in their first batch norm; one alone does without."""
+        shared = self.config.n_ensemble > 1 and self.config.hidden_units
+        return Moments.of(rows.design) if shared else None
+
+    def _loss(self, rows: Rows, moments: Moments | None) -> Tensor:
         classification = self.config.task_type == "classification"
-        fit = objective.mean_error(self.net, rows, moments, classification=classification)
+        fit = objective.mean_error(
+            self.net,
+            rows,
+            moments,
+            classification=classification,
+            workspace=self._activations,
+        )
         if self.config.lambda_l1 == 0.0:
             return fit
         return fit + self.config.lambda_l1 * objective.penalty(self.net, self.config.l1_scope)

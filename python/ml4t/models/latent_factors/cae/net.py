@@ -8,7 +8,8 @@ the first layer of all members is one matrix product with the same characteristi
 The batch norm of the first layer costs no pass over its activations. For pre-activations
 :math:`a = Wz` of a batch with mean :math:`\bar z` and covariance :math:`S`, the mean of unit h is
 :math:`w_h'\bar z` and its variance :math:`w_h'Sw_h`, so that normalising amounts to rescaling the
-rows of `W` and shifting the result. :math:`\bar z` and :math:`S` are shared by all members.
+rows of `W` and shifting the result. :math:`\bar z` and :math:`S` are shared by all members. One
+member alone is cheaper layer by layer, since `S` costs as much as its whole network.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ml4t.models.latent_factors.cae import batchwise
 from ml4t.models.training import initial
 from ml4t.models.training.device import generator
 
@@ -128,6 +130,21 @@ class CAENet(nn.Module):
         """Weights of the first hidden layer on [z, 1], batch norm folded in, (E, H, L + 1)."""
         return self._layer(0).folded(moments)
 
+    def alone(self, call: batchwise.Call, inputs: Tensor) -> Tensor:
+        """Mean error (1,) in training of one member with one hidden layer."""
+        first = self._layer(0)
+        loss, mean, variance = batchwise.mean_error(
+            call,
+            first.weight[0],
+            first.scale[0, :, None],
+            first.shift[0, :, None],
+            self.output_weight[0],
+            self.output_bias[0],
+            self.factors(inputs)[0],
+        )
+        first.follow(mean, variance, len(call.targets.rows))
+        return loss
+
     def betas(self, rows: Tensor, moments: Moments | None = None) -> Tensor:
         """Betas of every member, shape (E, K, B).
 
@@ -136,17 +153,24 @@ class CAENet(nn.Module):
         rows : Tensor, shape (B, L + 1)
             Characteristics, and a last column of ones.
         moments : Moments, optional
-            Those of `rows`, in training. Without them the running moments are used.
+            Those of `rows`, in training, so that the first batch norm need not take them from its
+            activations. In evaluation the running moments are used.
         """
         n_members, n_rows = len(self.factor_weight), len(rows)
         if not self.sizes.hidden:
             weight = torch.cat([self.output_weight, self.output_bias], dim=2).flatten(0, 1)
             return (weight @ rows.T).view(n_members, self.sizes.n_factors, n_rows)
-        weight = self.first_layer(moments).flatten(0, 1)
-        hidden = torch.relu_(weight @ rows.T).view(n_members, -1, n_rows)
+        if self.training and moments is None:
+            first = self._layer(0)
+            raw = (first.weight.flatten(0, 1) @ rows[:, :-1].T).view(n_members, -1, n_rows)
+            hidden = first.rectified(raw, training=True)
+        else:
+            weight = self.first_layer(moments).flatten(0, 1)
+            hidden = torch.relu_(weight @ rows.T).view(n_members, -1, n_rows)
         for index in range(1, len(self.sizes.hidden)):
             layer = self._layer(index)
-            hidden = torch.relu_(layer.normalised(hidden, training=moments is not None))
+            raw = torch.bmm(layer.weight, hidden)
+            hidden = layer.rectified(raw, training=self.training)
         return torch.baddbmm(self.output_bias, self.output_weight, hidden)
 
     def factors(self, inputs: Tensor) -> Tensor:
@@ -186,20 +210,19 @@ class _Layer:
         if moments is not None:
             mean = self.weight @ moments.mean
             variance = ((self.weight @ moments.covariance) * self.weight).sum(dim=2)
-            self._follow(mean, variance, moments.n_rows)
+            self.follow(mean, variance, moments.n_rows)
         rescale = self.scale * torch.rsqrt(variance + EPSILON)
         intercept = self.shift - rescale * mean
         return torch.cat([rescale[..., None] * self.weight, intercept[..., None]], dim=2)
 
-    def _follow(self, mean: Tensor, variance: Tensor, n_rows: int) -> None:
+    def follow(self, mean: Tensor, variance: Tensor, n_rows: int) -> None:
         """Move the running moments towards those of the batch (variance with n - 1)."""
         with torch.no_grad():
             self.mean.lerp_(mean, MOMENTUM)
             self.variance.lerp_(variance * (n_rows / max(n_rows - 1, 1)), MOMENTUM)
 
-    def normalised(self, below: Tensor, *, training: bool) -> Tensor:
-        """Normalised pre-activations (E, H, B) of a layer above the first."""
-        raw = torch.bmm(self.weight, below)
+    def rectified(self, raw: Tensor, *, training: bool) -> Tensor:
+        """Normalise pre-activations (E, H, B), and rectify."""
         out = functional.batch_norm(
             raw.flatten(0, 1).unsqueeze(0),
             self.mean.view(-1),
@@ -210,4 +233,4 @@ class _Layer:
             momentum=MOMENTUM,
             eps=EPSILON,
         )
-        return out.view_as(raw)
+        return torch.relu_(out).view_as(raw)  # in this order: in place on a view makes copies

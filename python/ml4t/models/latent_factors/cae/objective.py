@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ml4t.models.latent_factors.cae import rowwise
+from ml4t.models.latent_factors.cae import batchwise, rowwise
+from ml4t.models.latent_factors.cae.net import EPSILON
 from ml4t.models.latent_factors.cae.rowwise import Targets
 
 if TYPE_CHECKING:
@@ -42,9 +43,19 @@ class Rows:
     dates: Tensor
     inputs: Tensor
 
-    def take(self, rows: Tensor) -> Rows:
-        """Cut out some rows."""
-        return Rows(self.design[rows], self.targets[rows], self.dates[rows], self.inputs)
+    def like(self, n_rows: int) -> Rows:
+        """Memory for `n_rows` rows, on the same dates."""
+        parts = (self.design, self.targets, self.dates)
+        design, targets, dates = (x.new_empty(n_rows, *x.shape[1:]) for x in parts)
+        return Rows(design, targets, dates, self.inputs)
+
+    def take(self, rows: Tensor, into: Rows) -> Rows:
+        """Cut out some rows into memory that is used again and again: fresh pages cost more."""
+        n_rows = len(rows)
+        torch.index_select(self.design, 0, rows, out=into.design[:n_rows])
+        torch.index_select(self.targets, 0, rows, out=into.targets[:n_rows])
+        torch.index_select(self.dates, 0, rows, out=into.dates[:n_rows])
+        return Rows(into.design[:n_rows], into.targets[:n_rows], into.dates[:n_rows], self.inputs)
 
     def blocks(self) -> Iterator[Rows]:
         """Cut into pieces of at most `BLOCK` rows."""
@@ -53,10 +64,21 @@ class Rows:
             yield Rows(design, targets, dates, self.inputs)
 
 
-def mean_error(net: CAENet, rows: Rows, moments: Moments, *, classification: bool) -> Tensor:
+def mean_error(
+    net: CAENet,
+    rows: Rows,
+    moments: Moments | None,
+    *,
+    classification: bool,
+    workspace: batchwise.Workspace | None = None,
+) -> Tensor:
     """Mean squared error, or cross-entropy of the logits, over a training batch, shape (E,)."""
-    if len(net.sizes.hidden) == 1:
-        targets = Targets(rows.design, rows.dates, rows.targets, classification)
+    targets = Targets(rows.design, rows.dates, rows.targets, classification)
+    one_layer = len(net.sizes.hidden) == 1
+    if moments is None and one_layer and len(net.factor_weight) == 1:
+        call = batchwise.Call(targets, workspace or batchwise.Workspace(), EPSILON)
+        return net.alone(call, rows.inputs)
+    if moments is not None and one_layer:
         factors = net.factors(rows.inputs)
         return rowwise.mean_error(
             targets, net.first_layer(moments), net.output_weight, net.output_bias, factors
@@ -67,7 +89,7 @@ def mean_error(net: CAENet, rows: Rows, moments: Moments, *, classification: boo
 def errors(
     net: CAENet, rows: Rows, moments: Moments | None = None, *, classification: bool
 ) -> Tensor:
-    """Squared errors, or cross-entropies of the logits, shape (E, B); `moments` in training."""
+    """Squared errors, or cross-entropies of the logits, shape (E, B); see `CAENet.betas`."""
     factors = net.factors(rows.inputs)
     betas = net.betas(rows.design, moments)
     index = rows.dates.expand(*betas.shape[:2], -1)
