@@ -436,10 +436,14 @@ def sample():
         ({"factor_ridge": -1.0}, r"factor_ridge must be"),
         ({"weighting": "size"}, r"weighting must be one of panel, portfolio; got 'size'"),
         ({"rank_tolerance": 1.0}, r"rank_tolerance must be"),
-        ({"min_assets": 9}, r"moments has no usable observation: a date needs min_assets"),
+        (
+            {"min_assets": 9},
+            r"returns and characteristics has no usable .* min_assets=9 rows .* got 80 such rows on 10",
+        ),
         ({"observed": np.ones((9, 1))}, r"observed must have shape \[10, 1\]; got \[9, 1\]"),
         ({"observed": np.ones(10)}, r"observed must have 2 dimensions"),
         ({"observed": np.full((10, 1), np.nan)}, r"observed must be finite .* at date 0"),
+        ({"observed": np.full((10, 1), 1e80)}, r"at most 1e75 .* got 1e80 at date 0, factor 0"),
         ({"observed": np.ones((10, 2))}, r"observed has rank 1, .* support 2 factors"),
         ({"observed": np.zeros((10, 1))}, r"observed has rank 0, .* support 1 factors"),
         ({"start": np.ones((3, 2))}, r"start must have shape \[3, 1\]; got \[3, 2\]"),
@@ -450,6 +454,32 @@ def test_refuses_by_name(sample, arguments, message):
     arguments = {"n_factors": 1, **arguments}
     with pytest.raises(ValueError, match=message):
         ipca(sample.moments, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("scale_z", "scale_r", "message"),
+    [
+        (1e100, 1.0, r"squares of a characteristic .* at most 1e150 .*e20[01] at date 4, instrument"),
+        (1e200, 1.0, r"squares of a characteristic .* got inf at date 4, instrument 0: rescale"),
+        (1.0, 1e300, r"squared returns must be finite .* got inf at date 4"),
+        (1.0, 1e80, r"squared returns must be finite .* at date 4"),
+    ],
+)
+def test_numbers_whose_squares_overflow_are_refused_with_their_date(
+    sample, scale_z, scale_r, message
+):
+    z = [z * (scale_z if t == 4 else 1.0) for t, z in enumerate(sample.z)]
+    r = [r * (scale_r if t == 4 else 1.0) for t, r in enumerate(sample.r)]
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match=message):
+        ipca(replace(sample, z=z, r=r).moments, 1)
+
+
+@pytest.mark.parametrize(("scale_z", "scale_r"), [(1e70, 1.0), (1.0, 1e70), (1e-70, 1e-70)])
+def test_numbers_whose_squares_do_not_overflow_are_fine(sample, scale_z, scale_r):
+    moved = replace(sample, z=[scale_z * z for z in sample.z], r=[scale_r * r for r in sample.r])
+    got, want = ipca(moved.moments, 1), ipca(sample.moments, 1)
+    assert got.converged
+    np.testing.assert_allclose(got.gamma, want.gamma, atol=1e-9)
 
 
 def test_refuses_more_factors_than_the_data_carry(sample):

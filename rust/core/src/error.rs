@@ -46,8 +46,8 @@ pub enum CoreError {
     EmptySample {
         /// What was searched.
         what: &'static str,
-        /// What would have made an observation usable.
-        rule: &'static str,
+        /// What would have made an observation usable, and how far the sample is from it.
+        rule: String,
     },
     /// One row or column of a panel holds nothing.
     #[error("{what} has no finite entry for {axis} {index}")]

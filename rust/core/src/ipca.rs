@@ -62,6 +62,9 @@ use descent::Descent;
 use geometry::Geometry;
 use problem::Problem;
 
+/// Observed factors beyond this have squares that overflow when two are multiplied.
+const LARGEST_OBSERVED: f64 = 1e75;
+
 /// Moments of `T` dates over `P` instruments, borrowed.
 #[derive(Debug, Clone, Copy)]
 pub struct MomentsView<'a> {
@@ -191,8 +194,8 @@ pub struct Solution {
 ///
 /// # Errors
 ///
-/// [`CoreError::Shape`] and [`CoreError::Range`] for arguments that make no sense,
-/// [`CoreError::NonFinite`] for an observed factor that is NaN or infinite at a date that counts,
+/// [`CoreError::Shape`] and [`CoreError::Range`] for arguments that make no sense, and for sums of
+/// squares or observed factors that are not finite, or too large, at a date that counts,
 /// [`CoreError::EmptySample`] when no date has `min_assets` rows, [`CoreError::Rank`] when
 /// instruments, dates or returns do not carry this many factors, or observed ones are collinear.
 pub fn fit(
@@ -234,13 +237,17 @@ fn check_inputs(
 }
 
 fn require_finite(observed: ArrayView2<'_, f64>, dates: &[usize]) -> Result<()> {
-    let bad = |&&date: &&usize| observed.row(date).iter().any(|value| !value.is_finite());
-    match dates.iter().find(bad) {
+    let cells = dates.iter().flat_map(|&date| {
+        let row = observed.row(date).into_iter().enumerate();
+        row.map(move |(m, &value)| (date, m, value))
+    });
+    // Squares are summed.
+    match cells.into_iter().find(|(_, _, value)| !(value.abs() <= LARGEST_OBSERVED)) {
         None => Ok(()),
-        Some(date) => Err(CoreError::Range {
+        Some((date, m, value)) => Err(CoreError::Range {
             what: "observed",
-            rule: "finite at every date that is used".to_owned(),
-            got: format!("NaN or infinity at date {date}"),
+            rule: format!("finite and at most {LARGEST_OBSERVED:e} in size at every date used"),
+            got: format!("{value:e} at date {date}, factor {m}"),
         }),
     }
 }

@@ -40,7 +40,7 @@ proptest! {
             let held = Array1::from_shape_fn(n_assets, |i| match i { 0..2 => 0.25, 2..4 => -0.25, _ => 0.0 });
             let held = held.into_shape_with_order((1, n_assets)).map_err(|_| CoreError::EmptySample {
                 what: "held",
-                rule: "one row",
+                rule: "one row".to_owned(),
             })?;
             let got = walk_within_turnover(wanted.view(), None, Some(held.view()), &exposure, None, limit)?;
             Ok((got, panel(held.row(0).to_vec())))

@@ -10,6 +10,8 @@ use crate::{CoreError, Result};
 
 /// Noise among the eigenvalues is at most this many times the most negative one.
 const NOISE: f64 = 10.0;
+/// Sums of squares beyond this overflow when two are multiplied.
+const LARGEST: f64 = 1e150;
 /// Dates that one task whitens.
 const TASK: usize = 8;
 
@@ -41,6 +43,7 @@ pub(super) struct Geometry {
 impl Geometry {
     pub(super) fn new(moments: &MomentsView<'_>, settings: &Settings) -> Result<Self> {
         let dates = usable_dates(moments, settings)?;
+        require_moderate(moments, &dates)?;
         let weights = dates.iter().map(|&date| match settings.weighting {
             Weighting::Panel => 1.0,
             Weighting::Portfolio => 1.0 / f64::from(moments.n_assets[date]),
@@ -110,11 +113,52 @@ fn usable_dates(moments: &MomentsView<'_>, settings: &Settings) -> Result<Vec<us
     let dates: Vec<usize> = (0..moments.n_assets.len()).filter(enough).collect();
     if dates.is_empty() {
         return Err(CoreError::EmptySample {
-            what: "moments",
-            rule: "a date needs min_assets usable rows",
+            what: "the panel of returns and characteristics",
+            rule: too_few_rows(moments, settings.min_assets),
         });
     }
     Ok(dates)
+}
+
+fn too_few_rows(moments: &MomentsView<'_>, min_assets: usize) -> String {
+    let counts = moments.n_assets.iter().map(|&n| n as usize);
+    let (n_rows, most) = counts.fold((0, 0), |(sum, most), n| (sum + n, most.max(n)));
+    format!(
+        "a date needs min_assets={min_assets} rows with finite characteristics and return; got \
+         {n_rows} such rows on {} dates, at most {most} on one",
+        moments.n_assets.len()
+    )
+}
+
+/// Refuse dates whose sums of squares leave no room for products of two.
+fn require_moderate(moments: &MomentsView<'_>, dates: &[usize]) -> Result<()> {
+    let n = moments.cross.ncols();
+    for &date in dates {
+        let gram = moments.gram.row(date);
+        for i in 0..n {
+            let square = gram[triangle::start(n, i)];
+            moderate("the sum of squares of a characteristic", square, (date, Some(i)))?;
+        }
+        let squares = moments.return_squares[date];
+        moderate("the sum of squared returns", squares, (date, None))?;
+        for (i, &cross) in moments.cross.row(date).iter().enumerate() {
+            moderate("the sum of characteristic times return", cross, (date, Some(i)))?;
+        }
+    }
+    Ok(())
+}
+
+fn moderate(what: &'static str, value: f64, place: (usize, Option<usize>)) -> Result<()> {
+    if value.abs() <= LARGEST {
+        return Ok(());
+    }
+    let (date, instrument) = place;
+    let instrument = instrument.map_or_else(String::new, |i| format!(", instrument {i}"));
+    Err(CoreError::Range {
+        what,
+        rule: format!("finite and at most {LARGEST:e} in size"),
+        got: format!("{value:e} at date {date}{instrument}: rescale the data"),
+    })
 }
 
 fn pooled_second_moment(moments: &MomentsView<'_>, dates: &[usize]) -> Array2<f64> {

@@ -225,7 +225,7 @@ fn every_refusal_names_its_argument() {
             &none,
             None
         ),
-        "moments"
+        "the panel of returns and characteristics"
     );
     assert_eq!(refusal(one(), &Array2::zeros((11, 1)), None), "observed");
     assert_eq!(refusal(one(), &Array2::zeros((12, 1)), None), "observed");
