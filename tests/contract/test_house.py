@@ -40,6 +40,7 @@ WIDE = {
     "backtest_inputs_from_asset_signal",
     "backtest_inputs_from_weights",
     "robust_sharpe_loss",
+    "scan",
     # The keywords of the two contract functions beside it, and its own.
     "portfolio_sequence_batch_from_long_frame",
 }

@@ -191,9 +191,16 @@ NEW = {
         "prior_weight": 1.0,
     },
     IPCAConfig: {
-        **{"intercept": False, "weighting": "panel", "constant": True, "min_assets": 2},
-        **{"identity_on": (), "n_starts": 1, "missing": "skip"},
-        **{"penalty": 0.0, "l1_ratio": 1.0},
+        "intercept": False,
+        "weighting": "panel",
+        "constant": True,
+        "min_assets": 2,
+        "missing": "skip",
+        "normalization": "orthonormal",
+        "identity_on": (),
+        "n_starts": 1,
+        "gamma_penalty": 0.0,
+        "l1_ratio": 0.5,
     },
     CAEConfig: {"factor_inputs": "managed", "l1_scope": "beta_hidden"},
     SDFConfig: {"n_ensemble": 1, "validation_loss": "unconditional"},
@@ -249,6 +256,7 @@ COUNTS_OF = {
     ],
 }
 WHOLES_OF = {
+    IPCAConfig: ["n_factors"],
     SDFConfig: ["burn_in_epochs"],
     PortfolioConfig: ["burn_in", "early_stopping_burn_in_iters"],
     DeepPortfolioConfig: ["cross_attention_lag"],
@@ -269,7 +277,7 @@ POSITIVES_OF = {
     LinearPortfolioConfig: ["gross_exposure", "max_abs_weight"],
 }
 NON_NEGATIVES_OF = {
-    IPCAConfig: ["factor_ridge", "gamma_ridge", "penalty"],
+    IPCAConfig: ["factor_ridge", "gamma_ridge", "gamma_penalty", "l1_ratio"],
     CAEConfig: ["lambda_l1"],
     SAEConfig: ["noise_std", "alpha", "aux_weight"],
     SDFConfig: ["weight_decay"],
@@ -365,6 +373,11 @@ def test_type_hints_are_plain_types_to_consumers():
         (RPPCAConfig, "gamma", float("nan")),
         (RPPCAConfig, "gamma", float("inf")),
         (RPPCAConfig, "base_moment", "correlation"),
+        (IPCAConfig, "missing", "mean"),
+        (IPCAConfig, "l1_ratio", 1.1),
+        (IPCAConfig, "normalization", "none"),
+        (IPCAConfig, "identity_on", ("size",)),
+        (IPCAConfig, "identity_on", (-1,)),
         (RPPCAConfig, "normalize_loadings", "none"),
         (RPPCAConfig, "scale_by_asset_volatility", 1),
         (IPCAConfig, "weighting", "asset"),

@@ -438,7 +438,7 @@ def sample():
         ({"rank_tolerance": 1.0}, r"rank_tolerance must be"),
         (
             {"min_assets": 9},
-            r"returns and characteristics has no usable .* min_assets=9 rows .* got 80 such rows on 10",
+            r"characteristics has no usable .* min_assets=9 rows .* got 80 such rows on 10",
         ),
         ({"observed": np.ones((9, 1))}, r"observed must have shape \[10, 1\]; got \[9, 1\]"),
         ({"observed": np.ones(10)}, r"observed must have 2 dimensions"),
@@ -459,7 +459,11 @@ def test_refuses_by_name(sample, arguments, message):
 @pytest.mark.parametrize(
     ("scale_z", "scale_r", "message"),
     [
-        (1e100, 1.0, r"squares of a characteristic .* at most 1e150 .*e20[01] at date 4, instrument"),
+        (
+            1e100,
+            1.0,
+            r"squares of a characteristic .* at most 1e150 .*e20[01] at date 4, instrument",
+        ),
         (1e200, 1.0, r"squares of a characteristic .* got inf at date 4, instrument 0: rescale"),
         (1.0, 1e300, r"squared returns must be finite .* got inf at date 4"),
         (1.0, 1e80, r"squared returns must be finite .* at date 4"),

@@ -1,242 +1,232 @@
-"""IPCA with an elastic net on the rows of Gamma: its conditions, its limits, its choice."""
+"""Ridge and elastic net of IPCA: closed forms, scikit-learn, a slow twin, conditions, paths."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from scipy.optimize import brentq
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import ElasticNet
 
-from ml4t.models import (
-    CharacteristicMoments,
-    CrossSectionBatch,
-    IPCAConfig,
-    IPCAModel,
-    penalty_path,
-)
+from ml4t.models import CrossSectionBatch, IPCAConfig, IPCAModel
+from ml4t.models.latent_factors.ipca.penalty import Penalty, Problem, minimise
+from ml4t.models.latent_factors.ipca.shrink import _start
+from oracles import ipca_penalty as oracle
+from strategies import SEEDS
 
-T, N, L = 60, 40, 6
-SILENT = (3, 5, 6)
 NO_RIDGE = {"factor_ridge": 0.0, "gamma_ridge": 0.0}
+T, N, L = 30, 20, 4
+SIZES = st.sampled_from([1e-3, 1e-2, 0.05])
+RATIOS = st.sampled_from([0.0, 0.3, 1.0])
 
 
-def panel(seed=0, *, noise=0.05, observed=0.0, scales=1.0):
-    """Two factors; some characteristics do nothing. Also an observed factor."""
+def panel(seed=0, *, silent=1, noise=0.05):
+    """Two latent factors, one observed; the last `silent` characteristics carry nothing."""
     rng = np.random.default_rng(seed)
-    z = rng.uniform(-0.5, 0.5, (T, N, L))
-    loud = [row for row in range(L + 1) if row not in SILENT]
-    gamma = np.zeros((L + 1, 2))
-    gamma[loud] = np.linalg.qr(rng.standard_normal((len(loud), 2)))[0]
-    g = 0.03 * rng.standard_normal((T, 1)) + 0.01
-    b = (rng.standard_normal((T, 2)) * [0.06, 0.04] + 0.02) @ gamma.T
-    b[:, loud] += observed * g * rng.standard_normal(len(loud))
-    r = np.einsum("tnl,tl->tn", z, b[:, 1:]) + b[:, :1] + noise * rng.standard_normal((T, N))
-    r[rng.random((T, N)) < 0.1] = np.nan
-    return CrossSectionBatch(z * scales, returns=r), g
+    z = rng.standard_normal((T, N, L)) * [1.0, 10.0, 0.1, 1.0]
+    gamma = np.linalg.qr(rng.standard_normal((L + 1, 2)))[0] / np.array([[1, 1, 10, 0.1, 1]]).T
+    gamma[L + 1 - silent :] = 0.0
+    f = np.array([0.03, 0.02]) + np.array([0.08, 0.05]) * rng.standard_normal((T, 2))
+    g = 0.05 * rng.standard_normal((T, 1))
+    own = np.array([[0.3, 0.5, 0.0, 0.0, 0.0]]).T
+    full = np.concatenate([np.ones((T, N, 1)), z], axis=2)
+    r = np.einsum("tnp,tp->tn", full, f @ gamma.T + g @ own.T)
+    r += noise * rng.standard_normal(r.shape)
+    return CrossSectionBatch(z, returns=r, timestamps=range(T)), g, full
 
 
 def fitted(batch, g=None, **settings):
-    model = IPCAModel(IPCAConfig(**{"n_factors": 2, **NO_RIDGE, **settings}))
-    assert model.fit(batch, observed_factors=g).converged
-    return model
+    model = IPCAModel(IPCAConfig(tol=1e-9, **{"n_factors": 2, **NO_RIDGE, **settings}))
+    return model, model.fit(batch, observed_factors=g)
 
 
-def every_loading(model):
-    parts = [model.gamma, model.gamma_observed]
-    return np.hstack(parts if model.alpha is None else [*parts, model.alpha[:, None]])
+def solved(batch, g, penalty, *, n_factors, tol=1e-9):
+    model, _ = fitted(batch, g, n_factors=n_factors)
+    sample, first = model._sample, model._fitted("test")
+    first = _Estimate(first, len(batch.returns))
+    problem = Problem.of(sample, first, "panel")
+    start = _start(problem, sample, first)
+    found = minimise(problem, penalty, start, n_latent=n_factors, tol=tol, max_sweeps=20_000)
+    return found, found.point.slopes * problem.scale
 
 
-def in_units(model, batch, g):
-    """Loadings, regressors and returns of the rows in units of mean square one, from the rows."""
-    usable = np.isfinite(batch.returns)
-    design = np.concatenate([np.ones((T, N, 1)), batch.characteristics], axis=2)
-    f = model.train_factor_returns
-    k = f.shape[1]
-    gamma = every_loading(model)
-    columns = [] if g is None else [g]
-    columns += [] if model.alpha is None else [np.ones((T, 1))]
-    seen = np.hstack([np.zeros((T, 0)), *columns])
-    shift = np.linalg.lstsq(seen, f)[0]
-    rest = f - seen @ shift
-    root = np.linalg.cholesky(rest.T @ rest / T)
-    own_scale = np.sqrt((seen**2).mean(axis=0))
-    latent = rest @ np.linalg.inv(root).T
-    theta = np.hstack([gamma[:, :k] @ root, (gamma[:, k:] + gamma[:, :k] @ shift.T) * own_scale])
-    z, y = design[usable], batch.returns[usable]
-    z_scale, y_scale = np.sqrt((z**2).mean(axis=0)), np.sqrt((y**2).mean())
-    both = np.hstack([latent, seen / own_scale])
-    x = np.einsum("tnp,tq->tnpq", design / z_scale, both)[usable]
-    return theta * (z_scale / y_scale)[:, None], x, y / y_scale
+class _Estimate:
+    """What the penalty needs of an estimate."""
+
+    def __init__(self, fit, n_dates):
+        self.gamma, self.gamma_observed = fit.gamma, fit.gamma_observed
+        self.factors, self.ridge = fit.train_factor_returns, fit.ridge
+        self.instrument_second_moment = fit.instrument_second_moment
+        self.dates_used = np.arange(n_dates)
 
 
-@pytest.mark.parametrize(
-    ("settings", "observed"),
-    [
-        ({"l1_ratio": 1.0}, False),
-        ({"l1_ratio": 0.5}, False),
-        ({"l1_ratio": 0.0}, False),
-        ({"l1_ratio": 0.7, "intercept": True}, True),
-        ({"l1_ratio": 0.5, "n_factors": 1}, True),
-    ],
-)
-def test_the_optimality_conditions_hold_on_the_rows(settings, observed):
-    batch, g = panel(observed=float(observed))
-    strength, rho = 0.02, settings["l1_ratio"]
-    model = fitted(batch, g if observed else None, penalty=strength, tol=1e-9, **settings)
-    theta, x, y = in_units(model, batch, g if observed else None)
-    drawn = slow_shrinkage(x, y, strength, rho)
-    k = model.gamma.shape[1]
-    # The factors give back the size of the latent loadings and what they can of the others.
-    basis = np.linalg.qr(drawn[:, :k])[0]
-    for got, want in ((theta[:, :k], basis), (theta[:, k:], np.hstack([basis, drawn[:, k:]]))):
-        left = got - want @ np.linalg.lstsq(want, got)[0]
-        np.testing.assert_allclose(left, 0.0, atol=1e-6)
-    silent = ~drawn.any(axis=1)
-    np.testing.assert_array_equal(silent, ~every_loading(model).any(axis=1))
+@given(SEEDS, SIZES, RATIOS)
+def test_one_observed_factor_alone_is_the_elastic_net_of_scikit_learn(seed, size, l1_ratio):
+    batch, g, full = panel(seed)
+    model, summary = fitted(batch, g, n_factors=0, gamma_penalty=size, l1_ratio=l1_ratio)
+    x = (full * g[:, :, None]).reshape(-1, L + 1)
+    scale = np.sqrt((full**2).mean(axis=(0, 1)) * (g**2).mean())
+    r = batch.returns.ravel()
+    sigma = np.sqrt(np.mean(r**2))
+    x, r = x / scale, r / sigma
+    if l1_ratio == 0.0:
+        n = len(r)
+        want = np.linalg.solve(x.T @ x / n + size * np.eye(L + 1), x.T @ r / n)
+    else:
+        net = ElasticNet(
+            alpha=size, l1_ratio=l1_ratio, fit_intercept=False, tol=1e-14, max_iter=100_000
+        )
+        want = net.fit(x, r).coef_
+    assert summary.converged
+    got = model.gamma_observed[:, 0] * scale / sigma
+    np.testing.assert_allclose(got, want, atol=1e-8)
+    if l1_ratio > 0.0:
+        np.testing.assert_array_equal(got == 0.0, want == 0.0)
 
 
-def slow_shrinkage(x, y, strength, rho):
-    """The elastic net on rows x (n, P, Q), one row of loadings at a time, the first one free."""
-    n, p, q = x.shape
-    theta = np.zeros((p, q))
-    flat = x.reshape(n, p * q)
-    gram = (flat.T @ flat / n).reshape(p, q, p, q)
-    right = np.einsum("ipq,i->pq", x, y) / n
-    for _ in range(3000):
-        old = theta.copy()
-        for row in range(p):
-            pull = right[row] - np.einsum("apb,pb->a", gram[row], theta)
-            pull += gram[row, :, row] @ theta[row]
-            if row == 0:
-                theta[row] = np.linalg.solve(gram[row, :, row], pull)
-                continue
-            theta[row] = group_minimum(gram[row, :, row], pull, strength, rho)
-        if np.abs(theta - old).max() < 1e-12:
-            break
-    return theta
+def test_several_observed_factors_alone_obey_the_conditions_of_a_group_lasso():
+    batch, g, full = panel()
+    g = np.hstack([g, np.random.default_rng(5).standard_normal((T, 1))])
+    size, l1_ratio = 0.03, 0.7
+    found, slopes = solved(batch, g, Penalty(size, l1_ratio), n_factors=0)
+    root = np.linalg.cholesky(g.T @ g / T)
+    f = np.linalg.solve(root, g.T).T
+    sigma = np.sqrt(np.mean(batch.returns**2))
+    s = np.sqrt((full**2).mean(axis=(0, 1)))
+    error = batch.returns - np.einsum("tnp,tp->tn", full, slopes)
+    pull = np.einsum("tnp,tn,tq->pq", full, error, f) / error.size / (s * sigma)[:, None]
+    rows = found.point.rows @ (found.point.factors.T @ f / T)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    active = norms[:, 0] > 0.0
+    assert 0 < active.sum() < L + 1
+    want = size * (l1_ratio * rows / np.where(norms > 0, norms, 1) + (1 - l1_ratio) * rows)
+    np.testing.assert_allclose(pull[active], want[active], atol=1e-8)
+    assert (np.linalg.norm(pull[~active], axis=1) <= size * l1_ratio + 1e-9).all()
 
 
-def group_minimum(a, pull, strength, rho):
-    """Minimise 1/2 v'Av - pull'v + strength (rho |v| + (1 - rho)/2 |v|^2), by the norm of v."""
-    if np.linalg.norm(pull) <= strength * rho:
-        return np.zeros_like(pull)
-    ridge = strength * (1 - rho)
-    if rho == 0.0:
-        return np.linalg.solve(a + ridge * np.eye(len(pull)), pull)
-
-    def at(size):
-        return np.linalg.solve(a + (ridge + strength * rho / size) * np.eye(len(pull)), pull)
-
-    size = brentq(lambda s: np.linalg.norm(at(s)) - s, 1e-12, 1e3, xtol=1e-15)
-    return at(size)
-
-
-def test_a_penalty_leaves_out_what_does_nothing_and_a_ridge_leaves_out_nothing():
-    batch, _ = panel(noise=0.03)
-    sparse = fitted(batch, penalty=0.03)
-    assert [row for row in range(L + 1) if not sparse.gamma[row].any()] == list(SILENT)
-    assert fitted(batch, penalty=0.03, l1_ratio=0.0).gamma.all()
+@pytest.mark.parametrize("n_factors", [1, 2])
+@pytest.mark.parametrize(("size", "l1_ratio"), [(0.02, 1.0), (0.02, 0.5), (0.05, 0.0)])
+def test_agrees_with_the_slow_twin(n_factors, size, l1_ratio):
+    batch, _, full = panel(3)
+    found, slopes = solved(batch, None, Penalty(size, l1_ratio), n_factors=n_factors)
+    assert found.converged
+    assert found.monotone
+    zs, rs = list(full), list(batch.returns)
+    want = oracle.slopes(zs, rs, n_factors, size, l1_ratio)
+    value = oracle.objective(zs, rs, slopes, size, l1_ratio)
+    assert found.objective == pytest.approx(value, rel=1e-10)
+    assert value <= oracle.objective(zs, rs, want, size, l1_ratio) + 1e-9
+    np.testing.assert_allclose(slopes, want, atol=1e-5 * np.abs(want).max(axis=0).max())
 
 
-@pytest.mark.parametrize("weighting", ["panel", "portfolio"])
-@pytest.mark.parametrize("intercept", [False, True])
-def test_a_vanishing_penalty_changes_nothing(weighting, intercept):
-    batch, g = panel(observed=1.0)
-    settings = {"weighting": weighting, "intercept": intercept}
-    got = fitted(batch, g, penalty=1e-10, tol=1e-8, **settings)
-    want = fitted(batch, g, **settings)
-    np.testing.assert_allclose(every_loading(got), every_loading(want), atol=1e-5)
-    np.testing.assert_allclose(got.train_factor_returns, want.train_factor_returns, atol=1e-5)
+@given(SEEDS, SIZES, RATIOS, st.integers(0, 2))
+def test_no_sweep_raises_the_objective(seed, size, l1_ratio, n_factors):
+    batch, g, full = panel(seed)
+    found, slopes = solved(batch, g, Penalty(size, l1_ratio), n_factors=n_factors, tol=1e-6)
+    assert found.converged
+    assert found.monotone
+    value = oracle.objective(list(full), list(batch.returns), slopes, size, l1_ratio)
+    assert found.objective == pytest.approx(value, rel=1e-9)
 
 
-def test_a_ridge_on_observed_factors_alone_is_the_closed_form():
-    batch, g = panel(observed=1.0)
-    model = fitted(batch, g, n_factors=0, penalty=0.1, l1_ratio=0.0, tol=1e-10)
-    theta, x, y = in_units(model, batch, g)
-    flat = x.reshape(len(y), -1)
-    ridge = 0.1 * np.diag([0.0] + [1.0] * L)
-    want = np.linalg.solve(flat.T @ flat / len(y) + ridge, flat.T @ y / len(y))
-    np.testing.assert_allclose(theta[:, 0], want, atol=1e-8)
-
-
-def test_units_of_characteristics_and_returns_do_not_matter():
-    batch, _ = panel()
-    scales = 10.0 ** np.arange(-3, 3)
-    other = replace(panel(scales=scales)[0], returns=100 * batch.returns)
-    got, want = fitted(other, penalty=0.02, tol=1e-9), fitted(batch, penalty=0.02, tol=1e-9)
-    states = [m.extract(b) for m, b in ((got, other), (want, batch))]
-    returns = [np.einsum("tnk,tk->tn", s.asset_betas, s.factor_returns) for s in states]
-    np.testing.assert_allclose(returns[0] / 100, returns[1], atol=1e-7)
-
-
-def test_the_form_is_the_identified_one():
-    model = fitted(panel()[0], penalty=0.02)
-    f = model.train_factor_returns
-    np.testing.assert_allclose(model.gamma.T @ model.gamma, np.eye(2), atol=1e-10)
-    second = f.T @ f / len(f)
-    np.testing.assert_allclose(second, np.diag(np.diag(second)), atol=1e-10)
-    assert second[0, 0] >= second[1, 1]
-    assert (f.mean(axis=0) >= 0).all()
-
-
-def test_it_loads_what_it_saved_and_says_when_it_has_not_converged(tmp_path):
-    batch, _ = panel()
-    model = fitted(batch, penalty=0.02)
-    loaded = IPCAModel.load(model.save(tmp_path / "model.ml4t"))
-    np.testing.assert_array_equal(
-        loaded.extract(batch).factor_returns, model.extract(batch).factor_returns
+def test_the_scales_of_characteristics_returns_and_factors_change_nothing():
+    batch, g, _ = panel()
+    settings = {"gamma_penalty": 0.01, "l1_ratio": 0.8}
+    model, _ = fitted(batch, g, **settings)
+    scale = np.array([10.0, 0.01, 3.0, 1e4])
+    moved = CrossSectionBatch(batch.characteristics * scale, returns=1e-3 * batch.returns)
+    other, _ = fitted(moved, 7.0 * g, **settings)
+    betas, f = (
+        model.extract(batch, observed_factors=g),
+        other.extract(moved, observed_factors=7 * g),
     )
-    hurried = IPCAModel(IPCAConfig(n_factors=2, penalty=0.05, max_iter=2, tol=1e-12))
-    assert not hurried.fit(batch).converged
-    assert "penalty=0" in str(model.summary())
+    one = np.einsum("tnk,tk->tn", betas.asset_betas, betas.factor_returns)
+    two = np.einsum("tnk,tk->tn", f.asset_betas, f.factor_returns)
+    np.testing.assert_allclose(1e3 * two, one, atol=1e-7)
 
 
-def test_the_path_prefers_a_penalty_where_most_characteristics_do_nothing():
-    batch, _ = panel(noise=0.3)
-    config = IPCAConfig(n_factors=2)
-    path = penalty_path(config, batch, n_penalties=8)
-    assert path.penalties[0] == 0.0
-    assert path.total_r2.shape == (8, 5)
-    assert (np.diff(path.n_active[path.n_active > 0]) <= 1).all()
-    assert path.n_active[0] == L + 1
-    means = path.total_r2.mean(axis=1)
-    assert np.nanmax(means) >= means[0]
-    assert path.best == path.penalties[np.nanargmax(means)]
-    assert path == penalty_path(config, CharacteristicMoments.from_batch(batch), n_penalties=8)
+def test_silent_characteristics_leave_and_the_others_stay():
+    batch, _, _ = panel(2, silent=2, noise=0.03)
+    model, summary = fitted(batch, gamma_penalty=0.045, l1_ratio=1.0)
+    assert summary.converged
+    assert summary.train_metrics["n_active_instruments"] == 3
+    np.testing.assert_array_equal(model.gamma[3:], 0.0)
+    np.testing.assert_allclose(model.gamma.T @ model.gamma, np.eye(2), atol=1e-10)
+    f = model.train_factor_returns
+    np.testing.assert_allclose(f.T @ f, np.diag(np.diag(f.T @ f)), atol=1e-9)
+    assert (f.mean(axis=0) >= 0).all()
+    state = model.extract(batch)
+    assert state.factor_returns.tobytes() == f.tobytes()
 
 
-def test_blocks_of_dates_are_judged_by_what_the_others_say():
-    batch, g = panel(observed=1.0)
-    config = IPCAConfig(n_factors=1, intercept=True, **NO_RIDGE)
-    path = penalty_path(config, batch, penalties=[0.0], n_blocks=3, observed_factors=g)
-    for block, dates in enumerate(np.array_split(np.arange(T), 3)):
-        rest = np.setdiff1d(np.arange(T), dates)
-        parts = [
-            CrossSectionBatch(batch.characteristics[d], returns=batch.returns[d])
-            for d in (rest, dates)
-        ]
-        model = fitted(parts[0], g[rest], n_factors=1, intercept=True)
-        judged = model.fit_measures(parts[1], observed_factors=g[dates])
-        assert path.total_r2[0, block] == pytest.approx(judged.assets.total.against_zero)
+def test_a_penalty_that_leaves_nothing_leaves_zeros():
+    batch, _, _ = panel()
+    model, summary = fitted(batch, intercept=True, gamma_penalty=10.0, l1_ratio=1.0)
+    assert summary.converged
+    assert not model.gamma.any()
+    assert not model.alpha.any()
+    assert summary.train_metrics["n_active_instruments"] == 0
+    assert not np.nan_to_num(model.extract(batch).asset_betas).any()
 
 
-def test_refuses_by_name():
-    batch, _ = panel()
-    with pytest.raises(ValueError, match="penalty leaves too few characteristics for n_factors=2"):
-        IPCAModel(IPCAConfig(n_factors=2, penalty=10.0)).fit(batch)
-    with pytest.raises(ValueError, match=r"inference needs penalty=0; got 0\.02"):
-        fitted(batch, penalty=0.02).test_characteristics()
-    with pytest.raises(ValueError, match="l1_ratio must be"):
-        IPCAConfig(l1_ratio=1.1)
-    config = IPCAConfig(n_factors=2)
-    with pytest.raises(ValueError, match="n_blocks must be an integer >= 2"):
-        penalty_path(config, batch, n_blocks=1)
-    with pytest.raises(ValueError, match="n_blocks=31 needs 62 usable dates; got 60"):
-        penalty_path(config, batch, n_blocks=31)
-    with pytest.raises(ValueError, match="penalties must be a finite number >= 0"):
-        penalty_path(config, batch, penalties=[-1.0])
-    with pytest.raises(ValueError, match="penalties leave too few characteristics"):
-        penalty_path(config, batch, penalties=[10.0])
-    with pytest.raises(TypeError, match="config must be a IPCAConfig"):
-        penalty_path(2, batch)
+def test_no_penalty_is_the_usual_estimate_and_a_small_one_is_close():
+    batch, g, _ = panel()
+    usual, _ = fitted(batch, g)
+    near, _ = fitted(batch, g, gamma_penalty=1e-9)
+    np.testing.assert_allclose(near.gamma, usual.gamma, atol=1e-6)
+    np.testing.assert_allclose(near.gamma_observed, usual.gamma_observed, atol=1e-6)
+
+
+def test_tests_refuse_a_penalised_estimate():
+    batch, _, _ = panel()
+    model, _ = fitted(batch, intercept=True, gamma_penalty=0.01)
+    with pytest.raises(ValueError, match=r"inference needs an estimate without penalty"):
+        model.test_alpha(n_draws=2)
+    with pytest.raises(ValueError, match=r"inference needs an estimate without penalty"):
+        model.standard_errors()
+
+
+def test_the_path_is_the_estimates_and_blocks_choose_among_them():
+    batch, _, _ = panel(2, silent=2, noise=0.3)
+    model = IPCAModel(IPCAConfig(n_factors=1, l1_ratio=1.0, **NO_RIDGE))
+    path = model.penalty_path(batch, penalties=8, n_folds=3)
+    assert not model.is_fitted
+    assert (np.diff(path.penalties) < 0).all()
+    assert path.scores.shape == (8, 3)
+    assert path.converged.all()
+    assert path.n_instruments[0] == 0
+    assert path.n_instruments[-1] >= path.n_instruments[1]
+    assert path.best == path.penalties[np.argmax(path.score)]
+    assert path.sparsest >= path.best
+    chosen = IPCAModel(IPCAConfig(n_factors=1, l1_ratio=1.0, gamma_penalty=path.best, **NO_RIDGE))
+    chosen.fit(batch)
+    gamma = path.gammas[np.argmax(path.score)]
+    np.testing.assert_allclose(chosen.gamma, gamma, atol=1e-4)
+
+
+def test_scores_are_of_dates_that_were_not_seen():
+    batch, g, full = panel(4, noise=0.2)
+    model = IPCAModel(IPCAConfig(n_factors=0, l1_ratio=0.5, **NO_RIDGE))
+    path = model.penalty_path(batch, observed_factors=g, penalties=[0.01], n_folds=3)
+    block = np.arange(10, 20)
+    rest = np.setdiff1d(np.arange(T), block)
+    seen = CrossSectionBatch(batch.characteristics[rest], returns=batch.returns[rest])
+    part, _ = fitted(seen, g[rest], n_factors=0, gamma_penalty=0.01)
+    slopes = g[block] @ part.gamma_observed.T
+    error = batch.returns[block] - np.einsum("tnp,tp->tn", full[block], slopes)
+    want = 1 - (error**2).sum() / (batch.returns[block] ** 2).sum()
+    np.testing.assert_allclose(path.scores[0, 1], want, atol=1e-5)
+
+
+def test_a_path_refuses_by_name():
+    batch, _, _ = panel()
+    model = IPCAModel(IPCAConfig(n_factors=1))
+    for arguments, message in [
+        ({"penalties": [0.0]}, r"penalties must be finite numbers > 0"),
+        ({"penalties": 0}, r"penalties must be an integer >= 1"),
+        ({"n_folds": 1}, r"n_folds must be an integer >= 2; got 1"),
+        ({"n_folds": T + 1}, r"n_folds must be at most the 30 dates used; got 31"),
+        ({"score": "auc"}, r"score must be one of total, predictive; got 'auc'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            model.penalty_path(batch, **arguments)

@@ -70,6 +70,7 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "FitLevel",
         "FitMeasures",
         "IPCAModel",
+        "IPCAPenaltyPath",
         "IPCAStandardErrors",
         "ModelSummary",
         "PCAModel",

@@ -242,7 +242,10 @@ fn require_finite(observed: ArrayView2<'_, f64>, dates: &[usize]) -> Result<()> 
         row.map(move |(m, &value)| (date, m, value))
     });
     // Squares are summed.
-    match cells.into_iter().find(|(_, _, value)| !(value.abs() <= LARGEST_OBSERVED)) {
+    match cells
+        .into_iter()
+        .find(|(_, _, value)| value.is_nan() || value.abs() > LARGEST_OBSERVED)
+    {
         None => Ok(()),
         Some((date, m, value)) => Err(CoreError::Range {
             what: "observed",

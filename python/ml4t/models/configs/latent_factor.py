@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from functools import partial
 from typing import Annotated, ClassVar
 
-from ml4t.models.checks import require_int
 from ml4t.models.configs.base import BaseModelConfig
 from ml4t.models.configs.checkpoints import checkpoint_grid, require_on_grid, require_schedule
 from ml4t.models.configs.rules import (
@@ -14,6 +12,7 @@ from ml4t.models.configs.rules import (
     Count,
     Counts,
     Flag,
+    Labels,
     NonNegative,
     OptionalCount,
     Positive,
@@ -22,7 +21,6 @@ from ml4t.models.configs.rules import (
     TaskType,
     WholeNumber,
     one_of,
-    tuple_of,
 )
 
 
@@ -83,7 +81,7 @@ class IPCAConfig(LatentFactorConfig):
     Attributes
     ----------
     n_factors : int, default 5
-        K; 0 is for observed factors, or an alpha, alone.
+        K; 0 leaves observed factors, or the intercept, alone.
     max_iter : int, default 10000
         Sweeps of alternating least squares.
     tol : float, default 1e-6
@@ -98,20 +96,22 @@ class IPCAConfig(LatentFactorConfig):
         Put a constant before the characteristics.
     min_assets : int, default 2
         Dates with fewer usable assets are left out.
-    identity_on : tuple of int, default ()
-        K rows of Gamma (0 is the constant, where there is one) on which the latent loadings are the
-        identity. Without any they are orthonormal, the factors uncorrelated about zero, with
-        positive means and in order of strength.
-    n_starts : int, default 1
-        Minimise from this many starts, all but the first random (by `seed`), and keep the lowest.
     missing : {"skip", "middle"}
-        Leave out a row of a batch with a missing characteristic, or put that at the median of its
-        date. Moments are taken as they are.
-    penalty : float, default 0.0
-        Strength of an elastic net on the rows of Gamma, the constant's excepted, in units in which
-        returns, characteristics and factors have mean square one; see `penalty_path`.
-    l1_ratio : float, default 1.0
-        Share of the norms of the rows in it, which leave characteristics out; the rest shrinks.
+        What becomes of a row with a missing characteristic: it does not count, or the gap takes the
+        median of its date (0 where none is known). Rows are those that the mask admits or, without
+        a mask, those with some characteristic. Moments were taken by a policy of their own.
+    normalization : {"orthonormal", "identity"}
+        Orthonormal loadings, factors uncorrelated about zero with means of at least zero; or
+        loadings that are the identity on `identity_on`.
+    identity_on : tuple of str or int, length K
+        Instruments by name, or by row of Gamma, for `normalization="identity"`.
+    n_starts : int, default 1
+        Estimate from so many starts, all but the first random by `seed`; the best one wins.
+    gamma_penalty : float, default 0.0
+        Elastic net on the slopes of each instrument, 0 for none; free of the scale of returns,
+        factors and characteristics (docs/decisions.md has the formula).
+    l1_ratio : float, default 0.5
+        Share of the lasso in it: 0 is ridge, 1 the group lasso, which drops characteristics.
     """
 
     model_name: ClassVar[str] = "ipca"
@@ -126,17 +126,20 @@ class IPCAConfig(LatentFactorConfig):
     weighting: Annotated[str, one_of("panel", "portfolio")] = "panel"
     constant: Flag = True
     min_assets: Count = 2
-    identity_on: Annotated[tuple[int, ...], tuple_of(partial(require_int, at_least=0))] = ()
-    n_starts: Count = 1
     missing: Annotated[str, one_of("skip", "middle")] = "skip"
-    penalty: NonNegative = 0.0
-    l1_ratio: Share = 1.0
+    normalization: Annotated[str, one_of("orthonormal", "identity")] = "orthonormal"
+    identity_on: Labels = ()
+    n_starts: Count = 1
+    gamma_penalty: NonNegative = 0.0
+    l1_ratio: Share = 0.5
 
     def _require_consistent(self) -> None:
-        rows = self.identity_on
-        if rows and (len(rows) != self.n_factors or len(set(rows)) != len(rows)):
+        wanted = self.n_factors if self.normalization == "identity" else 0
+        if len(self.identity_on) != wanted:
             raise ValueError(
-                f"identity_on must name n_factors={self.n_factors} rows of Gamma; got {rows}"
+                f"identity_on must name {wanted} instruments with "
+                f"normalization={self.normalization!r} and n_factors={self.n_factors}; "
+                f"got {self.identity_on}"
             )
 
 

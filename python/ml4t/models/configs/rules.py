@@ -56,11 +56,17 @@ def require_checkpoint(name: str, value: object) -> int | str:
     return value
 
 
+def require_label(name: str, value: object) -> str | int:
+    """Be a name or a position."""
+    return value if isinstance(value, str) else require_int(name, value, at_least=0)
+
+
 Flag = Annotated[bool, require_bool]
 Integer = Annotated[int, require_int]
 WholeNumber = Annotated[int, partial(require_int, at_least=0)]
 Count = Annotated[int, partial(require_int, at_least=1)]
 Counts = Annotated[tuple[int, ...], tuple_of(partial(require_int, at_least=1))]
+Labels = Annotated[tuple[str | int, ...], tuple_of(require_label)]
 OptionalCount = Annotated[int | None, optional(partial(require_int, at_least=1))]
 
 Real = Annotated[float, require_real]

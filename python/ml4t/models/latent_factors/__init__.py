@@ -7,6 +7,7 @@ from ml4t.models.latent_factors.ipca.model import IPCAModel
 from ml4t.models.latent_factors.ipca.penalty_path import PenaltyPath, penalty_path
 from ml4t.models.latent_factors.ipca.portfolios import FactorPortfolio
 from ml4t.models.latent_factors.ipca.report import CharacteristicImportance
+from ml4t.models.latent_factors.ipca.shrink import IPCAPenaltyPath
 from ml4t.models.latent_factors.ipca.standard_errors import IPCAStandardErrors
 from ml4t.models.latent_factors.pca import PCAModel
 from ml4t.models.latent_factors.rp_pca import RPPCAModel
@@ -20,6 +21,7 @@ __all__ = [
     "FitLevel",
     "FitMeasures",
     "IPCAModel",
+    "IPCAPenaltyPath",
     "IPCAStandardErrors",
     "ModelSummary",
     "PCAModel",

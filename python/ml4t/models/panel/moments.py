@@ -21,6 +21,7 @@ from ml4t.models.artifacts import format as files
 from ml4t.models.checks import require_one_of, require_shape, require_type
 from ml4t.models.kernels import Moments, panel_moments
 from ml4t.models.panel.dated import Dated, merged
+from ml4t.models.panel.missing import POLICIES, moments_at_middle
 from ml4t.models.panel.observed import require_returns
 from ml4t.models.panel.scan import Plan, scan
 from ml4t.models.types.arrays import require_label_counts
@@ -118,6 +119,7 @@ class CharacteristicMoments(Record):
         *,
         feature_names: Sequence[str] = (),
         dtype: str = "float64",
+        missing: str = "skip",
     ) -> CharacteristicMoments:
         """Take the moments of a panel in memory.
 
@@ -130,6 +132,10 @@ class CharacteristicMoments(Record):
         dtype : {"float64", "float32"}
             Precision of the products of a float32 panel: "float32" is faster, with a relative error
             below 1e-6. A float64 panel is computed in float64 always.
+        missing : {"skip", "middle"}
+            Leave out rows with a missing characteristic, or give it the median of its date (0 where
+            none is known). The mask says which rows are there; without one, rows that have some
+            characteristic.
 
         Raises
         ------
@@ -140,7 +146,10 @@ class CharacteristicMoments(Record):
         returns = require_returns("CharacteristicMoments", batch.returns)
         if dtype == "float64":  # two float32 inputs would be multiplied as such
             returns = returns.astype(np.float64, copy=False)
-        moments = panel_moments(batch.characteristics, returns, batch.mask)
+        if require_one_of("missing", missing, POLICIES) == "middle":
+            moments = moments_at_middle(batch, returns)
+        else:
+            moments = panel_moments(batch.characteristics, returns, batch.mask)
         names = (CONSTANT, *feature_names) if len(feature_names) else ()
         return _of(Dated(tuple(batch.timestamps), moments), names)
 
@@ -154,6 +163,7 @@ class CharacteristicMoments(Record):
         timestamp_col: str | None = None,
         entity_col: str | None = None,
         rank: bool = False,
+        missing: str = "skip",
         executor: Executor | None = None,
         progress: bool = False,
     ) -> CharacteristicMoments:
@@ -170,7 +180,7 @@ class CharacteristicMoments(Record):
             together from parts (relative difference below 1e-13).
         feature_cols : sequence of str
             Known before the return is earned. Null, NaN and infinite are missing: the row does
-            not count, unless `rank` fills the gap.
+            not count, unless `rank` or `missing` fills the gap.
         return_col : str
             Simple return per period.
         timestamp_col : str, optional
@@ -180,6 +190,9 @@ class CharacteristicMoments(Record):
         rank : bool, default False
             Replace each characteristic by (rank - 1) / (n - 1) - 1/2 within its date, ties
             averaged, missing values 0, with or without a return. Needs rows in order of date.
+        missing : {"skip", "middle"}
+            Leave out rows with a missing characteristic, or give it the median of its date, with or
+            without a return. Needs rows in order of date. (Ranks have their middle at 0 anyway.)
         executor : object with submit(function, *arguments), optional
             Dask's `Client` or a pool of `concurrent.futures`. The bits are the same with any
             number of workers, and without.
@@ -192,10 +205,10 @@ class CharacteristicMoments(Record):
             When a path leads to no file, or a column is missing.
         ValueError
             When a timestamp is missing, a column is not numeric, an asset comes twice at a date, or
-            `rank` meets rows out of order.
+            `rank` or `missing="middle"` meets rows out of order.
         """
         keys = {"timestamp_col": timestamp_col, "entity_col": entity_col}
-        plan = Plan.of(feature_cols, return_col, rank=rank, **keys)
+        plan = Plan.of(feature_cols, return_col, rank=rank, missing=missing, **keys)
         found = scan(source, plan, executor=executor, progress=progress)
         return _of(found, (CONSTANT, *plan.features))
 

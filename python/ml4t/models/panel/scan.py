@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.checks import require_bool
+from ml4t.models.checks import require_bool, require_one_of
 from ml4t.models.kernels import row_moments
 from ml4t.models.panel.dated import Dated, PairwiseSum, nothing, require_one_kind
 from ml4t.models.panel.key_columns import TIMESTAMP_CANDIDATES, resolve_column
+from ml4t.models.panel.missing import POLICIES, at_middle
 from ml4t.models.panel.progress import counting
 from ml4t.models.panel.ranks import cross_sectional_ranks
 from ml4t.models.panel.sources import Block, Source, block_rows, opened, polars
@@ -46,6 +47,7 @@ class Plan:
         None until the columns of the source are known.
     entity : str or None
     rank : bool
+    missing : {"skip", "middle"}
     """
 
     features: tuple[str, ...]
@@ -53,6 +55,7 @@ class Plan:
     timestamp: str | None
     entity: str | None
     rank: bool
+    missing: str = "skip"
 
     @classmethod
     def of(
@@ -63,6 +66,7 @@ class Plan:
         timestamp_col: str | None,
         entity_col: str | None,
         rank: bool,
+        missing: str,
     ) -> Plan:
         """Check the arguments of a scan, as far as that goes without the source."""
         if isinstance(feature_cols, str):
@@ -72,7 +76,16 @@ class Plan:
             raise ValueError(f"feature_cols must be unique, at least one; got {features}")
         if clash := [one for one in features if one in (return_col, timestamp_col, entity_col)]:
             raise ValueError(f"feature_cols must be columns of their own; got {clash}")
-        return cls(features, return_col, timestamp_col, entity_col, require_bool("rank", rank))
+        require_one_of("missing", missing, POLICIES)
+        rank = require_bool("rank", rank)
+        return cls(features, return_col, timestamp_col, entity_col, rank, missing)
+
+    @property
+    def whole_dates(self) -> str:
+        """Name the setting that must see all rows of a date at once; empty where none must."""
+        if self.rank:
+            return "rank=True"
+        return "missing='middle'" if self.missing == "middle" else ""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -175,10 +188,10 @@ def _worked_off(frame: pl.DataFrame, first_row: int, plan: Plan) -> Piece:
         return Piece(0, None, nothing(n_instruments), None)
     ordered = times.is_sorted()
     if not ordered:
-        if plan.rank:
+        if plan.whole_dates:
             raise ValueError(
-                f"rank=True needs rows in order of {key!r}; they are not, in the block at row "
-                f"{first_row}: sort the source first, or rank before the scan"
+                f"{plan.whole_dates} needs rows in order of {key!r}; they are not, in the block at "
+                f"row {first_row}: sort the source first, or rank before the scan"
             )
         frame = frame.with_columns(times).sort(key, maintain_order=True)
         times = frame[key]
@@ -192,7 +205,7 @@ def _worked_off(frame: pl.DataFrame, first_row: int, plan: Plan) -> Piece:
 
     def cut(i: int) -> Day | None:
         start, stop = int(ends[i]), int(ends[i + 1])
-        if not ordered or (stop - start > CUT_ROWS and not plan.rank and entities is None):
+        if not ordered or (stop - start > CUT_ROWS and not plan.whole_dates and entities is None):
             return None
         named = None if entities is None else entities[start:stop]
         # Copies: rows of the edges alone outlive the block.
@@ -202,7 +215,7 @@ def _worked_off(frame: pl.DataFrame, first_row: int, plan: Plan) -> Piece:
     begin, end = int(first is not None), len(labels) - (last is not None)
     inner = slice(ends[begin], ends[end])
     body = _moments(
-        labels[begin:end], z[inner], r[inner], ends[begin : end + 1] - ends[begin], rank=plan.rank
+        plan, labels[begin:end], z[inner], r[inner], ends[begin : end + 1] - ends[begin]
     )
     return Piece(len(r), first, body, last)
 
@@ -237,8 +250,11 @@ class _Assembly:
         if self._open and self._open[0].label != day.label:
             self._close()
         self._open.append(day)
-        # A date that is larger than a block is summed in parts, unless its ranks forbid it.
-        if not self._plan.rank and sum(len(one.returns) for one in self._open) > self._most_rows:
+        # A date that is larger than a block is summed in parts, unless it must be seen whole.
+        if (
+            not self._plan.whole_dates
+            and sum(len(one.returns) for one in self._open) > self._most_rows
+        ):
             self._close()
 
     def _close(self) -> None:
@@ -250,12 +266,12 @@ class _Assembly:
         z = np.concatenate([day.characteristics for day in days])
         r = np.concatenate([day.returns for day in days])
         ends = np.array([0, len(r)])
-        self._add(_moments([days[0].label], z, r, ends, rank=self._plan.rank))
+        self._add(_moments(self._plan, [days[0].label], z, r, ends))
 
     def _add(self, dates: Dated) -> None:
         if not dates.labels:
             return
-        if self._plan.rank:
+        if self._plan.whole_dates:
             self._require_later(dates.labels[0])
             self._latest = dates.labels[-1]
         self._sum.add(dates)
@@ -266,25 +282,27 @@ class _Assembly:
         require_one_kind([self._latest], [label])
         if not label > self._latest:
             raise ValueError(
-                f"rank=True needs rows in order of {self._plan.timestamp!r}, across files as well; "
-                f"got {label} after {self._latest}"
+                f"{self._plan.whole_dates} needs rows in order of {self._plan.timestamp!r}, across "
+                f"files as well; got {label} after {self._latest}"
             )
 
 
 def _moments(
+    plan: Plan,
     labels: Sequence[Any],
     characteristics: NDArray[Any],
     returns: NDArray[np.float64],
     ends: NDArray[np.int64],
-    *,
-    rank: bool,
 ) -> Dated:
     """Moments of rows sorted by date; those of date t are `ends[t]:ends[t + 1]`."""
-    if rank:
-        ranked = np.empty(characteristics.shape)
+    if plan.whole_dates:
+        change = cross_sectional_ranks if plan.rank else at_middle
+        changed = np.empty(
+            characteristics.shape, np.float64 if plan.rank else characteristics.dtype
+        )
         for start, stop in pairwise(ends):
-            ranked[start:stop] = cross_sectional_ranks(characteristics[start:stop])
-        characteristics = ranked
+            changed[start:stop] = change(characteristics[start:stop])
+        characteristics = changed
     return Dated(tuple(labels), row_moments(characteristics, returns, ends))
 
 

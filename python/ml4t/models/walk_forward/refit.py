@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from ml4t.models.latent_factors import IPCAModel
 from ml4t.models.latent_factors.base import BaseLatentFactorModel, StablePanelModel
-from ml4t.models.latent_factors.ipca.estimate import completed
 from ml4t.models.panel.moments import CharacteristicMoments
 from ml4t.models.pipelines import LatentFactorForecastPipeline, PipelineFitResult
 from ml4t.models.types import (
@@ -64,8 +63,11 @@ class Course:
         training: Data = data
         estimator = structural(model)
         if isinstance(estimator, IPCAModel) and isinstance(data, CrossSectionBatch):
-            unnamed = replace(completed(estimator.config, data).batch, timestamps=())
-            training = CharacteristicMoments.from_batch(unnamed, dtype=estimator.config.dtype)
+            unnamed = replace(data, timestamps=())
+            config = estimator.config
+            training = CharacteristicMoments.from_batch(
+                unnamed, dtype=config.dtype, missing=config.missing
+            )
         return cls(model, training, data, warm_start)
 
     def part(self, start: int, stop: int) -> Course:

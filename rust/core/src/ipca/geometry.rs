@@ -137,12 +137,20 @@ fn require_moderate(moments: &MomentsView<'_>, dates: &[usize]) -> Result<()> {
         let gram = moments.gram.row(date);
         for i in 0..n {
             let square = gram[triangle::start(n, i)];
-            moderate("the sum of squares of a characteristic", square, (date, Some(i)))?;
+            moderate(
+                "the sum of squares of a characteristic",
+                square,
+                (date, Some(i)),
+            )?;
         }
         let squares = moments.return_squares[date];
         moderate("the sum of squared returns", squares, (date, None))?;
         for (i, &cross) in moments.cross.row(date).iter().enumerate() {
-            moderate("the sum of characteristic times return", cross, (date, Some(i)))?;
+            moderate(
+                "the sum of characteristic times return",
+                cross,
+                (date, Some(i)),
+            )?;
         }
     }
     Ok(())

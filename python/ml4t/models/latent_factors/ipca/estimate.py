@@ -8,12 +8,12 @@ import numpy as np
 
 from ml4t.models import kernels
 from ml4t.models.checks import require_shape
-from ml4t.models.panel.filling import Filled, filled_at_the_middle
+from ml4t.models.panel.missing import at_middle, count_gaps, moments_at_middle, rows_there
 from ml4t.models.panel.moments import CONSTANT, CharacteristicMoments
 from ml4t.models.panel.observed import known, require_returns
 
 if TYPE_CHECKING:
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import NDArray
 
     from ml4t.models.configs import IPCAConfig
     from ml4t.models.latent_factors.ipca.fit import IPCAFit
@@ -29,14 +29,14 @@ def moments_of(
     """Moments over the instruments of the settings."""
     if isinstance(batch, CharacteristicMoments):
         return batch.moments if config.constant else batch.without_constant()
-    batch = completed(config, batch).batch
     returns = require_returns("IPCAModel", batch.returns)
-    return batch_moments(batch, returns, constant=config.constant, dtype=config.dtype)
-
-
-def completed(config: IPCAConfig, batch: CrossSectionBatch) -> Filled:
-    """Fill what is missing, if the settings say so."""
-    return Filled(batch, 0) if config.missing == "skip" else filled_at_the_middle(batch)
+    if config.dtype == "float64":  # two float32 inputs would be multiplied as such
+        returns = returns.astype(np.float64, copy=False)
+    if config.missing == "middle":
+        return moments_at_middle(batch, returns, constant=config.constant)
+    return kernels.panel_moments(
+        batch.characteristics, returns, batch.mask, constant=config.constant
+    )
 
 
 def instrument_names(
@@ -97,43 +97,30 @@ def require_same_panel(fit: IPCAFit, moments: kernels.Moments, *, min_assets: in
         raise ValueError("batch must be the panel that the model was fitted on; got another one")
 
 
-def batch_moments(
-    batch: CrossSectionBatch, returns: NDArray[Any], *, constant: bool, dtype: DTypeLike
-) -> kernels.Moments:
-    """Take the moments of every date; the kernel skips what is masked or not finite.
+def exposures(config: IPCAConfig, batch: CrossSectionBatch, gamma: NDArray[Any]) -> NDArray[Any]:
+    r"""Conditional exposures :math:`\beta_{ti} = \Gamma' z_{ti}`, shape (T, N, K), as `gamma` is.
 
-    A float32 panel is multiplied in float32 only where `dtype` says so.
-    """
-    if dtype == "float64":  # the kernel multiplies in float32 when both of its inputs are float32
-        returns = returns.astype(np.float64, copy=False)
-    return kernels.panel_moments(batch.characteristics, returns, batch.mask, constant=constant)
-
-
-def exposures(
-    batch: CrossSectionBatch, gamma: NDArray[Any], *, constant: bool, dtype: DTypeLike
-) -> NDArray[Any]:
-    r"""Conditional exposures :math:`\beta_{ti} = \Gamma' z_{ti}`, shape (T, N, K).
-
-    NaN where the mask excludes a cell or a characteristic is not finite. Returns are not read.
+    NaN where the mask excludes a cell, or a characteristic is missing and stays so. Returns are not
+    read.
 
     Parameters
     ----------
+    config : IPCAConfig
     batch : CrossSectionBatch
         `characteristics` (T, N, L).
     gamma : ndarray, shape (P, K)
-        One row for each instrument, the constant first if `constant`.
-    constant : bool
-        Whether the instruments begin with a constant.
-    dtype : dtype
-        Of the result.
+        One row for each instrument, the constant first where there is one.
     """
-    z = batch.characteristics
-    level, slopes = (gamma[0], gamma[1:]) if constant else (0.0, gamma)
-    betas = np.empty((*z.shape[:2], gamma.shape[1]), dtype=dtype)
+    z, middle = batch.characteristics, config.missing == "middle"
+    there = np.empty(z.shape[:2], dtype=np.bool_) if middle else known(batch)
+    level, slopes = (gamma[0], gamma[1:]) if config.constant else (0.0, gamma)
+    betas = np.empty((*z.shape[:2], gamma.shape[1]), dtype=gamma.dtype)
     with np.errstate(over="ignore", invalid="ignore"):  # of cells that become NaN below
-        for date, cross_section in enumerate(z):  # one date at a time: the panel is never upcast
-            betas[date] = cross_section @ slopes + level
-    betas[~known(batch)] = np.nan
+        for t, date in enumerate(z):  # one date at a time: the panel is never upcast
+            if middle:
+                there[t] = rows_there(batch, t)
+            betas[t] = (at_middle(date, there[t]) if middle else date) @ slopes + level
+    betas[~there] = np.nan
     return betas
 
 
@@ -158,6 +145,16 @@ def observed_panel(
     return np.hstack(columns) if columns else None
 
 
+def panel_metrics(config: IPCAConfig, batch: CrossSectionBatch, n_usable: int) -> dict[str, float]:
+    """Say what moments do not tell of a panel, of whose rows `n_usable` are usable."""
+    if batch.returns is None:
+        return {}
+    metrics = {"mean_abs_return": mean_absolute_return(batch, batch.returns, n_usable)}
+    if config.missing == "middle":
+        metrics["n_filled"] = float(count_gaps(batch, batch.returns))
+    return metrics
+
+
 def mean_absolute_return(batch: CrossSectionBatch, returns: NDArray[Any], n_usable: int) -> float:
     """Average |return| over the usable cells, of which the moments counted `n_usable`."""
     cells = np.isfinite(returns)
@@ -166,13 +163,3 @@ def mean_absolute_return(batch: CrossSectionBatch, returns: NDArray[Any], n_usab
     if int(cells.sum()) != n_usable:  # some characteristics are missing: look at them, too
         cells &= known(batch)
     return float(np.abs(returns[cells], dtype=np.float64).mean())
-
-
-def batch_metrics(config: IPCAConfig, filled: Filled, n_usable: int) -> dict[str, float]:
-    """Say of a batch what its moments do not know."""
-    batch = filled.batch
-    returns = require_returns("IPCAModel", batch.returns)
-    metrics = {"mean_abs_return": mean_absolute_return(batch, returns, n_usable)}
-    if config.missing == "middle":
-        metrics["n_filled"] = float(filled.n_filled)
-    return metrics

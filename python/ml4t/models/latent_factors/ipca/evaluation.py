@@ -9,12 +9,7 @@ import numpy as np
 
 from ml4t.models import kernels
 from ml4t.models.checks import require_real, require_type
-from ml4t.models.latent_factors.ipca.estimate import (
-    completed,
-    factors_of,
-    moments_of,
-    observed_panel,
-)
+from ml4t.models.latent_factors.ipca.estimate import factors_of, moments_of, observed_panel
 from ml4t.models.latent_factors.ipca.inference import IPCAInference
 from ml4t.models.latent_factors.ipca.measures import Explained, FitMeasures
 from ml4t.models.latent_factors.ipca.portfolios import FactorPortfolio, scaled, tangency_weights
@@ -64,8 +59,6 @@ class IPCAEvaluation(IPCAInference):
         """
         fit = self._fitted("fit_measures")
         require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
-        if isinstance(batch, CrossSectionBatch):
-            batch = completed(self.config, batch).batch
         moments = moments_of(self.config, batch)
         factors = self._realised_or_refuse(fit, batch, observed_factors)
         factors[moments.n_assets < self.config.min_assets] = np.nan
@@ -83,7 +76,9 @@ class IPCAEvaluation(IPCAInference):
         if len(premia) != factors.shape[1]:  # an older file has no means of observed factors
             premia = np.nanmean(factors, axis=0)
         gamma = self._loadings()
-        found = Explained(moments, batch, gamma, factors, premia, self.config.constant)
+        config = self.config
+        middle = config.missing == "middle"
+        found = Explained(moments, batch, gamma, factors, premia, config.constant, middle)
         without = None
         n_dates, n_cells = int(found.used.sum()), int(moments.n_assets[found.used].sum())
         if self.config.intercept:
@@ -166,7 +161,7 @@ class IPCAEvaluation(IPCAInference):
         target = require_real("target_volatility", target_volatility, above=0.0)
         if not self.config.intercept:
             raise ValueError("arbitrage_portfolio needs a model with intercept=True; got False")
-        alpha = orthonormal_form(self._loadings(), fit.gamma.shape[1])[:, -1]
+        alpha = fit.gamma_observed[:, -1].astype(np.float64)
         seen = self._seen_moments(training)
         earned = self._slopes(fit, seen) @ alpha
         earned[seen.n_assets < self.config.min_assets] = np.nan

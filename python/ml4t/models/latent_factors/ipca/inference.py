@@ -18,7 +18,7 @@ from ml4t.models.latent_factors.ipca.estimate import (
     require_same_panel,
 )
 from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
-from ml4t.models.latent_factors.ipca.solve import orthonormal_form
+from ml4t.models.latent_factors.ipca.normalise import instrument_rows, orthonormal
 from ml4t.models.latent_factors.ipca.standard_errors import IPCAStandardErrors, standard_errors
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         """
         if not self.config.intercept:
             raise ValueError("test_alpha needs a model with intercept=True; got intercept=False")
-        gamma, sample = self._orthonormal(), self._sample_for(batch, observed_factors)
+        gamma, sample = self._identified(), self._sample_for(batch, observed_factors)
         weights = np.zeros_like(gamma)
         weights[:, -1] = 1.0
         draws = Draws(n_draws, seed, t_variance, progress)
@@ -159,7 +159,7 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
             For an unknown name, without latent factors, or when the panel of the fit is needed or
             another one is given.
         """
-        gamma, sample = self._orthonormal(), self._sample_for(batch, observed_factors)
+        gamma, sample = self._identified(), self._sample_for(batch, observed_factors)
         n_latent = self._fitted("a test").gamma.shape[1]
         if n_latent == 0:
             raise ValueError("test_characteristics needs latent factors; the model has none")
@@ -207,7 +207,7 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
             For a column that is not there, or when the panel of the fit is needed or another one
             is given.
         """
-        gamma, sample = self._orthonormal(), self._sample_for(batch, observed_factors)
+        gamma, sample = self._identified(), self._sample_for(batch, observed_factors)
         n_latent = self._fitted("a test").gamma.shape[1]
         n_observed = gamma.shape[1] - n_latent - self.config.intercept
         columns = _positions("indices", range(n_observed) if indices is None else indices)
@@ -237,7 +237,8 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         of the identified form. The rotation of the latent factors is that of the estimate: a
         standard error says how far the space of the loadings may be off, seen in this basis, and
         not how far two factors of similar strength may be rotated into each other. With
-        `identity_on` there is no rotation to hold, and the loadings set to one and zero are exact.
+        `normalization="identity"` there is no rotation to hold, and the loadings set to one and
+        zero are exact.
 
         Parameters
         ----------
@@ -249,13 +250,13 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         RuntimeError
             Before a fit, or when the estimate is no strict minimum.
         ValueError
-            When the panel of the fit is needed or another one is given.
+            When the panel of the fit is needed or another one is given, or under a penalty.
 
         References
         ----------
         Kelly, Pruitt and Su (2020), Instrumented principal component analysis, SSRN 2983919.
         """
-        gamma, sample = self._orthonormal(), self._sample_for(batch, observed_factors)
+        gamma, sample = self._identified(), self._sample_for(batch, observed_factors)
         n_latent = self._fitted("standard errors").gamma.shape[1]
         return standard_errors(
             sample,
@@ -263,7 +264,7 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
             self._settings(),
             n_latent=n_latent,
             intercept=self.config.intercept,
-            identity_on=self.config.identity_on,
+            identity_on=instrument_rows(self.config.identity_on, self.feature_names, "identity_on"),
         )
 
     def _loadings(self) -> NDArray[np.float64]:
@@ -271,12 +272,14 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         fit = self._fitted("inference")
         return np.hstack([fit.gamma, fit.gamma_observed]).astype(np.float64)
 
-    def _orthonormal(self) -> NDArray[np.float64]:
-        """Give loadings in the form in which the latent ones are orthonormal."""
-        fit = self._fitted("inference")
-        if self.config.penalty > 0.0:
-            raise ValueError(f"inference needs penalty=0; got {self.config.penalty}")
-        return orthonormal_form(self._loadings(), fit.gamma.shape[1])
+    def _identified(self) -> NDArray[np.float64]:
+        """Give the same in the form of the paper, to which tests refer."""
+        fit, gamma = self._fitted("inference"), self._loadings()
+        if self.config.normalization != "orthonormal":
+            n_latent = fit.gamma.shape[1]
+            factors = fit.train_factor_returns.astype(np.float64)
+            gamma[:, :n_latent], _ = orthonormal(gamma[:, :n_latent], factors)
+        return gamma
 
     def _sample_for(
         self,
@@ -285,6 +288,11 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
     ) -> Sample:
         """Find what the fit has seen: it was kept, or it is given."""
         fit = self._fitted("inference")
+        if self.config.gamma_penalty > 0.0:
+            raise ValueError(
+                "inference needs an estimate without penalty; "
+                f"got gamma_penalty={self.config.gamma_penalty}"
+            )
         if batch is None:
             return self._kept_sample()
         intercept = self.config.intercept
@@ -322,7 +330,7 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
     def _test(
         self, sample: Sample, weights: NDArray[np.float64], draws: Draws, hypothesis: str
     ) -> BootstrapTest:
-        gamma = self._orthonormal()
+        gamma = self._identified()
         return bootstrap_test(sample, gamma, weights, draws, self._settings(), hypothesis)
 
     def _rows(self, names: str | int | Iterable[str | int]) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml4t.models import kernels
+from ml4t.models.panel.missing import at_middle, rows_there
 from ml4t.models.panel.moments import CharacteristicMoments
 from ml4t.models.panel.observed import known, require_returns
 from ml4t.models.types.base import Record
@@ -103,6 +104,8 @@ class Explained:
         Mean factors of the fit.
     constant : bool
         Whether the instruments begin with a constant.
+    middle : bool
+        Whether missing characteristics are filled.
     """
 
     moments: kernels.Moments
@@ -111,6 +114,7 @@ class Explained:
     factors: NDArray[np.float64]
     premia: NDArray[np.float64]
     constant: bool
+    middle: bool = False
 
     @property
     def used(self) -> NDArray[np.bool_]:
@@ -173,14 +177,19 @@ def _asset_spreads(found: Explained) -> tuple[tuple[float, float, float], _Avera
 
 def _asset_sums(found: Explained, batch: CrossSectionBatch) -> tuple[NDArray[Any], ...]:
     """Sum returns and errors over dates, and count the dates, each of shape (N,)."""
-    usable = known(batch) & np.isfinite(require_returns("IPCAModel", batch.returns))
+    usable = np.isfinite(require_returns("IPCAModel", batch.returns))
+    there = known(batch)
+    if found.middle:
+        there = np.array([rows_there(batch, date) for date in range(len(usable))])
+    usable &= there
     sums = np.zeros((3, batch.n_assets))
     first = int(found.constant)
     for date in np.flatnonzero(found.used):
         cells = np.flatnonzero(usable[date])
         loadings = found.gamma @ found.factors[date]
         returns = np.asarray(batch.returns)[date, cells].astype(np.float64)
-        fitted = batch.characteristics[date, cells] @ loadings[first:]
+        z = batch.characteristics[date]
+        fitted = (at_middle(z, there[date]) if found.middle else z)[cells] @ loadings[first:]
         level = loadings[0] if first else 0.0
         sums[:, cells] += returns, returns - fitted - level, np.ones(len(cells))
     return sums[0], sums[1], sums[2]

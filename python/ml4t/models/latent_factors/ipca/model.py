@@ -10,23 +10,23 @@ from ml4t.models.checks import require_type
 from ml4t.models.configs import IPCAConfig
 from ml4t.models.latent_factors.base import refuse_checkpoint
 from ml4t.models.latent_factors.ipca.estimate import (
-    batch_metrics,
-    completed,
     exposures,
     instrument_names,
     moments_of,
     observed_panel,
+    panel_metrics,
 )
 from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
 from ml4t.models.latent_factors.ipca.reading import IPCAReading
-from ml4t.models.latent_factors.ipca.solve import solve
+from ml4t.models.latent_factors.ipca.shrink import IPCAPenaltyPath, penalty_path
+from ml4t.models.latent_factors.ipca.solve import best_of_starts, solve
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.panel.identity import labels
 from ml4t.models.panel.moments import CharacteristicMoments
 from ml4t.models.types import CrossSectionBatch, FitSummary, LatentFactorState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -152,14 +152,10 @@ class IPCAModel(IPCAReading):
     ) -> Estimated[IPCAFit]:
         require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
         config, dtype = self.config, np.dtype(self.config.dtype)
-        filled = None
-        if isinstance(batch, CrossSectionBatch):
-            filled = completed(config, batch)
-            batch = filled.batch
         moments = moments_of(config, batch)
         observed = observed_panel(observed_factors, batch.n_periods, intercept=config.intercept)
-        sample = Sample(moments, observed)
-        solved = solve(config, sample, start)
+        names, sample = instrument_names(config, batch), Sample(moments, observed)
+        solved = solve(config, sample, start, names)
         found = solved.solution
         keep(sample)
         n_used = int(moments.n_assets[found.dates_used].sum())
@@ -174,7 +170,7 @@ class IPCAModel(IPCAReading):
             fit_converged=found.converged,
             asset_ids=() if isinstance(batch, CharacteristicMoments) else tuple(batch.asset_ids),
             certificate=found.certificate,
-            feature_names=instrument_names(config, batch),
+            feature_names=names,
             observed_means=()
             if observed is None
             else tuple(observed[found.dates_used].mean(axis=0).tolist()),
@@ -183,12 +179,57 @@ class IPCAModel(IPCAReading):
             "n_train_periods": float(len(found.dates_used)),
             "n_instruments": float(len(found.gamma)),
             "train_mse": found.certificate.ssr / n_used,
+            **solved.metrics,
         }
-        if config.n_starts > 1:
-            metrics["n_starts_agreeing"] = float(solved.n_agreeing)
-        if filled is not None:
-            metrics |= batch_metrics(config, filled, int(moments.n_assets.sum()))
+        if isinstance(batch, CrossSectionBatch):
+            metrics |= panel_metrics(config, batch, int(moments.n_assets.sum()))
         return Estimated(fit, FitSummary(converged=found.converged, train_metrics=metrics))
+
+    def penalty_path(
+        self,
+        batch: CrossSectionBatch | CharacteristicMoments,
+        *,
+        observed_factors: NDArray[Any] | None = None,
+        penalties: Sequence[float] | int = 20,
+        n_folds: int = 5,
+        score: str = "total",
+    ) -> IPCAPenaltyPath:
+        """Estimate along a path of penalties, and score each on blocks of dates left out.
+
+        The model itself, its fit included, does not change.
+
+        Parameters
+        ----------
+        batch, observed_factors
+            As in `fit`.
+        penalties : sequence of float or int, default 20
+            Values for `gamma_penalty`, or how many of them, spaced evenly in logarithms below the
+            one from which on nothing is left.
+        n_folds : int, default 5
+            Blocks of consecutive dates. Each is predicted from all others, later ones included: a
+            choice to be judged by dates after the batch.
+        score : {"total", "predictive"}
+            What explains a date left out: its realised factors, by cross-sectional regression on
+            the exposures, or the mean factors of the other dates. Observed factors are given in
+            the former.
+
+        Returns
+        -------
+        IPCAPenaltyPath
+
+        Raises
+        ------
+        ValueError
+            When `fit` would refuse the batch, or an argument makes no sense.
+        """
+        require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
+        config = self.config
+        observed = observed_panel(observed_factors, batch.n_periods, intercept=config.intercept)
+        sample = Sample(moments_of(config, batch), observed)
+        first = best_of_starts(config, sample, None).solution
+        return penalty_path(
+            config, sample, first, penalties=penalties, n_folds=n_folds, score=score
+        )
 
     def extract(
         self,
@@ -237,8 +278,7 @@ class IPCAModel(IPCAReading):
             betas = np.empty((batch.n_periods, 0, gamma.shape[1]), dtype=gamma.dtype)
             asset_ids: tuple[str, ...] = ()
         else:
-            batch = completed(self.config, batch).batch
-            betas = exposures(batch, gamma, constant=self.config.constant, dtype=gamma.dtype)
+            betas = exposures(self.config, batch, gamma)
             asset_ids = labels(batch.asset_ids, fit.asset_ids, batch.n_assets)
         return LatentFactorState(
             betas,

@@ -1,15 +1,16 @@
-"""The estimate that the settings of IPCA ask for: from several starts, in the form wanted."""
+"""From moments to a solution: one start or several, and the form that is asked for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ml4t.models import kernels
 from ml4t.models.latent_factors.ipca.estimate import kernel_settings
-from ml4t.models.latent_factors.ipca.penalised import Penalty, penalised
+from ml4t.models.latent_factors.ipca.normalise import identity_on, instrument_rows
+from ml4t.models.latent_factors.ipca.shrink import shrunk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,107 +20,128 @@ if TYPE_CHECKING:
     from ml4t.models.configs import IPCAConfig
     from ml4t.models.latent_factors.ipca.fit import Sample
 
-# Minima closer than this, relative to the sum of squared returns, are the same.
-SAME_MINIMUM = 1e-9
+SAME_OPTIMUM = 1e-8
+"""Objectives closer than this, relative to the sum of squared returns, are one optimum."""
+NO_DIRECTION = 1e-10
+"""An eigenvalue of the correlations below this share of the largest is no direction to start in."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Solved:
-    """An estimate, and how the starts agreed.
+    """A solution in the form of the settings, with what else there is to report.
 
     Attributes
     ----------
     solution : IPCASolution
-    n_agreeing : int
-        Starts that led to the lowest minimum.
+    metrics : dict of str to float
     """
 
     solution: kernels.IPCASolution
-    n_agreeing: int
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
-def solve(config: IPCAConfig, sample: Sample, start: NDArray[np.float64] | None) -> Solved:
-    """Estimate from `start`, or from the data, and from `n_starts - 1` random loadings."""
-    n_observed = 0 if sample.observed is None else sample.observed.shape[1]
-    n_instruments = sample.moments.cross.shape[1]
-    rng = np.random.default_rng(config.seed)
-    starts = [start]
-    for _ in range(config.n_starts - 1):
-        latent = rng.standard_normal((n_instruments, config.n_factors))
-        starts.append(np.hstack([latent, np.zeros((n_instruments, n_observed))]))
-    found = [
-        kernels.ipca(
-            sample.moments,
-            config.n_factors,
-            observed=sample.observed,
-            start=one,
-            **kernel_settings(config),
-        )
-        for one in starts
-    ]
-    heights = np.array([one.certificate.objective for one in found])
-    # Converged ones first; of equals the first, which owes nothing to chance.
-    ranks = [(not one.converged, height) for one, height in zip(found, heights, strict=True)]
-    best = found[min(range(len(found)), key=ranks.__getitem__)]
-    same = heights <= best.certificate.objective + SAME_MINIMUM
-    if config.penalty > 0.0:
-        penalty = Penalty(config.penalty, config.l1_ratio, int(config.constant))
-        best = penalised(sample, best, penalty, kernel_settings(config))
-    if config.identity_on:
-        best = identity_form(best, sample.observed, config.identity_on)
-    return Solved(best, int(same.sum()))
-
-
-def identity_form(
-    solution: kernels.IPCASolution,
-    observed: NDArray[np.float64] | None,
-    rows: Sequence[int],
-) -> kernels.IPCASolution:
-    r"""Turn a solution so that :math:`\Gamma_\beta` is the identity on K instruments.
-
-    The observed factors then have no loading on these; nothing that is fitted changes.
-
-    Parameters
-    ----------
-    solution : IPCASolution
-    observed : ndarray, shape (T, M), or None
-    rows : sequence of int, length K
+def solve(
+    config: IPCAConfig, sample: Sample, start: NDArray[Any] | None, names: Sequence[str]
+) -> Solved:
+    """Estimate by the settings of a model; `names` are those of the instruments.
 
     Raises
     ------
     ValueError
-        For rows beyond the instruments, or whose loadings do not span the factors.
+        When settings and data do not fit each other.
     """
-    n_instruments = len(solution.gamma)
-    if max(rows) >= n_instruments:
+    rows = instrument_rows(config.identity_on, names, "identity_on")
+    found = best_of_starts(config, sample, start)
+    if config.gamma_penalty > 0.0:
+        solution, metrics = shrunk(config, sample, found.solution)
+        found = Solved(solution, found.metrics | metrics)
+    if config.normalization == "identity":
+        return replace(found, solution=_turned(found.solution, sample, rows, names))
+    return found
+
+
+def require_something_to_estimate(config: IPCAConfig, sample: Sample) -> None:
+    """Refuse a model without any factor; only `fit` knows whether some are observed."""
+    if config.n_factors == 0 and sample.observed is None:
         raise ValueError(
-            f"identity_on must name rows of Gamma below {n_instruments}; got {tuple(rows)}"
+            "n_factors must be at least 1 without observed_factors and intercept; got 0"
         )
-    block = solution.gamma[list(rows)]
-    if np.linalg.cond(block) > 1.0 / np.sqrt(np.finfo(float).eps):
-        raise ValueError(
-            "identity_on must name instruments whose loadings span the factors; "
-            f"those of {tuple(rows)} do not"
-        )
-    gamma: NDArray[np.float64] = np.linalg.solve(block.T, solution.gamma.T).T.astype(np.float64)
-    own = solution.gamma_observed
-    shift = own[list(rows)]
-    factors = solution.factors @ block.T
-    if observed is not None:
-        factors = factors + observed[solution.dates_used] @ shift.T
-    return replace(solution, gamma=gamma, gamma_observed=own - gamma @ shift, factors=factors)
 
 
-def orthonormal_form(gamma: NDArray[np.float64], n_latent: int) -> NDArray[np.float64]:
-    """Turn loadings (P, K + M) into orthonormal latent ones and observed ones orthogonal to them.
+def best_of_starts(config: IPCAConfig, sample: Sample, start: NDArray[Any] | None) -> Solved:
+    """Estimate from the usual start and `n_starts - 1` random ones; the lowest objective wins."""
+    require_something_to_estimate(config, sample)
+    first = _from(config, sample, start)
+    if config.n_starts == 1:
+        return Solved(first)
+    found, n_failed = [first], 0
+    for gamma in random_starts(config, first):
+        try:
+            found.append(_from(config, sample, gamma))
+        except RuntimeError:  # the loadings lost rank on the way from a random start
+            n_failed += 1
+    converged = [one for one in found if one.converged] or found
+    best = min(converged, key=lambda one: one.certificate.objective)
+    if best.certificate.objective > first.certificate.objective - SAME_OPTIMUM and first.converged:
+        best = first  # the usual start is as good: its bits do not depend on luck
+    metrics = {
+        "n_starts": float(config.n_starts),
+        "n_starts_failed": float(n_failed),
+        "n_starts_not_converged": float(sum(not one.converged for one in found)),
+        "n_distinct_optima": float(n_distinct([one.certificate.objective for one in converged])),
+    }
+    return Solved(best, metrics)
 
-    Loadings that are so already are not touched.
+
+def random_starts(config: IPCAConfig, first: kernels.IPCASolution) -> list[NDArray[np.float64]]:
+    """Draw loadings (P, K + M): latent ones uniform over the K-dimensional subspaces.
+
+    Uniform in instruments that are whitened, so that no recombination of characteristics changes
+    the distribution. Observed factors begin with the loadings that the first start led to.
     """
-    latent, own = gamma[:, :n_latent], gamma[:, n_latent:]
-    eps = 1e-5  # of loadings kept in single precision, too
-    if np.allclose(latent.T @ latent, np.eye(n_latent), atol=eps) and np.allclose(
-        latent.T @ own, 0.0, atol=eps * np.abs(own).max(initial=0.0)
-    ):
-        return gamma
-    basis = np.linalg.qr(latent)[0]
-    return np.hstack([basis, own - basis @ (basis.T @ own)])
+    rng = np.random.default_rng(config.seed)
+    scale = np.sqrt(np.diag(first.instrument_second_moment))
+    scale[scale == 0.0] = 1.0
+    values, vectors = np.linalg.eigh(first.instrument_second_moment / np.outer(scale, scale))
+    there = values > NO_DIRECTION * values[-1]
+    whitening = vectors[:, there] / np.sqrt(values[there]) / scale[:, None]
+    shape = (whitening.shape[1], config.n_factors)
+    return [
+        np.hstack([whitening @ rng.standard_normal(shape), first.gamma_observed])
+        for _ in range(config.n_starts - 1)
+    ]
+
+
+def n_distinct(objectives: Sequence[float]) -> int:
+    """Count optima: neighbours in order of the objective that differ by more than rounding."""
+    return 1 + int((np.diff(np.sort(objectives)) > SAME_OPTIMUM).sum())
+
+
+def _from(config: IPCAConfig, sample: Sample, start: NDArray[Any] | None) -> kernels.IPCASolution:
+    return kernels.ipca(
+        sample.moments,
+        config.n_factors,
+        observed=sample.observed,
+        start=start,
+        **kernel_settings(config),
+    )
+
+
+def factors_for(sample: Sample, solution: kernels.IPCASolution) -> NDArray[np.float64]:
+    """Latent factors (T_used, K) that suit the loadings, as `extract` gives them, bit by bit."""
+    factors = kernels.ipca_factors(
+        sample.moments,
+        solution.gamma,
+        gamma_observed=solution.gamma_observed,
+        observed=sample.observed,
+        instrument_second_moment=solution.instrument_second_moment,
+        ridge=solution.ridge,
+    )
+    return factors[solution.dates_used]
+
+
+def _turned(
+    solution: kernels.IPCASolution, sample: Sample, rows: Sequence[int], names: Sequence[str]
+) -> kernels.IPCASolution:
+    turned = replace(solution, gamma=identity_on(solution.gamma, rows, names))
+    return replace(turned, factors=factors_for(sample, turned))

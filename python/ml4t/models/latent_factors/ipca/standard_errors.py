@@ -11,6 +11,8 @@ from ml4t.models import kernels
 from ml4t.models.types.base import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from ml4t.models.latent_factors.ipca.fit import Sample
@@ -45,7 +47,7 @@ def standard_errors(
     *,
     n_latent: int,
     intercept: bool,
-    identity_on: tuple[int, ...] = (),
+    identity_on: Sequence[int] = (),
 ) -> IPCAStandardErrors:
     r"""Sum the contributions of dates, :math:`\sum_t \psi_t\psi_t'`: the sandwich by date."""
     psi = kernels.ipca_influence(sample.moments, gamma, observed=sample.observed, **settings)
@@ -60,15 +62,14 @@ def on_the_identity(
     r"""Carry contributions (T, P, Q) over to loadings that are the identity on `rows`.
 
     With :math:`\Gamma_I = \Gamma A^{-1}` and :math:`A` the rows of :math:`\Gamma`,
-    :math:`d\Gamma_I = (d\Gamma - \Gamma_I\,dA)A^{-1}`.
+    :math:`d\Gamma_I = (d\Gamma - \Gamma_I\,dA)A^{-1}`. Loadings of observed factors are the same in
+    both forms.
     """
-    latent, own = gamma[:, :n_latent], gamma[:, n_latent:]
+    latent = gamma[:, :n_latent]
     inverse = np.linalg.inv(latent[rows])
-    form = latent @ inverse
     of_latent, of_own = psi[..., :n_latent], psi[..., n_latent:]
-    moved = (of_latent - form @ of_latent[:, rows]) @ inverse
-    carried = of_own - form @ of_own[:, rows] - moved @ own[rows]
-    return np.concatenate([moved, carried], axis=2)
+    moved = (of_latent - latent @ inverse @ of_latent[:, rows]) @ inverse
+    return np.concatenate([moved, of_own], axis=2)
 
 
 def summed(psi: NDArray[np.float64], *, n_latent: int, intercept: bool) -> IPCAStandardErrors:

@@ -1,0 +1,292 @@
+"""From an estimate without penalty to one with, and the choice of the penalty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml4t.models import kernels
+from ml4t.models.checks import require_int, require_one_of
+from ml4t.models.latent_factors.ipca.estimate import kernel_settings
+from ml4t.models.latent_factors.ipca.fit import Sample
+from ml4t.models.latent_factors.ipca.normalise import orthonormal
+from ml4t.models.latent_factors.ipca.penalty import (
+    Penalised,
+    Penalty,
+    Problem,
+    minimise,
+    path,
+    start_from,
+)
+from ml4t.models.types.base import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ml4t.models.configs import IPCAConfig
+    from ml4t.models.latent_factors.ipca.penalty import Point
+
+SMALLEST = 1e-3
+"""Smallest penalty of a path, relative to the one that leaves nothing."""
+MOSTLY_RIDGE = 1e-3
+"""Least `l1_ratio` that the upper end of a path is computed for: no ridge leaves nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class IPCAPenaltyPath(Record):
+    """Estimates along a path of penalties, and how they do on dates they have not seen.
+
+    Attributes
+    ----------
+    penalties : ndarray of float64, shape (S,)
+        Descending, for `IPCAConfig(gamma_penalty=...)`.
+    l1_ratio : float
+    scores : ndarray of float64, shape (S, B)
+        Share of squared returns explained on each of the blocks left out (benchmark zero).
+    score : ndarray of float64, shape (S,)
+        The same over all blocks together.
+    standard_error : ndarray of float64, shape (S,)
+        Of the mean over blocks.
+    gammas : ndarray of float64, shape (S, P, K + M)
+        Loadings from all dates, latent ones first.
+    n_instruments : ndarray of int64, shape (S,)
+        Rows that are not zero.
+    converged : ndarray of bool, shape (S,)
+        Whether the estimate from all dates and those of all blocks converged.
+    best : float
+        Penalty with the highest `score`.
+    sparsest : float
+        Largest penalty within one standard error of the best.
+    """
+
+    penalties: NDArray[np.float64]
+    l1_ratio: float
+    scores: NDArray[np.float64]
+    score: NDArray[np.float64]
+    standard_error: NDArray[np.float64]
+    gammas: NDArray[np.float64]
+    n_instruments: NDArray[np.int64]
+    converged: NDArray[np.bool_]
+    best: float
+    sparsest: float
+
+
+def shrunk(
+    config: IPCAConfig, sample: Sample, first: kernels.IPCASolution
+) -> tuple[kernels.IPCASolution, dict[str, float]]:
+    """Put the penalty of the settings on an estimate, and count the instruments that are left."""
+    problem = Problem.of(sample, first, config.weighting)
+    found = minimise(
+        problem,
+        Penalty(config.gamma_penalty, config.l1_ratio),
+        _start(problem, sample, first),
+        n_latent=config.n_factors,
+        tol=config.tol,
+        max_sweeps=config.max_iter,
+    )
+    solution = _solution(sample, first, problem, found)
+    n_left = int(np.hstack([solution.gamma, solution.gamma_observed]).any(axis=1).sum())
+    return solution, {"n_active_instruments": float(n_left)}
+
+
+def penalty_path(
+    config: IPCAConfig,
+    sample: Sample,
+    first: kernels.IPCASolution,
+    *,
+    penalties: Sequence[float] | int,
+    n_folds: int,
+    score: str,
+) -> IPCAPenaltyPath:
+    """Estimate along a path, from all dates and without each of `n_folds` blocks of dates."""
+    require_int("n_folds", n_folds, at_least=2)
+    require_one_of("score", score, ("total", "predictive"))
+    n_dates = len(first.dates_used)
+    if n_folds > n_dates:
+        raise ValueError(f"n_folds must be at most the {n_dates} dates used; got {n_folds}")
+    problem = Problem.of(sample, first, config.weighting)
+    sizes = _sizes(config, problem, penalties)
+    whole = _along(config, sample, first, sizes)
+    blocks = np.array_split(first.dates_used, n_folds)
+    explained, total = np.zeros((len(sizes), n_folds)), np.zeros(n_folds)
+    converged = np.array([one.certificate.stopping == "converged" for one in whole])
+    for fold, block in enumerate(blocks):
+        seen = _part(sample, np.setdiff1d(first.dates_used, block))
+        unseen = _part(sample, block)
+        parts = _along(config, seen, _estimate(config, seen, first), sizes)
+        converged &= [one.certificate.stopping == "converged" for one in parts]
+        total[fold] = _squares(unseen, config.weighting)
+        explained[:, fold] = [
+            _explained(one, seen, unseen, config.weighting, score) for one in parts
+        ]
+    scores = explained / total
+    pooled = explained.sum(axis=1) / total.sum()
+    errors = scores.std(axis=1, ddof=1) / np.sqrt(n_folds)
+    best = int(np.argmax(pooled))
+    near = np.flatnonzero(pooled >= pooled[best] - errors[best])
+    gammas = np.array([np.hstack([one.gamma, one.gamma_observed]) for one in whole])
+    return IPCAPenaltyPath(
+        penalties=sizes,
+        l1_ratio=config.l1_ratio,
+        scores=scores,
+        score=pooled,
+        standard_error=errors,
+        gammas=gammas,
+        n_instruments=gammas.any(axis=2).sum(axis=1),
+        converged=converged,
+        best=float(sizes[best]),
+        sparsest=float(sizes[near[0]]),
+    )
+
+
+def _sizes(
+    config: IPCAConfig, problem: Problem, penalties: Sequence[float] | int
+) -> NDArray[np.float64]:
+    """Penalties of a path, descending."""
+    if isinstance(penalties, (int, np.integer)):
+        require_int("penalties", penalties, at_least=1)
+        largest = problem.strongest(config.n_factors) / max(config.l1_ratio, MOSTLY_RIDGE)
+        return np.geomspace(largest, SMALLEST * largest, penalties)
+    given = np.unique(np.asarray(penalties, dtype=np.float64))[::-1]
+    if not given.size or not (np.isfinite(given) & (given > 0.0)).all():
+        raise ValueError(f"penalties must be finite numbers > 0, at least one; got {penalties}")
+    return given
+
+
+def _along(
+    config: IPCAConfig, sample: Sample, first: kernels.IPCASolution, sizes: NDArray[np.float64]
+) -> list[kernels.IPCASolution]:
+    """Estimates for each penalty, from the smallest, where the usual estimate is close."""
+    problem = Problem.of(sample, first, config.weighting)
+    found = path(
+        problem,
+        [Penalty(float(size), config.l1_ratio) for size in sizes[::-1]],
+        _start(problem, sample, first),
+        n_latent=config.n_factors,
+        tol=config.tol,
+        max_sweeps=config.max_iter,
+    )
+    return [_solution(sample, first, problem, one) for one in found][::-1]
+
+
+def _estimate(
+    config: IPCAConfig, sample: Sample, near: kernels.IPCASolution
+) -> kernels.IPCASolution:
+    return kernels.ipca(
+        sample.moments,
+        config.n_factors,
+        observed=sample.observed,
+        start=np.hstack([near.gamma, near.gamma_observed]),
+        **kernel_settings(config),
+    )
+
+
+def _part(sample: Sample, dates: NDArray[np.int64]) -> Sample:
+    moments = sample.moments
+    part = kernels.Moments(
+        moments.n_assets[dates],
+        moments.gram[dates],
+        moments.cross[dates],
+        moments.return_squares[dates],
+    )
+    return Sample(part, None if sample.observed is None else sample.observed[dates])
+
+
+def _start(problem: Problem, sample: Sample, first: kernels.IPCASolution) -> Point:
+    slopes = first.factors @ first.gamma.T
+    if sample.observed is not None:
+        slopes = slopes + sample.observed[first.dates_used] @ first.gamma_observed.T
+    return start_from(problem, slopes / problem.scale, first.gamma.shape[1])
+
+
+def _solution(
+    sample: Sample, first: kernels.IPCASolution, problem: Problem, found: Penalised
+) -> kernels.IPCASolution:
+    """Give the usual form: the penalty decides the span, factors are what `extract` makes of it."""
+    n_observed, (n_rows, n_latent) = problem.observed.shape[1], first.gamma.shape
+    rows = found.point.rows * problem.scale[:, None]
+    own = np.array(np.linalg.solve(problem.observed_root, rows[:, :n_observed].T).T, np.float64)
+    latent = rows[:, n_observed:]
+    if latent.size:
+        latent, _ = orthonormal(latent, np.zeros((1, latent.shape[1])))
+        latent[~rows.any(axis=1)] = 0.0
+        own = own - latent @ (latent.T @ own)
+    # Directions that the penalty took away have no loadings, and a factor that is zero.
+    latent = np.hstack([latent, np.zeros((n_rows, n_latent - latent.shape[1]))])
+    raw = replace(first, gamma=latent, gamma_observed=own)
+    n_left = found.point.rows.shape[1] - n_observed
+    turned, _ = orthonormal(latent[:, :n_left], _factors(sample, raw)[:, :n_left])
+    turned[~rows.any(axis=1)] = 0.0
+    final = replace(raw, gamma=np.hstack([turned, latent[:, n_left:]]))
+    final = replace(final, factors=_factors(sample, final))
+    return replace(final, certificate=_certificate(sample, final, found))
+
+
+def _factors(sample: Sample, solution: kernels.IPCASolution) -> NDArray[np.float64]:
+    factors = kernels.ipca_factors(
+        sample.moments,
+        solution.gamma,
+        gamma_observed=solution.gamma_observed,
+        observed=sample.observed,
+        instrument_second_moment=solution.instrument_second_moment,
+        ridge=solution.ridge,
+    )
+    return factors[solution.dates_used]
+
+
+def _certificate(
+    sample: Sample, solution: kernels.IPCASolution, found: Penalised
+) -> kernels.IPCACertificate:
+    used = _part(sample, solution.dates_used)
+    g = np.empty((len(solution.factors), 0)) if used.observed is None else used.observed
+    slopes = (
+        np.hstack([solution.factors, g]) @ np.hstack([solution.gamma, solution.gamma_observed]).T
+    )
+    return replace(
+        solution.certificate,
+        stopping="converged" if found.converged else "max_iter",
+        gamma_condition=found.row_condition,
+        factor_condition=found.factor_condition,
+        subspace_step=found.step,
+        objective_delta=2.0 * found.objective_delta,
+        n_als=found.n_sweeps,
+        n_newton=0,
+        objective=2.0 * found.objective,
+        ssr=float(used.moments.return_squares.sum() - _explained_by(used.moments, slopes).sum()),
+        monotone=found.monotone,
+    )
+
+
+def _explained_by(moments: kernels.Moments, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared returns that slopes (T, P) explain, date by date."""
+    curved = np.einsum("tpq,tq->tp", moments.full_gram, slopes)
+    explained: NDArray[np.float64] = np.einsum("tp,tp->t", slopes, 2.0 * moments.cross - curved)
+    return explained
+
+
+def _weights(sample: Sample, weighting: str) -> NDArray[np.float64]:
+    counts = sample.moments.n_assets.astype(np.float64)
+    return np.ones(len(counts)) if weighting == "panel" else 1.0 / counts
+
+
+def _squares(sample: Sample, weighting: str) -> float:
+    return float(_weights(sample, weighting) @ sample.moments.return_squares)
+
+
+def _explained(
+    solution: kernels.IPCASolution, seen: Sample, unseen: Sample, weighting: str, score: str
+) -> float:
+    """Weighted squared returns of unseen dates that the loadings explain."""
+    both = np.hstack([solution.gamma, solution.gamma_observed])
+    given: Any = unseen.observed
+    g = np.empty((len(unseen.moments.n_assets), 0)) if given is None else given
+    everywhere = replace(solution, dates_used=np.arange(len(g)))
+    paths = np.hstack([_factors(unseen, everywhere), g])
+    if score == "predictive":
+        known = np.empty((len(solution.factors), 0)) if seen.observed is None else seen.observed
+        means = np.concatenate([solution.factors.mean(axis=0), known.mean(axis=0)])
+        paths = np.broadcast_to(means, paths.shape)
+    return float(_weights(unseen, weighting) @ _explained_by(unseen.moments, paths @ both.T))
