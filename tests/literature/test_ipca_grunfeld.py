@@ -99,3 +99,16 @@ def test_the_model_reports_the_known_fit(name):
     levels = (fit.assets, fit.managed_portfolios)
     got = [r2.against_zero for level in levels for r2 in (level.total, level.predictive)]
     np.testing.assert_allclose(got, known["fit"], atol=1e-6)
+
+
+def test_as_many_factors_as_characteristics_leave_no_room_for_an_alpha(moments):
+    known = KNOWN["two factors"]
+    ones = np.ones((N_YEARS, 1))
+    found = ipca(moments, 2, observed=ones, factor_ridge=0.0, gamma_ridge=0.0)
+    fit = ipca_fit_measures(moments, found.gamma, found.factors)
+    assert found.converged
+    np.testing.assert_allclose(found.gamma_observed, 0.0, atol=1e-12)
+    np.testing.assert_allclose(found.gamma, known["gamma"], atol=1e-8)
+    np.testing.assert_allclose(found.factors[0], known["first_factor"], atol=1e-8)
+    measures = [fit.total, fit.predictive, fit.managed_total, fit.managed_predictive]
+    np.testing.assert_allclose(measures, known["fit"], atol=1e-8)
