@@ -74,10 +74,8 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "IPCAStandardErrors",
         "ModelSummary",
         "PCAModel",
-        "PenaltyPath",
         "RPPCAModel",
         "RSquared",
-        "penalty_path",
     ),
     "integration": (
         "BacktestDataFeedInputs",

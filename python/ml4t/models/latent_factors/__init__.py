@@ -4,7 +4,6 @@ from ml4t.models.latent_factors.cae.model import CAEModel
 from ml4t.models.latent_factors.ipca.bootstrap import BootstrapTest
 from ml4t.models.latent_factors.ipca.measures import FitLevel, FitMeasures, RSquared
 from ml4t.models.latent_factors.ipca.model import IPCAModel
-from ml4t.models.latent_factors.ipca.penalty_path import PenaltyPath, penalty_path
 from ml4t.models.latent_factors.ipca.portfolios import FactorPortfolio
 from ml4t.models.latent_factors.ipca.report import CharacteristicImportance
 from ml4t.models.latent_factors.ipca.shrink import IPCAPenaltyPath
@@ -25,8 +24,6 @@ __all__ = [
     "IPCAStandardErrors",
     "ModelSummary",
     "PCAModel",
-    "PenaltyPath",
     "RPPCAModel",
     "RSquared",
-    "penalty_path",
 ]

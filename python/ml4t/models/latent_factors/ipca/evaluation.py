@@ -13,7 +13,6 @@ from ml4t.models.latent_factors.ipca.estimate import factors_of, moments_of, obs
 from ml4t.models.latent_factors.ipca.inference import IPCAInference
 from ml4t.models.latent_factors.ipca.measures import Explained, FitMeasures
 from ml4t.models.latent_factors.ipca.portfolios import FactorPortfolio, scaled, tangency_weights
-from ml4t.models.latent_factors.ipca.solve import orthonormal_form
 from ml4t.models.panel.moments import CharacteristicMoments
 from ml4t.models.types import CrossSectionBatch
 
