@@ -320,3 +320,22 @@ def test_under_the_null_five_percent_tests_reject_five_percent_of_panels():
     # (1 + draws beyond) / (1 + draws) is exactly uniform where draws and statistic are alike.
     rates = ((99 * np.array(p_values) + 1) / 100 <= 0.05).mean(axis=0)
     assert ((rates >= 0.03) & (rates <= 0.07)).all(), rates
+
+
+@pytest.mark.slow
+def test_planted_loadings_are_found_in_nine_of_ten_panels():
+    n_panels, found = 60, []
+    for seed in range(n_panels):
+        size = {"alpha": 0.01, "observed": 0.2, "noise": 0.03, "shape": (150, 40, 3), "k": 1}
+        batch, g = panel(3000 + seed, **size)
+        model = IPCAModel(IPCAConfig(n_factors=1, intercept=True))
+        model.fit(batch, observed_factors=g)
+        loud = int(np.abs(model.gamma[1:, 0]).argmax()) + 1
+        tests = (
+            model.test_alpha(n_draws=99),
+            model.test_characteristics(loud, n_draws=99),
+            model.test_observed_factors(n_draws=99),
+        )
+        found.append([test.p_value <= 0.05 for test in tests])
+    power = np.mean(found, axis=0)
+    assert (power >= 0.9).all(), power
