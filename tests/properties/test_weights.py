@@ -232,6 +232,29 @@ def test_exposures_hold_whenever_a_book_within_the_budget_has_them(n):
         assert abs(np.abs(less).sum() - 1.0) + abs(less.sum() + 0.2) > 1e-3 * needed
 
 
+@pytest.mark.parametrize("n", [8, 100, 1000])
+@pytest.mark.parametrize(("net", "cap"), [(0.0, None), (0.3, 0.4)])
+def test_the_exposures_are_missed_by_what_the_budget_lacks_and_no_more(n, net, cap):
+    rng, limit, limits = np.random.default_rng(9), 0.25, (1.0, net, cap)
+    mask = rng.random((2, 10, n)) > 0.15
+    scores = rng.standard_normal(mask.shape) ** 3
+    wanted = normalize_weights(scores, mask, gross=1.0, net=net, cap=cap)
+    held = normalize_weights(rng.standard_normal((2, 1, n)), gross=1.0, net=net, cap=cap)[:, 0]
+    got = walk_within_turnover(wanted, mask, held, limits=limits, turnover_limit=limit)
+    before = np.where(mask, np.concatenate([held[:, None], got[:, :-1]], axis=1), 0.0)
+
+    def short_of(books):
+        both = [np.maximum(sign * books, 0.0).sum(axis=2) for sign in (1.0, -1.0)]
+        return sum(np.abs(one - mass) for one, mass in zip(both, masses(1.0, net), strict=True))
+
+    np.testing.assert_allclose(
+        short_of(got), np.maximum(short_of(before) - limit, 0.0), rtol=0, atol=EXACT
+    )
+    assert np.abs(got - before).sum(axis=2).max() <= limit + EXACT
+    assert np.abs(got).max() <= (cap or 1.0) + EXACT
+    assert not got[~mask].any()
+
+
 @pytest.mark.parametrize(("n", "net"), [(3, 0.0), (4, 0.4), (5, 0.0)])
 def test_the_book_within_the_budget_is_the_nearest_of_thousands_of_cases(n, net):
     rng, n_cases = np.random.default_rng(n), 1_000
