@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import ElasticNet
 
-from ml4t.models import CrossSectionBatch, IPCAConfig, IPCAModel
+from ml4t.models import CrossSectionBatch, IPCAConfig, IPCAModel, WalkForward
 from ml4t.models.latent_factors.ipca.penalty import Penalty, Problem, minimise
 from ml4t.models.latent_factors.ipca.shrink import _start
 from oracles import ipca_penalty as oracle
@@ -167,6 +167,13 @@ def test_a_penalty_that_leaves_nothing_leaves_zeros():
     assert not model.alpha.any()
     assert summary.train_metrics["n_active_instruments"] == 0
     assert not np.nan_to_num(model.extract(batch).asset_betas).any()
+
+
+def test_walking_forward_goes_on_where_a_penalty_left_nothing():
+    batch, _, _ = panel()
+    model = IPCAModel(IPCAConfig(n_factors=1, gamma_penalty=10.0, l1_ratio=1.0))
+    result = WalkForward(model, min_periods=20, refit_every=5).run(batch)
+    assert all(not one.gamma.any() for one in result.models)
 
 
 def test_no_penalty_is_the_usual_estimate_and_a_small_one_is_close():

@@ -51,6 +51,10 @@ def solve(
         When settings and data do not fit each other.
     """
     rows = instrument_rows(config.identity_on, names, "identity_on")
+    if start is not None and config.gamma_penalty > 0.0:
+        latent = np.atleast_2d(np.asarray(start, dtype=np.float64))[:, : config.n_factors]
+        if np.linalg.matrix_rank(latent) < config.n_factors:
+            start = None  # of a window in which the penalty left fewer directions
     found = best_of_starts(config, sample, start)
     if config.gamma_penalty > 0.0:
         solution, metrics = shrunk(config, sample, found.solution)
