@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -194,6 +196,28 @@ def test_group_caps_hold_and_a_long_only_book_is_the_nearest():
         for g in groups[0]:
             assert np.maximum(got[groups[0] == g], 0.0).sum() <= groups[1] + EXACT
             assert np.maximum(-got[groups[0] == g], 0.0).sum() <= groups[1] + EXACT
+
+
+def test_group_caps_of_a_two_sided_book_give_the_nearest_of_all_sides():
+    rng, ids = np.random.default_rng(10), np.array([5, 5, 5, 9, 9])
+    for _ in range(60):
+        scores, cap = rng.standard_normal(5) * rng.choice([0.05, 0.3]), rng.choice([0.3, 0.4])
+        best = min(
+            one[0]
+            for sides in product((1.0, -1.0), repeat=5)
+            if (one := solver(scores, np.array(sides), cap, ids)) is not None
+        )
+        got = row(scores, cap=cap, groups=(ids, 0.45))
+        assert_obeys(got, 1.0, 0.0, cap)
+        assert ((got - scores) ** 2).sum() == pytest.approx(best, abs=1e-7)
+
+
+def solver(scores, sides, cap, ids):
+    for side in (1.0, -1.0):
+        members = [((ids == g) & (sides == side)).sum() for g in np.unique(ids)]
+        if sum(min(0.45, cap * n) for n in members) < 0.5 - 1e-9:
+            return None
+    return oracle.programme(scores, sides, (0.5, 0.5), cap, groups=(ids, 0.45))
 
 
 def one_step(wanted, held, limits, budget):

@@ -171,8 +171,8 @@ impl Fault {
 /// others `-S`. With a cap, the result is the Euclidean-nearest point to the scores among the books
 /// with the exposures and `|w| <= cap`; of equal scores the later asset counts as the higher one, and
 /// of two equally near splits into longs and shorts the one with more longs is taken. With group
-/// caps see [`GroupCap`]; the split is then the one that is nearest without them, when the sides of
-/// the nearest point overlap.
+/// caps see [`GroupCap`]; when the sides of the nearest point overlap, a search chooses the split, all
+/// being tried up to eight assets.
 ///
 /// `scores` and `mask` are (B, T, N). Scores at masked cells are never used; their weight is 0, as
 /// is every weight of a date without available assets.

@@ -42,8 +42,9 @@ def normalize_weights(
         Largest absolute weight.
     groups : (array_like of int of shape (N,), float), optional
         Group of every asset, and the most that the longs, and likewise the shorts, of one group may
-        sum to. Where an asset is wanted on both sides, the sides are those of the nearest point
-        without group caps, or by the distance to the mean of the group where those cannot hold.
+        sum to. Where an asset is wanted on both sides, a search chooses the sides: all are tried up
+        to eight assets, beyond them those of the nearest point without group caps and what single
+        flips make of them; the point is the nearest for its sides.
 
     Returns
     -------
@@ -82,10 +83,10 @@ def walk_within_turnover(
     Turnover and caps always hold, and so do the exposures when a book within the budget has them
     (under group caps: when one is found). The problem is convex once every asset is on a side, and
     is then solved exactly. Up to ten assets, all combinations of sides are tried, so that the book
-    is the nearest of all. Beyond, a search chooses the sides: assets stay where they are held, those
-    most wanted on the other side flip, as many as is best, then single ones, and up to 32 assets
-    pairs, while the book gets better. On random books of up to ten assets this search misses the
-    nearest in less than one case of two hundred.
+    is the nearest of all. Beyond, a search chooses the sides: assets stay where they are held,
+    those most wanted on the other side flip, as many as is best, then single ones, and up to 32
+    assets pairs, while the book gets better. On random books of up to ten assets this search misses
+    the nearest in less than one case of two hundred.
 
     Parameters
     ----------

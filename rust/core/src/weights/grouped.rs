@@ -1,12 +1,23 @@
 //! Nearest point to the scores when no group may weigh too much on either side.
 //!
 //! Either side alone, all assets allowed on it, is exact. When no asset is wanted on both, that is
-//! the nearest book. Otherwise the sides are those of the nearest book without group caps; where
-//! these cannot hold the masses, they are those of the scores relative to the mean of their group.
+//! the nearest book. Otherwise the sides have to be chosen. Up to eight assets, all are tried. Beyond,
+//! the search starts with those of the nearest book without group caps and those of the scores
+//! relative to the mean of their group; then assets flip, those next to the boundary between longs
+//! and shorts first, while the book gets nearer.
 
 use super::nearest::{self, Scratch, Split};
 use super::side::{Groups, Side, Slack};
 use super::{Exposure, Fault, GroupCap, available};
+
+/// Up to so many assets, every combination of sides is tried.
+const ALL_COMBINATIONS: usize = 8;
+/// Beyond, at most so many assets change their side one by one,
+const MAX_FLIPS: usize = 32;
+/// and no more than this divided by the number of assets,
+const MAX_WORK: usize = 1 << 14;
+/// so often.
+const MAX_ROUNDS: usize = 8;
 
 /// Project one date; `out` is zero where the mask is false.
 pub(super) fn project(
@@ -26,14 +37,11 @@ pub(super) fn project(
     });
     let found = match everywhere {
         [Some(long), Some(short)] if apart(&long, &short) => Some([long, short]),
-        _ => sided(scores, groups, exposure, split.sides(scores, mask)).or_else(|| {
-            sided(
-                scores,
-                groups,
-                exposure,
-                within_groups(scores, mask, groups, split),
-            )
-        }),
+        _ => Search::new(scores, groups, exposure).run(
+            split.sides(scores, mask).collect(),
+            within_groups(scores, mask, groups, split).collect(),
+            split.lowest_long,
+        ),
     };
     let Some([long, short]) = found else {
         return Err(Fault::Infeasible(format!(
@@ -48,6 +56,81 @@ pub(super) fn project(
         }
     }
     Ok(())
+}
+
+/// An asset, and whether it is long.
+type Place = (usize, bool);
+
+/// The nearest book of all whose sides were tried.
+struct Search<'a> {
+    scores: &'a [f64],
+    groups: &'a GroupCap,
+    exposure: &'a Exposure,
+    best: Option<(f64, [Side; 2])>,
+}
+
+impl<'a> Search<'a> {
+    fn new(scores: &'a [f64], groups: &'a GroupCap, exposure: &'a Exposure) -> Self {
+        Self {
+            scores,
+            groups,
+            exposure,
+            best: None,
+        }
+    }
+
+    fn run(mut self, plain: Vec<Place>, within: Vec<Place>, boundary: f64) -> Option<[Side; 2]> {
+        self.attempt(&plain);
+        let mut sides = if self.attempt(&within) { within } else { plain };
+        if sides.len() <= ALL_COMBINATIONS {
+            for flips in 1..1usize << sides.len() {
+                let flip =
+                    |(place, &(i, long)): (usize, &Place)| (i, long ^ (flips >> place & 1 == 1));
+                let flipped: Vec<Place> = sides.iter().enumerate().map(flip).collect();
+                self.attempt(&flipped);
+            }
+        } else {
+            self.improve(&mut sides, boundary);
+        }
+        self.best.map(|(_, book)| book)
+    }
+
+    fn improve(&mut self, sides: &mut [Place], boundary: f64) {
+        let mut near: Vec<usize> = (0..sides.len()).collect();
+        let away = |place: usize| (self.scores[sides[place].0] - boundary).abs();
+        near.sort_by(|&a, &b| away(a).total_cmp(&away(b)).then(a.cmp(&b)));
+        near.truncate(MAX_FLIPS.min(MAX_WORK / sides.len()));
+        for _ in 0..MAX_ROUNDS {
+            let mut better = false;
+            for &place in &near {
+                sides[place].1 = !sides[place].1;
+                if self.attempt(sides) {
+                    better = true;
+                } else {
+                    sides[place].1 = !sides[place].1;
+                }
+            }
+            if !better {
+                return;
+            }
+        }
+    }
+
+    /// Whether the book with these sides is nearer than all before.
+    fn attempt(&mut self, sides: &[Place]) -> bool {
+        let Some(book) = sided(self.scores, self.groups, self.exposure, sides) else {
+            return false;
+        };
+        let distance = book[0].distance() + book[1].distance();
+        let nearer = self
+            .best
+            .as_ref()
+            .is_none_or(|(least, _)| distance < least * (1.0 - 1e-12));
+        if nearer {
+            self.best = Some((distance, book));
+        }
+        nearer
+    }
 }
 
 /// No asset is held on both sides.
@@ -90,10 +173,10 @@ fn sided(
     scores: &[f64],
     groups: &GroupCap,
     exposure: &Exposure,
-    sides: impl Iterator<Item = (usize, bool)>,
+    sides: &[Place],
 ) -> Option<[Side; 2]> {
     let (mut long, mut short) = (Vec::new(), Vec::new());
-    for (asset, is_long) in sides {
+    for &(asset, is_long) in sides {
         if is_long { &mut long } else { &mut short }.push(asset);
     }
     let mut long = gather(scores, groups, true, long.into_iter());
