@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ml4t.models.types import CrossSectionBatch
 from neural_families import FAMILIES, one_thread  # noqa: F401
 
 pytestmark = pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
@@ -194,3 +195,14 @@ def test_an_unknown_checkpoint_is_refused(family):
 def test_a_wrong_batch_type_is_refused(family):
     with pytest.raises(TypeError, match="batch"):
         family.make().fit("not a batch")
+
+
+def test_a_batch_without_dates_gives_empty_results(family):
+    batch = family.batch()
+    model = family.fitted(batch)
+    context = batch.context_features
+    nothing = CrossSectionBatch(
+        batch.characteristics[:0], context_features=None if context is None else context[:0]
+    )
+    for values in family.predictions(model, nothing).values():
+        assert values.shape[:2] == (0, batch.n_assets)

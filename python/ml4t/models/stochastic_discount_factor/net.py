@@ -43,6 +43,8 @@ class _Conditioned(nn.Module):
         """Compute what the context (T, Q) adds to the first layer, (out, T) or (out, 1)."""
         if self.lstm is None or self.state_weight is None or context is None:
             return self.bias
+        if not len(context):  # the recurrence refuses an empty sequence
+            return self.bias[:, :0]
         states, _ = self.lstm(context.unsqueeze(0))
         return torch.addmm(self.bias, self.state_weight, states[0].T)
 

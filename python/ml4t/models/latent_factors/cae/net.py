@@ -166,7 +166,7 @@ class CAENet(nn.Module):
             hidden = first.rectified(raw, training=True)
         else:
             weight = self.first_layer(moments).flatten(0, 1)
-            hidden = torch.relu_(weight @ rows.T).view(n_members, -1, n_rows)
+            hidden = torch.relu_(weight @ rows.T).view(n_members, self.sizes.hidden[0], n_rows)
         for index in range(1, len(self.sizes.hidden)):
             layer = self._layer(index)
             raw = torch.bmm(layer.weight, hidden)
