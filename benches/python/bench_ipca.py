@@ -6,8 +6,9 @@ Peers run in an interpreter of their own, so that their dependencies are not our
 
     python benches/python/bench_ipca.py --peer-python PATH --sizes small medium hard large
 
-A peer that cannot be imported there gets a dash. `large` leaves out the twin and PyPI `ipca`, which
-needs half a minute for two sweeps there.
+A peer that cannot run there is left out. `large` leaves out the twin and PyPI `ipca`, which needs
+half a minute for two sweeps there. Extra memory is what one estimate from rows adds to the resident
+set at its peak.
 """
 
 from __future__ import annotations
@@ -45,12 +46,20 @@ def panel(size):
     f = rng.standard_normal((n_dates, k)) * np.linspace(0.05, 0.02, k) + 0.005
     sizes = rng.integers(int(0.8 * n_assets), n_assets + 1, n_dates)
     offsets = np.concatenate([[0], np.cumsum(sizes)])
-    z = rng.random((offsets[-1], n_chars)) - 0.5
-    beta = np.repeat(f @ gamma.T, sizes, axis=0)
-    r = beta[:, 0] + np.einsum("ij,ij->i", z, beta[:, 1:])
+    z = rng.random((offsets[-1], n_chars))
+    z -= 0.5  # in place: `large` fills gigabytes
+    r = np.empty(len(z))
+    for t, slope in enumerate(f @ gamma.T):
+        rows = slice(offsets[t], offsets[t + 1])
+        r[rows] = slope[0] + z[rows] @ slope[1:]
     r += 0.1 * rng.standard_normal(len(r))
     asset = np.concatenate([rng.permutation(n_assets)[:n] for n in sizes])
     return z, r, offsets, asset
+
+
+def describe(size):
+    """The dimensions in words."""
+    return "T = {}, at most {} assets, L = {} and a constant, K = {} of {}.".format(*SIZES[size])
 
 
 def numpy_moments(z, r, offsets):
@@ -122,6 +131,7 @@ def rows_of(size, python):
     k = SIZES[size][3]
     moments = row_moments(z, r, offsets)
     best = ipca(moments, k, tol=1e-12, start=ipca(moments, k).gamma).gamma
+    memory = measure.extra_memory(lambda: ipca(row_moments(z, r, offsets), k)) / 2**20
     contestants = {
         "ours": lambda: ipca(row_moments(z, r, offsets), k),
         "solve": lambda: ipca(moments, k),
@@ -136,10 +146,11 @@ def rows_of(size, python):
     for peer in PEERS:
         if (found := run_peer(python, peer, size, data, k)) is not None:
             cpu[peer], loadings[peer] = found
-    yield (size, "solve", cpu["solve"] * 1e3, "", "")
+    yield (size, "solve", cpu["solve"] * 1e3, "", "", "")
     for name, gamma in loadings.items():
         gap = f"{angle(best, gamma):.0e}"
-        yield (size, name, cpu[name] * 1e3, f"{cpu[name] / cpu['ours']:.3g}", gap)
+        extra = f"{memory:.3g}" if name == "ours" else ""
+        yield (size, name, cpu[name] * 1e3, f"{cpu[name] / cpu['ours']:.3g}", gap, extra)
 
 
 def main():
@@ -148,14 +159,15 @@ def main():
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["small", "medium", "hard"])
     arguments = parser.parse_args()
     measure.require_release_build()
-    with measure.single_thread():
-        rows = [row for size in arguments.sizes for row in rows_of(size, arguments.peer_python)]
-    measure.report(
-        "ipca",
-        ["size", "who", "CPU ms", "x ours", "angle"],
-        rows,
-        note="Moments included, except in `solve`; tolerance 1e-6 for all.",
-    )
+    for size in arguments.sizes:
+        with measure.single_thread():
+            rows = list(rows_of(size, arguments.peer_python))
+        measure.report(
+            f"ipca, {size}",
+            ["size", "who", "CPU ms", "x ours", "angle", "extra MiB"],
+            rows,
+            note="Moments included, except in `solve`; tolerance 1e-6 for all. " + describe(size),
+        )
 
 
 if __name__ == "__main__":
