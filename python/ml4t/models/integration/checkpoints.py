@@ -9,6 +9,7 @@ import numpy as np
 
 from ml4t.models.integration.emit import Surface, add_constants, concatenate, long_columns
 from ml4t.models.integration.frame_keys import FrameKeys
+from ml4t.models.integration.publish import CHECKPOINTS
 from ml4t.models.integration.surfaces import PredictionsFrame
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def predictions_frame_from_checkpoints(
     PredictionsFrame
         Columns timestamp, asset, [batch_id], prediction_value, [realized_return], fold, checkpoint,
         *constants. Checkpoints are integers or else text: ("conditional", 1024) reads
-        ``conditional:1024``.
+        ``conditional:1024``. `metadata["checkpoint"]` is the one checkpoint, or the tuple of all.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def predictions_frame_from_checkpoints(
         realised = outcomes[this_fold] if isinstance(outcomes, Mapping) else outcomes
         part = long_columns(surface, "prediction_value", keys, outcomes=realised)
         parts.append(add_constants(part, {"fold": folds[place], "checkpoint": steps[place]}))
-    metadata = {"frame_type": "prediction", **_surface(rows[0][2]).metadata}
+    metadata = _metadata(_surface(rows[0][2]).metadata, steps)
     return PredictionsFrame.from_columns(add_constants(concatenate(parts), constants), metadata)
 
 
@@ -95,6 +96,15 @@ def _asked(
         yield fold, None, ask(batch)
     for checkpoint in chosen:
         yield fold, checkpoint, ask(batch, checkpoint=checkpoint)
+
+
+def _metadata(of_first: Mapping[str, Any], steps: Sequence[Any]) -> dict[str, Any]:
+    """Let the frame name all of its checkpoints, not that of its first result."""
+    metadata = {key: value for key, value in of_first.items() if key not in CHECKPOINTS}
+    distinct = tuple(dict.fromkeys(step for step in steps if step is not None))
+    if distinct:
+        metadata["checkpoint"] = distinct[0] if len(distinct) == 1 else distinct
+    return {"frame_type": "prediction", **metadata}
 
 
 def _surface(result: Any) -> Surface:

@@ -92,7 +92,8 @@ def write_manifest(directory: Path, files: Iterable[str]) -> None:
 def write_spec(path: Path, frame: ResultsFrame, record: FitRunRecord) -> Path:
     """Say beside a Parquet file which model, configuration, data and checkpoint made it.
 
-    The file is `{stem}.spec.json`. It holds hashes of data and content, never data.
+    The file is `{stem}.spec.json`. It holds hashes of data and content, never data. `checkpoint` is
+    a list when the frame holds several.
     """
     fit = asdict(record)
     checkpoint = next((frame.metadata[key] for key in CHECKPOINTS if key in frame.metadata), None)
