@@ -90,3 +90,60 @@ def test_a_model_that_can_go_on_is_asked_to():
     assert found.summaries == (1, 2, 3)
     cold = WalkForward(GoesOn(), min_periods=6, warm_start=False).run(ragged_batch(n_dates=9))
     assert cold.summaries == (1, 1, 1)
+
+
+def window(batch, stop):
+    return replace(batch, **{name: part[:stop] for name, part in fields(batch)})
+
+
+@families
+def test_a_fold_goes_on_from_the_one_before(family):
+    batch = family.batch(n_dates=8)
+    first, second = family.make(), family.make()
+    first.fit(window(batch, 6))
+    second.fit(window(batch, 7), **second.continued_from(first))
+    warm = walked(family, batch, refit_every=1).result
+    cold = walked(family, batch, refit_every=1, warm_start=False).result
+    expected = family.predictions(second, batch)
+    for name, array in said(warm, PREDICTED).items():
+        np.testing.assert_allclose(array[1], expected[name][7], rtol=0, atol=1e-12)
+        np.testing.assert_array_equal(array[0], getattr(cold, name)[0])
+        assert (array[1] != getattr(cold, name)[1]).any()
+
+
+@families
+def test_a_fit_begins_with_the_last_parameters(family):
+    batch = family.batch(n_dates=8)
+    first, again = family.make(), family.make()
+    first.fit(batch)
+    start = first.continued_from(first)["start"]
+    before = {name: np.array(value) for name, value in start.items()}
+    fits = []
+    for _ in range(2):
+        again.fit(batch, **again.continued_from(first))
+        fits.append(again.continued_from(again)["start"])
+    for name, value in before.items():
+        np.testing.assert_array_equal(fits[0][name], fits[1][name])
+        np.testing.assert_array_equal(start[name], value, "the former fit stays as it was")
+    cold = family.make()
+    cold.fit(batch)
+    moved = cold.continued_from(cold)["start"]
+    assert any((fits[0][name] != moved[name]).any() for name in moved)
+    cold_record, warm_record = cold.last_fit_record, again.last_fit_record
+    assert cold_record.input_sha256 != warm_record.input_sha256
+
+
+@families
+def test_a_start_of_other_sizes_is_refused(family):
+    batch = family.batch(n_dates=8)
+    model = family.make()
+    model.fit(batch)
+    wider = np.concatenate([batch.characteristics] * 2, axis=2)
+    other = family.make()
+    with pytest.raises(ValueError, match="start"):
+        other.fit(replace(batch, characteristics=wider), **other.continued_from(model))
+    assert not other.is_fitted
+    with pytest.raises(TypeError, match="previous"):
+        other.continued_from(object())
+    with pytest.raises(RuntimeError):
+        model.continued_from(other)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -24,9 +24,12 @@ from ml4t.models.stochastic_discount_factor.checkpoint_names import (
 from ml4t.models.stochastic_discount_factor.fit import StochasticDiscountFactorFit
 from ml4t.models.training.progress import Callback, listeners
 from ml4t.models.training.requirement import require_torch
+from ml4t.models.training.start import parts
 from ml4t.models.types import CrossSectionBatch, FitSummary, StochasticDiscountFactorState
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ml4t.models.training.state import RunState
 
 __all__ = [
@@ -77,6 +80,7 @@ class StochasticDiscountFactorModel(
         callbacks: Sequence[Callback] = (),
         progress: bool = False,
         resume: RunState | None = None,
+        start: Mapping[str, NDArray[Any]] | None = None,
     ) -> FitSummary:
         """Train on the cells with finite characteristics and a finite return.
 
@@ -93,6 +97,8 @@ class StochasticDiscountFactorModel(
             Show bars (needs tqdm).
         resume : RunState, optional
             Go on from what a callback captured in an interrupted fit.
+        start : mapping of str to ndarray, optional
+            Parameters to begin with in place of random ones, as `continued_from` gives them.
 
         Returns
         -------
@@ -116,8 +122,24 @@ class StochasticDiscountFactorModel(
         heard = listeners(tuple(callbacks), progress=progress)
         inputs = (batch,) if validation_batch is None else (batch, validation_batch)
         return self._run(
-            lambda: self._estimate(batch, validation_batch, patience, heard, resume), *inputs
+            lambda: self._estimate(batch, validation_batch, patience, heard, resume, start),
+            *inputs,
+            *parts(start),
         )
+
+    def continued_from(self, previous: StochasticDiscountFactorModel) -> dict[str, Any]:
+        """Keyword arguments for a `fit` that begins with the last parameters of another.
+
+        Parameters
+        ----------
+        previous : StochasticDiscountFactorModel
+            Fitted, of the same sizes; `fit` refuses others. The adversary starts anew.
+        """
+        fit = require_type("previous", previous, StochasticDiscountFactorModel)._fitted(
+            "continued_from"
+        )
+        label = [one for one in names.in_order(fit.checkpoints) if one[1] > 0][-1]
+        return {"start": dict(fit.checkpoints[label])}
 
     def _estimate(
         self,
@@ -126,6 +148,7 @@ class StochasticDiscountFactorModel(
         patience: int | None,
         heard: tuple[Callback, ...],
         resume: RunState | None,
+        start: Mapping[str, NDArray[Any]] | None,
     ) -> Estimated[StochasticDiscountFactorFit]:
         from ml4t.models.stochastic_discount_factor import phases  # noqa: PLC0415 - torch is optional
 
@@ -142,7 +165,13 @@ class StochasticDiscountFactorModel(
             cells_of.require_width(validation_batch, n_chars, n_context)
             validation = phases.panel(config, held_out)
         learned = phases.learn(
-            config, train, validation, patience=patience, listeners=heard, resume=resume
+            config,
+            train,
+            validation,
+            patience=patience,
+            listeners=heard,
+            resume=resume,
+            start=start,
         )
         available = names.in_order(learned.checkpoints)
         fit = StochasticDiscountFactorFit(batch.asset_ids, n_chars, n_context, learned.checkpoints)

@@ -37,6 +37,7 @@ from ml4t.models.training.device import (
 )
 from ml4t.models.training.loop import Phase, Trained, run
 from ml4t.models.training.optimizer import adam
+from ml4t.models.training.start import begin
 from ml4t.models.training.stopping import Better, Patience
 
 if TYPE_CHECKING:
@@ -241,6 +242,7 @@ def learn(
     patience: int | None,
     listeners: Sequence[Callback] = (),
     resume: RunState | None = None,
+    start: Mapping[str, FloatArray] | None = None,
 ) -> Learned:
     """Train all members.
 
@@ -252,11 +254,16 @@ def learn(
     patience : int, optional
     listeners : sequence of Callback
     resume : RunState, optional
+    start : mapping of str to ndarray, optional
+        Parameters of the weight networks to begin with, with a leading member axis.
     """
     several = config.n_ensemble > 1
     members = [
         Member(config, train, validation, config.seed + index) for index in range(config.n_ensemble)
     ]
+    if start is not None:
+        for index, member in enumerate(members):
+            _begin(member.net, start, index, len(members))
     phases = [
         phase
         for index, member in enumerate(members)
@@ -280,6 +287,13 @@ def learn(
         for one, total in zip(trained, totals * config.n_ensemble, strict=True)
     )
     return Learned(checkpoints, tuple(history), early)
+
+
+def _begin(net: WeightNet, start: Mapping[str, FloatArray], index: int, n_members: int) -> None:
+    counts = {len(value) for value in start.values()}
+    if counts != {n_members}:
+        raise ValueError(f"start must hold {n_members} members; got {sorted(counts)}")
+    begin(net, {name: value[index] for name, value in start.items()})
 
 
 def _checkpoints(name: str, members: Sequence[Trained]) -> dict[Label, dict[str, FloatArray]]:

@@ -17,6 +17,7 @@ from ml4t.models.training.checkpoints import Schedule
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, spawn, to_tensor
 from ml4t.models.training.loop import Phase, run
 from ml4t.models.training.optimizer import adam
+from ml4t.models.training.start import begin
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +62,8 @@ class _Data:
         return cls(*(to_tensor(array, device=device, dtype=dtype) for array in arrays))
 
     def take(self, rows: Tensor) -> _Data:
-        return _Data(self.features[rows], self.targets[rows], self.weights[rows])
+        parts = (self.features, self.targets, self.weights)
+        return _Data(*(x.index_select(0, rows) for x in parts))
 
     def blocks(self) -> Iterator[_Data]:
         parts = (torch.split(x, BLOCK) for x in (self.features, self.targets, self.weights))
@@ -87,6 +89,7 @@ def learn(
     *,
     listeners: Sequence[Callback] = (),
     resume: RunState | None = None,
+    start: Mapping[str, FloatArray] | None = None,
 ) -> Learned:
     """Train on rows of a batch.
 
@@ -105,6 +108,8 @@ def learn(
     source = generator(config.seed, data.features.device)
     sizes = sizes_of(config, data.features.shape[1], data.targets.shape[1])
     net = SAENet(sizes, source, data.features.dtype)
+    if start is not None:
+        begin(net, start)
     noise = Noise(spawn(source), config.noise_std, config.dropout_rates or PUBLISHED_RATES)
 
     def losses(epoch: int) -> Iterator[Tensor]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from ml4t.models.panel import identity, observed
 from ml4t.models.training.neural import choose_checkpoint
 from ml4t.models.training.progress import Callback, listeners
 from ml4t.models.training.requirement import require_torch
+from ml4t.models.training.start import parts
 from ml4t.models.types import AssetSignalResult, CrossSectionBatch, FitSummary
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
         callbacks: Sequence[Callback] = (),
         progress: bool = False,
         resume: RunState | None = None,
+        start: Mapping[str, NDArray[Any]] | None = None,
     ) -> FitSummary:
         """Train on the cells with finite characteristics and a finite target.
 
@@ -76,6 +78,8 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
             Show a bar (needs tqdm).
         resume : RunState, optional
             Go on from what a callback captured in an interrupted fit.
+        start : mapping of str to ndarray, optional
+            Parameters to begin with in place of random ones, as `continued_from` gives them.
 
         Returns
         -------
@@ -98,8 +102,21 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
         heard = listeners(tuple(callbacks), progress=progress)
         inputs = [batch, *([] if validation_batch is None else [validation_batch]), extras]
         return self._run(
-            lambda: self._estimate(batch, validation_batch, extras, heard, resume), *inputs
+            lambda: self._estimate(batch, validation_batch, extras, heard, resume, start),
+            *inputs,
+            *parts(start),
         )
+
+    def continued_from(self, previous: SAEModel) -> dict[str, Any]:
+        """Keyword arguments for a `fit` that begins with the last parameters of another.
+
+        Parameters
+        ----------
+        previous : SAEModel
+            Fitted, of the same sizes; `fit` refuses others. Optimisers start anew.
+        """
+        fit = require_type("previous", previous, SAEModel)._fitted("continued_from")
+        return {"start": dict(fit.checkpoints[max(fit.checkpoints)])}
 
     def _estimate(
         self,
@@ -108,6 +125,7 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
         extras: Extras,
         heard: tuple[Callback, ...],
         resume: RunState | None,
+        start: Mapping[str, NDArray[Any]] | None,
     ) -> Estimated[SAEFit]:
         from ml4t.models.asset_prediction.sae import estimate  # noqa: PLC0415 - torch is optional
 
@@ -127,7 +145,9 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
                     f"validation_targets must have the {n_targets} targets of the training batch; "
                     f"got {validation.targets.shape[1]}"
                 )
-        learned = estimate.learn(config, rows, validation, listeners=heard, resume=resume)
+        learned = estimate.learn(
+            config, rows, validation, listeners=heard, resume=resume, start=start
+        )
         epochs = tuple(sorted(learned.checkpoints))
         lowest = min(epochs, key=lambda epoch: learned.history[epoch - 1]["val_loss"])
         configured = config.default_checkpoint

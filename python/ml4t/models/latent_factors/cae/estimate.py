@@ -18,6 +18,7 @@ from ml4t.models.training.checkpoints import Schedule
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, to_tensor
 from ml4t.models.training.loop import Phase, Trained, run
 from ml4t.models.training.optimizer import adam
+from ml4t.models.training.start import begin
 from ml4t.models.training.stopping import Better, Patience
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def learn(
     patience: int,
     listeners: Sequence[Callback] = (),
     resume: RunState | None = None,
+    start: Mapping[str, FloatArray] | None = None,
 ) -> Learned:
     """Train all members together.
 
@@ -85,6 +87,8 @@ def learn(
         Epochs without a better validation loss after which a member stops.
     listeners : sequence of Callback
     resume : RunState, optional
+    start : mapping of str to ndarray, optional
+        Parameters to begin with.
 
     Raises
     ------
@@ -95,6 +99,8 @@ def learn(
     sizes = Sizes(cells.design.shape[1] - 1, inputs.shape[1], config.hidden_units, config.n_factors)
     seeds = range(config.seed, config.seed + config.n_ensemble)
     net = CAENet(sizes, seeds, device=device, dtype=dtype)
+    if start is not None:
+        begin(net, start)
     trainer = _Trainer(config, net, _rows(cells, inputs, device, dtype))
     held_out = None if validation is None else _rows(*validation, device, dtype)
     (trained,) = run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,9 +18,12 @@ from ml4t.models.panel import identity, observed
 from ml4t.models.training.neural import Neural, choose_checkpoint
 from ml4t.models.training.progress import Callback, listeners
 from ml4t.models.training.requirement import require_torch
+from ml4t.models.training.start import parts
 from ml4t.models.types import AssetForecastResult, CrossSectionBatch, FitSummary, LatentFactorState
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ml4t.models.training.state import RunState
 
 
@@ -64,6 +67,7 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
         callbacks: Sequence[Callback] = (),
         progress: bool = False,
         resume: RunState | None = None,
+        start: Mapping[str, NDArray[Any]] | None = None,
     ) -> FitSummary:
         """Train on the cells with finite characteristics and a finite return.
 
@@ -81,6 +85,8 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
             Show a bar (needs tqdm).
         resume : RunState, optional
             Go on from what a callback captured in an interrupted fit.
+        start : mapping of str to ndarray, optional
+            Parameters to begin with in place of random ones, as `continued_from` gives them.
 
         Returns
         -------
@@ -103,8 +109,21 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
         heard = listeners(tuple(callbacks), progress=progress)
         inputs = (batch,) if validation_batch is None else (batch, validation_batch)
         return self._run(
-            lambda: self._estimate(batch, validation_batch, patience, heard, resume), *inputs
+            lambda: self._estimate(batch, validation_batch, patience, heard, resume, start),
+            *inputs,
+            *parts(start),
         )
+
+    def continued_from(self, previous: CAEModel) -> dict[str, Any]:
+        """Keyword arguments for a `fit` that begins with the last parameters of another.
+
+        Parameters
+        ----------
+        previous : CAEModel
+            Fitted, of the same sizes; `fit` refuses others. Optimisers start anew.
+        """
+        fit = require_type("previous", previous, CAEModel)._fitted("continued_from")
+        return {"start": dict(fit.checkpoints[max(fit.checkpoints)])}
 
     def _estimate(
         self,
@@ -113,6 +132,7 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
         patience: int,
         heard: tuple[Callback, ...],
         resume: RunState | None,
+        start: Mapping[str, NDArray[Any]] | None,
     ) -> Estimated[CAEFit]:
         config = self.config
         cells, inputs = sample.prepared(batch, config, "CAEModel")
@@ -126,7 +146,14 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
         from ml4t.models.latent_factors.cae import estimate  # noqa: PLC0415 - torch is optional
 
         learned = estimate.learn(
-            config, cells, inputs, validation, patience=patience, listeners=heard, resume=resume
+            config,
+            cells,
+            inputs,
+            validation,
+            patience=patience,
+            listeners=heard,
+            resume=resume,
+            start=start,
         )
         epochs = tuple(learned.checkpoints)
         last = max(epochs)
