@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -368,6 +373,71 @@ def test_the_model_that_was_passed_stays_as_it_is():
     model = PCAModel(PCAConfig(n_factors=1))
     WalkForward(model, min_periods=28).run(panel())
     assert not model.is_fitted
+
+
+@pytest.mark.parametrize("make", [ipca, pipeline])
+@pytest.mark.parametrize("workers", [None, 2])
+def test_observed_factors_follow_the_windows(tmp_path, make, workers):
+    batch = cross_sections()
+    g = 0.05 * np.random.default_rng(4).standard_normal((T, 1))
+    with ThreadPoolExecutor(2) as pool:
+        walk = WalkForward(
+            make(), min_periods=20, window=15, refit_every=4, executor=pool if workers else None
+        )
+        found = walk.run(batch, observed_factors=g, folder=tmp_path)
+        planted = walk.run(batch, observed_factors=np.where(np.arange(T)[:, None] < 28, g, 9.0))
+    for one in found.folds:
+        fold, model = one.fold, ipca()
+        window = cut(batch, fold.train_start, fold.train_stop)
+        model.fit(window, observed_factors=g[fold.train_start : fold.train_stop])
+        told = getattr(one.model, "model", one.model)
+        np.testing.assert_allclose(told.gamma_observed, model.gamma_observed, atol=1e-6)
+    state = getattr(found.result, "state", found.result)
+    assert state.asset_betas.shape == (10, N, 3)
+    np.testing.assert_array_equal(state.factor_returns[:, 2], g[20:, 0])
+    for name, array in arrays(found.result).items():
+        upto = 8 if name == "factors" else 10
+        np.testing.assert_array_equal(arrays(planted.result)[name][:upto], array[:upto], name)
+    with pytest.raises(ValueError, match="folder must be of the same model, folds and data"):
+        walk.run(batch, observed_factors=2 * g, folder=tmp_path)
+
+
+def test_observed_factors_are_checked():
+    walk = WalkForward(PCAModel(PCAConfig(n_factors=1)), min_periods=20)
+    with pytest.raises(ValueError, match="observed_factors must be None: PCAModel takes none"):
+        walk.run(panel(), observed_factors=np.ones((T, 1)))
+    with pytest.raises(ValueError, match="observed_factors must have shape"):
+        WalkForward(ipca(), min_periods=20).run(cross_sections(), observed_factors=np.ones(3))
+
+
+KILLED = """
+import os, signal, sys
+from properties.test_walk_forward import T, WalkForward, cross_sections, ipca
+from ml4t.models.walk_forward.journal import Journal
+write = Journal.write
+def die(self, number, outcome):
+    if number == 4:  # after the model is on disk and before the fold is
+        outcome.model.save(self._model_path(number))
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(self, number, outcome)
+Journal.write = die
+WalkForward(ipca(), min_periods=20).run(cross_sections(), folder=sys.argv[1])
+"""
+
+
+def test_a_run_goes_on_after_its_process_was_killed(tmp_path):
+    tests = Path(__file__).parents[1]
+    path = os.pathsep.join([str(tests), *sys.path])
+    died = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "walk")],
+        env=os.environ | {"PYTHONPATH": path},
+        check=False,
+    )
+    assert died.returncode == -signal.SIGKILL
+    assert len(list((tmp_path / "walk").glob("fold_*.safetensors"))) == 4
+    walk = WalkForward(ipca(), min_periods=20)
+    got = walk.run(cross_sections(), folder=tmp_path / "walk")
+    assert_same(got.result, walk.run(cross_sections()).result)
 
 
 def test_progress_counts_folds(capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,8 @@ class Journal:
             "warm_start": course.warm_start,
             "folds": [list(_bounds(fold)) for fold in folds],
         }
+        if course.observed is not None:
+            told["observed_factors"] = hashlib.sha256(course.observed.tobytes()).hexdigest()
         record = self._folder / "run.json"
         if not record.exists():
             unfinished = record.with_suffix(".tmp")

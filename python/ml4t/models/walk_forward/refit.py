@@ -49,6 +49,8 @@ class Course:
     warm_start : bool
     fitted : dict
         Estimators and their summaries by window, where all windows were fitted together.
+    observed : ndarray, shape (T, M), or None
+        Observed factors of IPCA, return per period.
     """
 
     model: Any
@@ -56,9 +58,17 @@ class Course:
     data: Data
     warm_start: bool
     fitted: dict[tuple[int, int], tuple[Any, Any]] = field(default_factory=dict)
+    observed: NDArray[np.float64] | None = None
 
     @classmethod
-    def of(cls, model: Any, data: Data, *, warm_start: bool) -> Course:
+    def of(
+        cls,
+        model: Any,
+        data: Data,
+        *,
+        warm_start: bool,
+        observed: NDArray[np.float64] | None = None,
+    ) -> Course:
         """Take the moments once if the model needs no more."""
         training: Data = data
         estimator = structural(model)
@@ -68,7 +78,15 @@ class Course:
             training = CharacteristicMoments.from_batch(
                 unnamed, dtype=config.dtype, missing=config.missing
             )
-        return cls(model, training, data, warm_start)
+        if observed is not None and not isinstance(estimator, IPCAModel):
+            raise ValueError(
+                f"observed_factors must be None: {type(estimator).__name__} takes none; IPCA does"
+            )
+        return cls(model, training, data, warm_start, observed=observed)
+
+    def observed_span(self, start: int, stop: int) -> dict[str, Any]:
+        """Give the observed factors of these dates as a keyword argument, where there are any."""
+        return {} if self.observed is None else {"observed_factors": self.observed[start:stop]}
 
     def part(self, start: int, stop: int) -> Course:
         """Cut a course, for workers that need not see the rest."""
@@ -78,7 +96,8 @@ class Course:
             for (first, last), found in self.fitted.items()
             if start <= first and last <= stop
         }
-        return replace(self, training=training, data=data, fitted=fitted)
+        observed = None if self.observed is None else self.observed[start:stop]
+        return replace(self, training=training, data=data, fitted=fitted, observed=observed)
 
     def with_windows(self, folds: Sequence[Fold]) -> Course:
         """Fit all windows together, where a model can and warm starts are wanted."""
@@ -159,6 +178,7 @@ def _fit(model: Any, course: Course, fold: Fold, previous: Any) -> Any:
     estimator, before = structural(model), structural(previous)
     window = span(course.training, fold.train_start, fold.train_stop)
     options = {} if before is None else _continued(estimator, before)
+    options |= course.observed_span(fold.train_start, fold.train_stop)
     if estimator is model:
         return model.fit(window, **options)
     if not isinstance(estimator, IPCAModel):
@@ -175,7 +195,8 @@ def _completed(
     context = getattr(course.data, "context_features", None)
     if context is not None:
         context = context[fold.train_start : fold.train_stop]
-    state = replace(model.model.extract(window), context_features=context)
+    observed = course.observed_span(fold.train_start, fold.train_stop)
+    state = replace(model.model.extract(window, **observed), context_features=context)
     return model.fit_forecast(state, summary)
 
 
@@ -214,7 +235,8 @@ def _with_realised(model: Any, course: Course, fold: Fold, result: Any) -> Any:
     if not isinstance(state, (LatentFactorState, StochasticDiscountFactorState)):
         return result
     first = fold.train_start if _carries(model, course.data) else fold.predict_start
-    seen = structural(model).extract(span(course.data, first, fold.predict_stop))
+    observed = course.observed_span(first, fold.predict_stop)
+    seen = structural(model).extract(span(course.data, first, fold.predict_stop), **observed)
     seen = span(seen, fold.predict_start - first, fold.predict_stop - first)
     if isinstance(state, StochasticDiscountFactorState):
         return replace(state, sdf_values=seen.sdf_values)

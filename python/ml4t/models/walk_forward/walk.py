@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ml4t.models.checks import require_bool, require_int
+import numpy as np
+
+from ml4t.models.checks import require_bool, require_int, require_shape
 from ml4t.models.lifecycle.params import Parameters
 from ml4t.models.panel.progress import counting
 from ml4t.models.panel.work import Executor, in_order
@@ -133,13 +135,23 @@ class WalkForward(Parameters):
         self.executor = executor
         self.progress = require_bool("progress", progress)
 
-    def run(self, data: Data, *, folder: str | os.PathLike[str] | None = None) -> WalkForwardResult:
+    def run(
+        self,
+        data: Data,
+        *,
+        observed_factors: NDArray[Any] | None = None,
+        folder: str | os.PathLike[str] | None = None,
+    ) -> WalkForwardResult:
         """Walk through the dates of `data`.
 
         Parameters
         ----------
         data : batch that the model takes, or CharacteristicMoments for IPCA
             Dates in order of time. From moments there are factors, and no exposures of assets.
+        observed_factors : array_like, shape (T, M), optional
+            Return per period, for IPCA: each estimation gets those of its window. They are as
+            little known ahead as returns, so that predictions never see those of their dates, and
+            forecasters go on from the end of the window; realised factors do see them.
         folder : path-like, optional
             Where folds are kept as they are done; a run that was interrupted goes on from there,
             and ends with the same bits.
@@ -153,8 +165,8 @@ class WalkForward(Parameters):
         TypeError
             When `data` is no batch, or there is a folder and the model cannot be saved.
         ValueError
-            When no date is left to predict, or the folder belongs to another run; whatever the
-            model raises.
+            When no date is left to predict, the folder belongs to another run, or observed factors
+            are not finite, of other dates or of no use to the model; whatever the model raises.
         """
         require_data(data)
         folds = schedule(
@@ -164,7 +176,8 @@ class WalkForward(Parameters):
             refit_every=self.refit_every,
             embargo=self.embargo,
         )
-        course = Course.of(self.model, data, warm_start=self.warm_start)
+        observed = _observed(observed_factors, data.n_periods)
+        course = Course.of(self.model, data, warm_start=self.warm_start, observed=observed)
         journal = None if folder is None else Journal(folder, course, folds)
         done: list[Outcome] = []
         with counting("folds", unit="folds", total=len(folds), shown=self.progress) as count:
@@ -228,6 +241,15 @@ def work_chain(task: tuple[Course, tuple[Fold, ...]]) -> list[Outcome]:
         previous = outcome.model
         outcomes.append(replace(outcome, fold=fold))
     return outcomes
+
+
+def _observed(given: NDArray[Any] | None, n_periods: int) -> NDArray[np.float64] | None:
+    if given is None:
+        return None
+    observed = np.asarray(given, dtype=np.float64)
+    observed = observed[:, None] if observed.ndim == 1 else observed
+    require_shape("observed_factors", (n_periods, observed.shape[-1]), observed.shape)
+    return observed
 
 
 def _result(course: Course, outcomes: Sequence[Outcome]) -> WalkForwardResult:

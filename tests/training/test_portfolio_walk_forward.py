@@ -1,0 +1,87 @@
+"""Walking forward with the policies: blind to what comes after, whole on disk, same on workers."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ml4t.models import PortfolioAllocationPipeline, PortfolioSequenceBatch, WalkForward
+from neural_families import one_thread
+from properties.test_portfolio_models import deep, linear, lstm
+
+__all__ = ["one_thread"]
+
+T, N = 14, 4
+every = pytest.mark.parametrize("make", [linear, lstm, deep])
+
+
+def small(make):
+    return make() if make is linear else make(max_iters=2, burn_in=1)
+
+
+def data():
+    rng = np.random.default_rng(5)
+    features = rng.standard_normal((2, T, N, 3))
+    returns = 0.02 * features[..., 0] + 0.02 * rng.standard_normal((2, T, N))
+    ids = tuple(f"a{i}" for i in range(N))
+    return PortfolioSequenceBatch(
+        features, returns=returns, costs=np.full(N, 1e-3), timestamps=tuple(range(T)), asset_ids=ids
+    )
+
+
+def walked(model, batch, **rule):
+    return WalkForward(model, **({"min_periods": 10, "refit_every": 2} | rule)).run(batch)
+
+
+@every
+def test_a_planted_future_is_not_found(make):
+    batch = data()
+    plain = walked(small(make), batch, embargo=1).result.weights
+    later = np.arange(T)[None, :, None]
+    planted = replace(
+        batch,
+        returns=np.where(later >= 12, 0.5, batch.returns),
+        features=np.where(later[..., None] >= 13, 3.0, batch.features),
+    )
+    got = walked(small(make), planted, embargo=1).result.weights
+    np.testing.assert_array_equal(got[:, :2], plain[:, :2])  # dates 11 and 12
+    assert (got[:, 2:] != plain[:, 2:]).any()
+
+
+@every
+def test_a_fold_is_a_fit_of_its_window(make):
+    batch = data()
+    found = walked(small(make), batch)
+    assert found.result.weights.shape == (2, 4, N)
+    assert found.result.timestamps == (10, 11, 12, 13)
+    model = small(make)
+    model.fit(
+        replace(
+            batch,
+            features=batch.features[:, :10],
+            returns=batch.returns[:, :10],
+            timestamps=batch.timestamps[:10],
+        )
+    )
+    want = model.predict(batch).weights[:, 10:12]
+    np.testing.assert_allclose(found.result.weights[:, :2], want, rtol=0, atol=1e-12)
+
+
+@every
+def test_workers_and_a_folder_change_no_bit(make, tmp_path):
+    batch = data()
+    alone = walked(small(make), batch)
+    with ThreadPoolExecutor(2) as pool:
+        walk = WalkForward(small(make), min_periods=10, refit_every=2, executor=pool)
+        done, again = (walk.run(batch, folder=tmp_path) for _ in range(2))
+    np.testing.assert_array_equal(done.result.weights, alone.result.weights)
+    np.testing.assert_array_equal(again.result.weights, alone.result.weights)
+
+
+def test_a_pipeline_walks():
+    found = walked(PortfolioAllocationPipeline(linear()), data())
+    want = walked(linear(), data())
+    np.testing.assert_array_equal(found.result.raw_weights.weights, want.result.weights)
