@@ -94,9 +94,9 @@ class WalkForward(Parameters):
         see: periods by which returns overlap.
     warm_start : bool, default True
         Begin an estimation where the last one ended, for models that can: IPCA always; PCA and
-        RP-PCA by fitting all windows from one Gram matrix, in which later returns change rounding
-        (1e-15) and nothing else; others where they have a method `continued_from(model)` that
-        gives keyword arguments for `fit`, as the networks of CAE, SAE and discount factor do.
+        RP-PCA by fitting all windows from one Gram matrix; others where they have a method
+        `continued_from(model)` that gives keyword arguments for `fit`, as the networks of CAE, SAE
+        and discount factor do. No bit of an estimate comes from dates after its window.
     executor : object with submit(function, *arguments), optional
         Works on several folds at a time; with `warm_start` on chains of 16 folds, of which the
         first starts cold. The number of workers changes no bit.

@@ -156,14 +156,10 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
             start=start,
         )
         epochs = tuple(learned.checkpoints)
-        last = max(epochs)
-        default = (
-            0
-            if 0 in epochs
-            else choose_checkpoint(
-                None, config.default_checkpoint, epochs, best=None, fallback=last
-            )
-        )
+        default = 0
+        if 0 not in epochs:
+            wanted = config.default_checkpoint
+            default = choose_checkpoint(None, wanted, epochs, best=None, fallback=max(epochs))
         fit = CAEFit(
             asset_ids=batch.asset_ids,
             n_characteristics=cells.design.shape[1] - 1,
