@@ -15,7 +15,7 @@ MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS = 400, 60, 8
 FLOORS = [
     {"checks", "kernels", "_core"},
     # Files are read and written from here on up: moments of a panel save themselves.
-    {"types", "configs", "panel", "api", "artifacts"},
+    {"types", "configs", "panel", "api", "artifacts", "threads"},
     {"training", "lifecycle"},
     {
         "latent_factors",

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+import ml4t.models
 from ml4t.models.kernels import get_num_threads, panel_moments, set_num_threads
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
@@ -101,3 +102,12 @@ def test_the_interpreter_runs_beside_a_kernel():
         sys.setswitchinterval(interval)
     # A kernel that held the interpreter would let this thread beat once or twice.
     assert beats >= 5
+
+
+def test_the_cap_is_public_and_refuses_what_is_no_number_of_threads(two_threads):
+    ml4t.models.set_num_threads(np.int64(3))
+    assert ml4t.models.get_num_threads() == get_num_threads() == 3
+    for wrong in (0, -1, 4097, 2**70, 1.0, True, "2", None):
+        with pytest.raises((ValueError, TypeError), match=r"n must be .*; got"):
+            ml4t.models.set_num_threads(wrong)
+    assert get_num_threads() == 3

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ml4t.models.plots import *  # noqa: F403
     from ml4t.models.portfolio import *  # noqa: F403
     from ml4t.models.stochastic_discount_factor import *  # noqa: F403
+    from ml4t.models.threads import *  # noqa: F403
     from ml4t.models.types import *  # noqa: F403
     from ml4t.models.walk_forward import *  # noqa: F403
 

@@ -111,6 +111,7 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "StochasticDiscountFactorBetaNetworkHead",
         "StochasticDiscountFactorModel",
     ),
+    "threads": ("get_num_threads", "set_num_threads"),
     "walk_forward": ("WalkForward", "WalkForwardFold", "WalkForwardResult"),
     "types": (
         "AssetForecastResult",
