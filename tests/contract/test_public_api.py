@@ -159,3 +159,50 @@ def test_public_names_load_without_an_optional_package(package):
 )
 def test_unlisted_names_can_be_imported_from_their_modules(module, name):
     assert hasattr(importlib.import_module(f"ml4t.models.{module}"), name)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("latent_factors", "BaseLatentFactorModel"),
+        ("forecasters", "BaseFactorForecaster"),
+        ("mappers", "BaseAssetMapper"),
+        ("asset_prediction", "BaseAssetPredictionModel"),
+        ("portfolio", "BasePortfolioModel"),
+        ("stochastic_discount_factor", "BaseStochasticDiscountFactorModel"),
+    ],
+)
+def test_a_base_takes_a_config_and_starts_unfitted(module, name):
+    base = getattr(importlib.import_module(f"ml4t.models.{module}.base"), name)
+    configs = importlib.import_module("ml4t.models.configs")
+    pipeline = importlib.import_module("ml4t.models.configs.pipeline")
+    config = pipeline.MapperConfig() if module == "mappers" else configs.PCAConfig()
+
+    class Mine(base):
+        """What a user writes."""
+
+    mine = Mine(config)
+    assert mine.config is config
+    assert not mine.is_fitted
+    assert mine.available_checkpoints == ()
+    assert mine.last_fit_record is None
+
+
+def test_a_mapper_refuses_settings_of_another_kind():
+    with pytest.raises(TypeError, match="config must be a MapperConfig; got str"):
+        ml4t.models.BetaLambdaMapper("beta_lambda")
+
+
+def test_threads_are_capped_from_the_root():
+    before = ml4t.models.get_num_threads()
+    try:
+        ml4t.models.set_num_threads(1)
+        assert ml4t.models.get_num_threads() == 1
+    finally:
+        ml4t.models.set_num_threads(before)
+
+
+@pytest.mark.parametrize("n_threads", [0, -1, True, 1.5, None, 5000, 2**70])
+def test_no_number_of_threads_is_refused_by_name(n_threads):
+    with pytest.raises(ValueError, match="n must be"):
+        ml4t.models.set_num_threads(n_threads)

@@ -131,6 +131,12 @@ def test_refusals(forecaster, tmp_path):
         fitted.predict(coming(1, 2))
 
 
+@pytest.mark.parametrize("forecaster", FORECASTERS)
+def test_a_history_of_no_factor_is_refused(forecaster):
+    with pytest.raises(ValueError, match="requires at least one factor"):
+        forecaster().fit(state(np.empty((5, 0))))
+
+
 @pytest.mark.parametrize("forecaster", [ExpandingMeanFactorForecaster, AR1FactorForecaster])
 def test_an_overflowing_estimate_is_not_a_fit(forecaster):
     fitted = forecaster()

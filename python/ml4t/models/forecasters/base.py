@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,8 @@ class BaseFactorForecaster(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
     config : optional
         Settings; the defaults of `config_type` where none are given.
     """
+
+    config_type: ClassVar[type] = BaseModelConfig
 
     def __init__(self, config: ConfigT | None = None) -> None:
         super().__init__(self.config_type() if config is None else config)
@@ -129,6 +131,8 @@ def history(model: str, state: LatentFactorState) -> NDArray[np.float64]:
         raise ValueError(f"{model} requires factor_returns to fit; the state has none")
     realised = np.asarray(state.factor_returns, dtype=np.float64)
     factors = np.where(np.isfinite(realised), realised, np.nan)
+    if not factors.shape[1]:
+        raise ValueError(f"{model} requires at least one factor; factor_returns has none")
     empty = np.flatnonzero(np.isnan(factors).all(axis=0))
     if empty.size:
         raise ValueError(

@@ -65,8 +65,8 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         Settings, an instance of `config_type`.
     """
 
-    config_type: ClassVar[type]
-    fit_type: ClassVar[type]
+    config_type: ClassVar[type] = object
+    fit_type: ClassVar[type] = object
 
     def __init__(self, config: ConfigT) -> None:
         self._config: ConfigT = require_type("config", config, self.config_type)

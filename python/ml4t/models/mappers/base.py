@@ -15,6 +15,7 @@ from ml4t.models.lifecycle.params import Parameters
 from ml4t.models.types import (
     AssetForecastResult,
     FactorForecastResult,
+    FitRunRecord,
     FitSummary,
     LatentFactorState,
 )
@@ -29,17 +30,38 @@ FitT = TypeVar("FitT")
 
 
 class BaseAssetMapper(Parameters):
-    """A mapper: a configuration and no fit.
+    """A mapper: a configuration and no fit, so that it is never fitted.
 
     Parameters
     ----------
     config : MapperConfig, optional
+
+    Raises
+    ------
+    TypeError
+        When `config` is something else.
     """
 
     config_type: ClassVar[type] = MapperConfig
 
     def __init__(self, config: MapperConfig | None = None) -> None:
-        self.config = MapperConfig() if config is None else config
+        given = MapperConfig() if config is None else config
+        self.config: MapperConfig = require_type("config", given, self.config_type)
+
+    @property
+    def is_fitted(self) -> bool:
+        """False: there is nothing to fit, and nothing to wait for."""
+        return False
+
+    @property
+    def available_checkpoints(self) -> tuple[int, ...]:
+        """None."""
+        return ()
+
+    @property
+    def last_fit_record(self) -> FitRunRecord | None:
+        """None."""
+        return None
 
     def __repr__(self) -> str:
         """Show the settings."""
