@@ -28,6 +28,13 @@ def test_the_lower_bound_of_an_integer_is_allowed(value, bound):
             checks.require_int("n", value, at_least=bound)
 
 
+def test_no_count_is_beyond_what_a_machine_counts():
+    assert checks.require_int("n", 2**63 - 1, at_least=0) == 2**63 - 1
+    assert checks.require_int("n", 2**70) == 2**70
+    with pytest.raises(ValueError, match=r"^n must be an integer >= 0 and < 2\*\*63; got"):
+        checks.require_int("n", 2**63, at_least=0)
+
+
 @pytest.mark.parametrize("value", [True, np.True_, 1.0, None, [1], np.array([1, 2])])
 def test_what_is_no_integer_is_refused(value):
     with pytest.raises(ValueError, match=r"^n must be an integer; got"):

@@ -290,3 +290,40 @@ def test_weightings_agree_where_every_date_has_as_many_rows(intercept, observed)
     other, _ = fitted(batch, g, intercept=intercept, weighting="portfolio")
     np.testing.assert_allclose(other.gamma, one.gamma, atol=1e-9)
     np.testing.assert_allclose(other.gamma_observed, one.gamma_observed, atol=1e-9)
+
+
+def test_the_fingerprint_of_a_fit_knows_its_observed_factors():
+    batch, g = panel(1, observed=2)
+    found = [fitted(batch, given)[1].run_record for given in (g, g.tolist(), g[:, ::-1], None)]
+    same, again, turned, without = (record.input_sha256 for record in found)
+    assert same == again
+    assert len({same, turned, without}) == 3
+    dimensions = found[0].input_dimensions
+    assert (dimensions["input_1_values_0"], dimensions["input_1_values_1"]) == g.shape
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([["x"]] * T, "observed_factors must hold real numbers"),
+        (np.full((T, 1), np.inf), "observed_factors must be finite on every date; got inf"),
+        (np.zeros((T, 1, 1)), "observed_factors must have shape"),
+    ],
+)
+def test_what_is_no_panel_of_factors_is_refused(bad, message):
+    with pytest.raises(ValueError, match=message):
+        fitted(panel(1)[0], bad)
+
+
+def test_counts_beyond_reason_are_refused_by_name():
+    for name in ("n_factors", "max_iter", "min_assets"):
+        with pytest.raises(ValueError, match=f"{name} must be an integer"):
+            IPCAConfig(**{name: 2**70})
+    with pytest.raises(ValueError, match=f"n_factors must be between 1 and {L + 1}; got {2**62}"):
+        IPCAModel(IPCAConfig(n_factors=2**62)).fit(panel(1)[0])
+
+
+def test_any_seed_starts_anywhere():
+    batch, _ = panel(1)
+    for seed in (-1, 2**70):
+        fitted(batch, n_starts=2, seed=seed)

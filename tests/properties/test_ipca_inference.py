@@ -230,6 +230,15 @@ def test_what_was_not_fitted_here_needs_the_panel_again(tmp_path):
         loaded.test_alpha(batch=batch)
     with pytest.raises(ValueError, match="batch must be the panel that the model was fitted on"):
         loaded.test_alpha(batch=panel(4)[0], observed_factors=g)
+    # The same instruments: only what is left over tells these from the panel of the fit.
+    others = (replace(batch, returns=batch.returns * 1.01), g), (batch, g[::-1]), (batch, 2.0 * g)
+    for other, factors in others:
+        with pytest.raises(ValueError, match="batch and observed_factors must be those"):
+            loaded.test_alpha(batch=other, observed_factors=factors)
+        with pytest.raises(ValueError, match="batch and observed_factors must be those"):
+            loaded.standard_errors(batch=other, observed_factors=factors)
+    with pytest.raises(TypeError, match="batch must be a CrossSectionBatch or"):
+        loaded.test_alpha(batch=g)
 
 
 def test_refuses_by_name():
@@ -244,6 +253,13 @@ def test_refuses_by_name():
         model.test_characteristics("size")
     with pytest.raises(ValueError, match=r"names must be among .*; got 5"):
         model.test_characteristics([0, 5])
+    for name in (1.5, True, -1):
+        with pytest.raises(ValueError, match=r"names must be an integer >= 0; got"):
+            model.test_characteristics(name)
+    with pytest.raises(TypeError, match="progress must be True or False"):
+        model.test_observed_factors(progress="yes")
+    with pytest.raises(ValueError, match=r"n_draws must be an integer >= 1 and < 2\*\*63; got"):
+        model.test_observed_factors(n_draws=2**63)
     with pytest.raises(ValueError, match="names must not be empty"):
         model.test_characteristics([])
     with pytest.raises(

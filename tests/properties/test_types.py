@@ -11,6 +11,7 @@ import re
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -385,6 +386,9 @@ def test_labels_are_sequences(name, wrong):
         ([10001, 0, -3], ("10001", "0", "-3")),
         (np.array([10001, 0, 7], dtype=np.int32), ("10001", "0", "7")),
         (range(3), ("0", "1", "2")),
+        (pa.array(["a", "b", "c"]), ("a", "b", "c")),
+        (pa.chunked_array([["a"], ["b", "c"]]), ("a", "b", "c")),
+        (pd.Series([3, 2, 1], index=[7, 8, 9]), ("3", "2", "1")),
     ],
     ids=repr,
 )

@@ -17,14 +17,23 @@ import numpy as np
 T = TypeVar("T")
 
 
+MOST = 2**63 - 1
+"""No count is larger: neither an array nor a loop could be so long."""
+
+
 def require_int(name: str, value: object, *, at_least: int | None = None) -> int:
-    """Return `value` as an int; NumPy integers are integers, bools and floats are not."""
+    """Return `value` as an int; NumPy integers are integers, bools and floats are not.
+
+    With a lower bound it is a count, which has an upper bound as well: 2**63 - 1.
+    """
     rule = "must be an integer" if at_least is None else f"must be an integer >= {at_least}"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
         _refuse(name, rule, value)
     number = int(value)
     if at_least is not None and number < at_least:
         _refuse(name, rule, value)
+    if at_least is not None and number > MOST:
+        _refuse(name, f"{rule} and < 2**63", value)
     return number
 
 

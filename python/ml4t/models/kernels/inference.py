@@ -161,8 +161,8 @@ def ipca_influence(
 def _numbers(draws: range, seed: int, t_variance: float) -> tuple[int, int, int, float]:
     if draws.step != 1 or draws.start < 0:
         raise ValueError(f"draws must be a range in steps of one from 0 or more; got {draws}")
-    seed = require_int("seed", seed, at_least=0)
+    seed = require_int("seed", seed)
     variance = require_real("t_variance", t_variance, above=0.0)
-    if seed >= 2**64:
-        raise ValueError(f"seed must be below 2**64; got {seed}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must be an integer >= 0 and < 2**64; got {seed}")
     return seed, draws.start, len(draws), variance

@@ -174,7 +174,7 @@ def starting_chains(x: NDArray[np.float64], n_regimes: int, n_starts: int, seed:
     prior = np.diag(np.diag(spread))
     apart = (((seen - seen.mean(axis=0)) ** 2) / np.diag(spread)).sum(axis=1)
     groups = np.array_split(np.argsort(apart, kind="stable"), n_regimes)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed % 2**64)  # NumPy takes no negative one
     means, covariances = [], []
     for start in range(n_starts):
         if start == 0:

@@ -126,8 +126,9 @@ def as_asset_ids(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
     _require_sequence("asset_ids", value)
-    # tolist gives Python's own scalars at once; iterating an array makes one NumPy scalar each.
-    ids = tuple(value.tolist() if isinstance(value, np.ndarray) else value)
+    # Python's own scalars at once; iterating makes one scalar of NumPy or Arrow each.
+    listed = getattr(value, "to_pylist", None) or getattr(value, "tolist", None)
+    ids = tuple(value if listed is None else listed())
     if set(map(type, ids)) != {str} or not all(ids):
         ids = tuple(_asset_id(position, one) for position, one in enumerate(ids))
     if len(set(ids)) != len(ids):

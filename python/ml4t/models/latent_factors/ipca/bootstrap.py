@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml4t.models import kernels
-from ml4t.models.checks import require_int
+from ml4t.models.checks import require_bool, require_int
 from ml4t.models.panel.progress import counting
 from ml4t.models.types.base import Record
 
@@ -70,6 +70,7 @@ class Draws:
     def __post_init__(self) -> None:
         """Refuse a bootstrap without draws."""
         require_int("n_draws", self.n_draws, at_least=1)
+        require_bool("progress", self.progress)
 
 
 def bootstrap_test(

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml4t.models import kernels
-from ml4t.models.checks import require_shape
+from ml4t.models.checks import require_shape, require_type
+from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
 from ml4t.models.panel.missing import at_middle, count_gaps, moments_at_middle, rows_there
 from ml4t.models.panel.moments import CONSTANT, CharacteristicMoments
 from ml4t.models.panel.observed import known, require_returns
+from ml4t.models.types import CrossSectionBatch
+from ml4t.models.types.arrays import as_float_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ml4t.models.configs import IPCAConfig
-    from ml4t.models.latent_factors.ipca.fit import IPCAFit
-    from ml4t.models.types import CrossSectionBatch
 
 # Pooled second moments of the same rows agree to far better than this.
 SAME_PANEL = 1e-5
@@ -83,8 +84,48 @@ def factors_of(
     return latent if observed is None else np.hstack([latent, observed])
 
 
+def sample_of(
+    config: IPCAConfig,
+    fit: IPCAFit,
+    batch: CrossSectionBatch | CharacteristicMoments,
+    observed_factors: NDArray[Any] | None,
+) -> Sample:
+    """Take a panel with the instruments and the number of observed factors of a fit."""
+    require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
+    moments = moments_of(config, batch)
+    if moments.cross.shape[1] != len(fit.gamma):
+        raise ValueError(
+            f"batch must have the fitted {len(fit.gamma)} instruments; got {moments.cross.shape[1]}"
+        )
+    observed = observed_panel(observed_factors, batch.n_periods, intercept=config.intercept)
+    n_given = 0 if observed is None else observed.shape[1]
+    if n_given != fit.gamma_observed.shape[1]:
+        raise ValueError(
+            "observed_factors must have the fitted number of columns "
+            f"{fit.gamma_observed.shape[1] - config.intercept}; got {n_given - config.intercept}"
+        )
+    return Sample(moments, observed)
+
+
+def require_same_sample(fit: IPCAFit, config: IPCAConfig, sample: Sample) -> None:
+    """Refuse a sample other than that of the fit: it must leave the same residuals."""
+    moments, proof = sample.moments, fit.certificate
+    require_same_panel(fit, moments, min_assets=config.min_assets)
+    if proof is None:
+        return
+    factors = factors_of(fit, config, moments, sample.observed)
+    factors[moments.n_assets < config.min_assets] = np.nan
+    gamma = np.hstack([fit.gamma, fit.gamma_observed]).astype(np.float64)
+    explained = kernels.ipca_fit_measures(moments, gamma, factors).total
+    square = float(moments.return_squares[moments.n_assets >= config.min_assets].sum())
+    if not abs((1.0 - explained) * square - proof.ssr) <= SAME_PANEL * square:
+        raise ValueError(
+            "batch and observed_factors must be those that the model was fitted on; got others"
+        )
+
+
 def require_same_panel(fit: IPCAFit, moments: kernels.Moments, *, min_assets: int) -> None:
-    """Refuse moments other than those of the fit, as far as the fit remembers them."""
+    """Refuse moments of instruments other than those of the fit."""
     n_instruments = moments.cross.shape[1]
     require_shape("batch instruments", (len(fit.gamma),), (n_instruments,))
     used = moments.n_assets >= min_assets
@@ -130,7 +171,7 @@ def observed_panel(
     """Observed factors (T, M), the constant 1 of the instrumented alpha last; None without any."""
     columns = []
     if observed_factors is not None:
-        given = np.asarray(observed_factors, dtype=np.float64)
+        given = as_float_array("observed_factors", observed_factors).astype(np.float64, copy=False)
         given = given[:, None] if given.ndim == 1 else given
         require_shape("observed_factors", (n_periods, given.shape[-1]), given.shape)
         bad = np.argwhere(~np.isfinite(given))

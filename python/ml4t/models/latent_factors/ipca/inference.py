@@ -9,13 +9,15 @@ import numpy as np
 
 from ml4t.models.checks import require_int
 from ml4t.models.configs import IPCAConfig
+from ml4t.models.configs.rules import require_label
 from ml4t.models.latent_factors.base import BaseLatentFactorModel
 from ml4t.models.latent_factors.ipca.bootstrap import BootstrapTest, Draws, bootstrap_test
 from ml4t.models.latent_factors.ipca.estimate import (
     kernel_settings,
     moments_of,
-    observed_panel,
     require_same_panel,
+    require_same_sample,
+    sample_of,
 )
 from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
 from ml4t.models.latent_factors.ipca.normalise import instrument_rows, orthonormal
@@ -295,15 +297,9 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
             )
         if batch is None:
             return self._kept_sample()
-        intercept = self.config.intercept
-        observed = observed_panel(observed_factors, batch.n_periods, intercept=intercept)
-        n_given = 0 if observed is None else observed.shape[1]
-        if n_given != fit.gamma_observed.shape[1]:
-            raise ValueError(
-                "observed_factors must have the fitted number of columns "
-                f"{fit.gamma_observed.shape[1] - intercept}; got {n_given - intercept}"
-            )
-        return Sample(self._seen_moments(batch), observed)
+        sample = sample_of(self.config, fit, batch, observed_factors)
+        require_same_sample(fit, self.config, sample)
+        return sample
 
     def _seen_moments(
         self, batch: CrossSectionBatch | CharacteristicMoments | None
@@ -336,16 +332,15 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
     def _rows(self, names: str | int | Iterable[str | int]) -> tuple[int, ...]:
         """Rows of Gamma by name or position."""
         known = self.feature_names
-        wanted = [names] if isinstance(names, (str, int, np.integer)) else list(names)
+        wanted = [names] if isinstance(names, str) or not isinstance(names, Iterable) else names
+        wanted = [require_label("names", name) for name in wanted]
         for name in wanted:
-            there = name in known if isinstance(name, str) else 0 <= name < len(known)
-            if not there:
+            if not (name in known if isinstance(name, str) else name < len(known)):
                 raise ValueError(f"names must be among {', '.join(known)}; got {name!r}")
         if not wanted:
             raise ValueError("names must not be empty; None tests every characteristic")
         return tuple(
-            known.index(name) if isinstance(name, str) else int(name)
-            for name in dict.fromkeys(wanted)
+            known.index(name) if isinstance(name, str) else name for name in dict.fromkeys(wanted)
         )
 
     def _strength(self, sample: Sample, column: int) -> float:

@@ -137,7 +137,9 @@ class IPCAModel(IPCAReading):
         """
         seen: list[Sample] = []
         summary = self._run(
-            lambda: self._estimate(batch, observed_factors, start, keep=seen.append), batch
+            lambda: self._estimate(batch, observed_factors, start, keep=seen.append),
+            batch,
+            _as_told(observed_factors),
         )
         self._sample = seen[0]
         return summary
@@ -315,6 +317,14 @@ class IPCAModel(IPCAReading):
             fit_converged=bool(state["fit_converged"]),
             asset_ids=tuple(state["asset_ids"]),
         )
+
+
+def _as_told(observed_factors: Any) -> NDArray[Any] | None:
+    """Give observed factors as an array, for the fingerprint; `fit` refuses what is none."""
+    try:
+        return None if observed_factors is None else np.asarray(observed_factors, np.float64)
+    except (TypeError, ValueError):
+        return None
 
 
 def _n_features(batch: CrossSectionBatch | CharacteristicMoments) -> int:

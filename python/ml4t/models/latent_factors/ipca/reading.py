@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml4t.models.latent_factors.ipca.estimate import factors_of, moments_of, observed_panel
+from ml4t.models.latent_factors.ipca.estimate import factors_of, sample_of
 from ml4t.models.latent_factors.ipca.evaluation import IPCAEvaluation
-from ml4t.models.latent_factors.ipca.fit import Sample
 from ml4t.models.latent_factors.ipca.report import (
     CharacteristicImportance,
     characteristic_importance,
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ml4t.models.latent_factors.ipca.fit import Sample
     from ml4t.models.latent_factors.summary import ModelSummary
     from ml4t.models.panel.moments import CharacteristicMoments
     from ml4t.models.types import CrossSectionBatch
@@ -128,21 +128,7 @@ class IPCAReading(IPCAEvaluation):
         """Moments and observed factors of a batch, or those of the fit if they were kept."""
         if batch is None:
             return self._sample
-        fit, intercept = self._fitted("summary"), self.config.intercept
-        moments = moments_of(self.config, batch)
-        if moments.cross.shape[1] != len(fit.gamma):
-            raise ValueError(
-                f"batch must have the fitted {len(fit.gamma)} instruments; "
-                f"got {moments.cross.shape[1]}"
-            )
-        observed = observed_panel(observed_factors, batch.n_periods, intercept=intercept)
-        n_given = 0 if observed is None else observed.shape[1]
-        if n_given != fit.gamma_observed.shape[1]:
-            raise ValueError(
-                "observed_factors must have the fitted number of columns "
-                f"{fit.gamma_observed.shape[1] - intercept}; got {n_given - intercept}"
-            )
-        return Sample(moments, observed)
+        return sample_of(self.config, self._fitted("summary"), batch, observed_factors)
 
     def _factors(self, sample: Sample) -> NDArray[np.float64]:
         """Factors of the dates; NaN where there are too few assets for the date to count."""

@@ -103,7 +103,7 @@ def random_starts(config: IPCAConfig, first: kernels.IPCASolution) -> list[NDArr
     Uniform in instruments that are whitened, so that no recombination of characteristics changes
     the distribution. Observed factors begin with the loadings that the first start led to.
     """
-    rng = np.random.default_rng(config.seed)
+    rng = np.random.default_rng(config.seed % 2**64)  # NumPy takes no negative one
     scale = np.sqrt(np.diag(first.instrument_second_moment))
     scale[scale == 0.0] = 1.0
     values, vectors = np.linalg.eigh(first.instrument_second_moment / np.outer(scale, scale))
