@@ -326,6 +326,8 @@ def test_an_interrupted_fit_resumes_with_the_same_bits():
     with pytest.raises(KeyboardInterrupt):
         broken.fit(batch, validation_batch=later, callbacks=[stop])
     assert not broken.is_fitted
+    with pytest.raises(ValueError, match="resume must come from networks of the same sizes"):
+        cae(**settings, n_factors=3).fit(batch, validation_batch=later, resume=stop.state)
     broken.fit(batch, validation_batch=later, resume=stop.state)
     for epoch in whole.available_checkpoints:
         a, b = whole.extract(batch, checkpoint=epoch), broken.extract(batch, checkpoint=epoch)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 
 from ml4t.models.types import CrossSectionBatch
 from neural_families import FAMILIES, one_thread  # noqa: F401
@@ -192,9 +195,67 @@ def test_an_unknown_checkpoint_is_refused(family):
         ask(family.batch(), checkpoint=77)
 
 
-def test_a_wrong_batch_type_is_refused(family):
+def test_a_wrong_batch_type_is_refused_and_recorded(family):
+    model = family.make()
     with pytest.raises(TypeError, match="batch"):
-        family.make().fit("not a batch")
+        model.fit("not a batch")
+    assert model.last_fit_record.stopping_reason == "failed"
+    assert model.last_fit_record.error_type == "TypeError"
+
+
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_gradients_switched_off_by_the_caller_change_nothing(family, without):
+    batch = family.batch()
+    expected = family.predictions(family.fitted(batch), batch)
+    with without():
+        model = family.fitted(batch)
+        assert not torch.is_grad_enabled()
+    assert_same_bits(family.predictions(model, batch), expected)
+
+
+def test_defaults_of_the_caller_change_nothing(family):
+    batch = family.batch()
+    expected = family.predictions(family.fitted(batch), batch)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):  # a device on which nothing has a value
+            found = family.predictions(family.fitted(batch), batch)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_same_bits(found, expected)
+
+
+def test_threads_of_torch_change_no_bit(family):
+    batch = family.batch()
+    expected = family.predictions(family.fitted(batch), batch)
+    torch.set_num_threads(2)
+    found = family.predictions(family.fitted(batch), batch)
+    torch.set_num_threads(1)
+    assert_same_bits(found, expected)
+
+
+def test_pickles_and_clones(family):
+    batch = family.batch()
+    model = family.fitted(batch)
+    expected = family.predictions(model, batch)
+    assert_same_bits(family.predictions(pickle.loads(pickle.dumps(model)), batch), expected)
+    fresh = clone(model)
+    assert not fresh.is_fitted
+    assert fresh.config == model.config
+
+
+def test_without_torch_every_step_names_it(family, monkeypatch, tmp_path):
+    model = family.fitted()
+    monkeypatch.setitem(sys.modules, "torch", None)
+    ask = model.extract if hasattr(model, "extract") else model.predict
+    for step in (
+        family.fitted,
+        lambda: ask(family.batch()),
+        lambda: getattr(family.make(), ask.__name__)(family.batch()),
+        lambda: type(model).load(tmp_path / "model.ml4t"),
+    ):
+        with pytest.raises(ModuleNotFoundError, match=r"PyTorch.*ml4t-models\[deep\]"):
+            step()
 
 
 def test_a_batch_without_dates_gives_empty_results(family):

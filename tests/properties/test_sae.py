@@ -210,6 +210,11 @@ def test_equal_weights_change_nothing_and_zero_weight_is_absence():
     )
     with pytest.raises(ValueError, match="sample_weights must be >= 0"):
         sae().fit(batch, sample_weights=-weights)
+    masked = np.where(batch.mask, 1.0, -1.0)  # what a masked cell weighs is never read
+    ones.fit(batch, sample_weights=masked)
+    np.testing.assert_array_equal(
+        ones.predict(batch).signal_values, plain.predict(batch).signal_values
+    )
     with pytest.raises(ValueError, match="sample_weights for SAEModel must have shape"):
         sae().fit(batch, sample_weights=np.ones((2, 2)))
 
@@ -259,6 +264,10 @@ def test_bad_batches_are_refused_by_name():
         sae().fit(batch, validation_batch=replace(batch, returns=None))
     with pytest.raises(ValueError, match="feature dimension"):
         sae().fit(batch, validation_batch=ragged_batch(n_chars=4))
+    with pytest.raises(ValueError, match="at least 1 feature"):
+        sae().fit(replace(batch, characteristics=batch.characteristics[..., :0]))
+    with pytest.raises(ValueError, match="at least 1 target"):
+        sae().fit(batch, targets=np.ones((8, 9, 0)))
 
 
 class Stop(Callback):

@@ -317,7 +317,7 @@ def test_labels_new_and_old():
     assert summary.best_epoch == trained.extract(batch).checkpoint_epoch == ("conditional", 6)
     assert trained.extract(batch, checkpoint=4).checkpoint_epoch == ("unconditional", 4)
     assert trained.extract(batch, checkpoint=10).checkpoint_epoch == ("conditional", 6)
-    for unknown in (3, 99, -1, ("conditional", 5), ("moment", 1)):
+    for unknown in (3, 99, -1, 0, 4.0, True, "x", ["conditional", 6], ("conditional", 5)):
         with pytest.raises(ValueError, match="not in available_checkpoints"):
             trained.extract(batch, checkpoint=unknown)
     summary = trained.fit(batch, validation_batch=later)
@@ -331,6 +331,8 @@ def test_labels_new_and_old():
     for old, new in legacy.items():
         assert new in trained.available_checkpoints
         assert trained.extract(batch, checkpoint=old).checkpoint_epoch == new
+    with pytest.raises(ValueError, match="not in available_checkpoints"):
+        trained.extract(batch, checkpoint=0)  # of 0.1.x, no label
     assert trained.extract(batch).checkpoint_epoch == ("conditional", 6)
     best = sdf(default_checkpoint="best")
     best.fit(batch, validation_batch=later)
@@ -495,6 +497,8 @@ def test_beta_head_refuses_by_name():
         beta.fit(replace(state, sdf_values=None), batch)
     with pytest.raises(ValueError, match="no valid observations"):
         beta.fit(state, replace(batch, mask=np.zeros_like(batch.mask)))
+    with pytest.raises(ValueError, match="sdf_values must have a finite deviation"):
+        beta.fit(replace(state, sdf_values=np.array([1e200, *state.sdf_values[1:]])), batch)
     with pytest.raises(ValueError, match="given together"):
         beta.fit(state, batch, validation_batch=batch)
     with pytest.raises(RuntimeError, match="fitted before predict"):

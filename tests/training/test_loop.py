@@ -237,6 +237,8 @@ def test_a_state_of_other_phases_is_refused():
     )
     with pytest.raises(ValueError, match="resume must come from the phases"):
         run([phase], resume=stop.state)
+    with pytest.raises(TypeError, match="resume must be a RunState"):
+        run([phase], resume="state")
 
 
 def broken(loss, *, lr=0.1, evaluate=None, members=None):

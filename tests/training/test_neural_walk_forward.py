@@ -143,6 +143,8 @@ def test_a_start_of_other_sizes_is_refused(family):
     with pytest.raises(ValueError, match="start"):
         other.fit(replace(batch, characteristics=wider), **other.continued_from(model))
     assert not other.is_fitted
+    with pytest.raises(TypeError, match="start must be a mapping"):
+        other.fit(batch, start="parameters")
     with pytest.raises(TypeError, match="previous"):
         other.continued_from(object())
     with pytest.raises(RuntimeError):

@@ -91,18 +91,16 @@ class StochasticDiscountFactorBetaNetworkHead(
         ValueError
             When a state or batch lacks what training needs.
         """
-        require_torch(MODEL)
-        require_type("state", state, StochasticDiscountFactorState)
-        require_type("batch", batch, CrossSectionBatch)
-        if (validation_state is None) != (validation_batch is None):
-            raise ValueError("validation_state and validation_batch must be given together")
-        heard = listeners(tuple(callbacks), progress=progress)
-        inputs = [
-            one for one in (state, batch, validation_state, validation_batch) if one is not None
-        ]
         return self._run(
-            lambda: self._estimate((state, batch), (validation_state, validation_batch), heard),
-            *inputs,
+            lambda: self._estimate(
+                (state, batch),
+                (validation_state, validation_batch),
+                listeners(tuple(callbacks), progress=progress),
+            ),
+            state,
+            batch,
+            validation_state,
+            validation_batch,
         )
 
     def _estimate(
@@ -114,10 +112,13 @@ class StochasticDiscountFactorBetaNetworkHead(
         from ml4t.models.stochastic_discount_factor import regression  # noqa: PLC0415 - torch is optional
 
         config, (state, batch) = self.config, train
+        require_type("state", state, StochasticDiscountFactorState)
+        require_type("batch", batch, CrossSectionBatch)
+        if (held_out[0] is None) != (held_out[1] is None):
+            raise ValueError("validation_state and validation_batch must be given together")
         n_chars, n_context = batch.characteristics.shape[2], cells_of.context_width(batch)
         factor = _factor(state, "state")
-        scale = float(np.nanstd(factor)) if np.isfinite(factor).any() else 0.0
-        scale = scale if scale > MIN_SCALE else 1.0
+        scale = _scale(factor)
         training = _targets(factor, scale, batch, MODEL, config.dtype)
         validation = None
         if held_out[0] is not None and held_out[1] is not None:
@@ -159,8 +160,8 @@ class StochasticDiscountFactorBetaNetworkHead(
         checkpoint : int, optional
             One of `available_checkpoints`.
         """
-        fit, config = self._fitted("predict"), self.config
         require_torch(MODEL)
+        fit, config = self._fitted("predict"), self.config
         from ml4t.models.stochastic_discount_factor import phases  # noqa: PLC0415 - torch is optional
 
         require_type("batch", batch, CrossSectionBatch)
@@ -198,6 +199,16 @@ def _factor(state: StochasticDiscountFactorState, what: str) -> NDArray[np.float
     if state.sdf_values is None:
         raise ValueError(f"{what} must include sdf_values; extract it from a batch with returns")
     return 1.0 - state.sdf_values.astype(np.float64)
+
+
+def _scale(factor: NDArray[np.float64]) -> float:
+    """Deviation of the factor; 1 when it does not move."""
+    seen = factor[np.isfinite(factor)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = float(np.std(seen)) if len(seen) else 0.0
+    if not np.isfinite(scale):
+        raise ValueError(f"sdf_values must have a finite deviation; got {scale}")
+    return scale if scale > MIN_SCALE else 1.0
 
 
 def _targets(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from ml4t.models.training.neural import choose_checkpoint
@@ -84,9 +85,9 @@ def default(available: tuple[Label, ...], config: StochasticDiscountFactorConfig
 
 
 def _read(label: Label | int | str | None, config: StochasticDiscountFactorConfig) -> Label | None:
-    """Read a label in any of its forms."""
-    if label is None or isinstance(label, str):
-        return None
+    """Read a label in any of its forms; None where it is of none."""
     if isinstance(label, tuple):
         return label
-    return _LEGACY_BEST.get(int(label)) or config.legacy_label(int(label))
+    if isinstance(label, bool) or not isinstance(label, Integral):
+        return None
+    return config.legacy_label(int(label)) if label > 0 else _LEGACY_BEST.get(int(label))

@@ -113,17 +113,17 @@ class StochasticDiscountFactorModel(
         FloatingPointError
             When training diverges.
         """
-        require_torch(MODEL)
-        require_type("batch", batch, CrossSectionBatch)
-        if validation_batch is not None:
-            require_type("validation_batch", validation_batch, CrossSectionBatch)
-        if patience is not None:
-            patience = require_int("patience", patience, at_least=1)
-        heard = listeners(tuple(callbacks), progress=progress)
-        inputs = (batch,) if validation_batch is None else (batch, validation_batch)
         return self._run(
-            lambda: self._estimate(batch, validation_batch, patience, heard, resume, start),
-            *inputs,
+            lambda: self._estimate(
+                batch,
+                validation_batch,
+                None if patience is None else require_int("patience", patience, at_least=1),
+                listeners(tuple(callbacks), progress=progress),
+                resume,
+                start,
+            ),
+            batch,
+            validation_batch,
             *parts(start),
         )
 
@@ -153,6 +153,9 @@ class StochasticDiscountFactorModel(
         from ml4t.models.stochastic_discount_factor import phases  # noqa: PLC0415 - torch is optional
 
         config = _supported(self.config)
+        require_type("batch", batch, CrossSectionBatch)
+        if validation_batch is not None:
+            require_type("validation_batch", validation_batch, CrossSectionBatch)
         n_chars, n_context = batch.characteristics.shape[2], cells_of.context_width(batch)
         nothing = f"{MODEL}: no valid observations"
         train = phases.panel(config, cells_of.training(batch, config.dtype, MODEL, nothing))
@@ -202,9 +205,10 @@ class StochasticDiscountFactorModel(
             `asset_weights` (T, N), NaN where a characteristic is missing; `sdf_values` (T,) over
             the assets with a return, NaN at dates without any.
         """
+        require_torch(MODEL)
+        fit, config = self._fitted("extract"), self.config
         from ml4t.models.stochastic_discount_factor import phases  # noqa: PLC0415 - torch is optional
 
-        fit, config = self._fitted("extract"), self.config
         require_type("batch", batch, CrossSectionBatch)
         label = names.resolve(checkpoint, self.available_checkpoints, config)
         cells_of.require_width(batch, fit.n_characteristics, fit.n_context)

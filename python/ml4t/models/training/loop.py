@@ -282,7 +282,7 @@ def _take_in(phase: Phase, progress: PhaseProgress, epoch: int, metrics: dict[st
 
 
 def _as_metric(value: Tensor | float) -> Tensor:
-    return torch.as_tensor(value).detach().to("cpu", torch.float64)
+    return torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
 
 
 def _require_finite(value: Tensor, what: str, phase: Phase, epoch: int) -> None:

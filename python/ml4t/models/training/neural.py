@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os  # noqa: TC003 - public signatures stay readable at run time
-from collections.abc import Hashable, Sequence
-from typing import Self, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Self, TypeVar
 
-from ml4t.models.lifecycle.fittable import Fittable
+from ml4t.models.lifecycle.fittable import Estimated, Fittable
 from ml4t.models.training.requirement import require_torch
+
+if TYPE_CHECKING:
+    from ml4t.models.types import FitSummary
 
 ConfigT = TypeVar("ConfigT")
 FitT = TypeVar("FitT")
@@ -22,6 +25,18 @@ class Neural(Fittable[ConfigT, FitT]):
         """Read a file that `save` wrote; see `Fittable.load`."""
         require_torch(cls.__name__)
         return super().load(path, device=device)
+
+    def _run(self, estimate: Callable[[], Estimated[FitT]], *inputs: object) -> FitSummary:
+        """Train with gradients, whatever the caller switched off around the call."""
+
+        def trained() -> Estimated[FitT]:
+            require_torch(type(self).__name__)
+            import torch  # noqa: PLC0415 - torch is optional
+
+            with torch.inference_mode(mode=False), torch.enable_grad():
+                return estimate()
+
+        return super()._run(trained, *inputs)
 
     def _resolved_device(self) -> str | None:
         require_torch(type(self).__name__)
@@ -62,7 +77,7 @@ def choose_checkpoint(
             raise ValueError(
                 f"checkpoint={asked!r} is not in available_checkpoints {tuple(available)}"
             )
-        return asked
+        return available[available.index(asked)]  # not True or a NumPy integer for 1
     if configured is None:
         return fallback
     if configured == "best":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from importlib import import_module
 
 
 def require_torch(what: str) -> None:
@@ -19,11 +19,11 @@ def require_torch(what: str) -> None:
         Naming PyTorch and the extra that installs it.
     """
     try:
-        found = find_spec("torch") is not None
-    except ValueError:  # `sys.modules["torch"]` was set by hand, without a spec
-        found = True
-    if not found:
+        import_module("torch")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
         raise ModuleNotFoundError(
             f'{what} needs PyTorch, which is not installed: pip install "ml4t-models[deep]"',
             name="torch",
-        )
+        ) from error

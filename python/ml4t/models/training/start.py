@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,14 +10,16 @@ import numpy as np
 from ml4t.models.checks import require_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
 
 def parts(start: Mapping[str, Any] | None) -> tuple[NDArray[Any], ...]:
     """Arrays of a start in the order of their names, for the fingerprint of a fit."""
-    return () if start is None else tuple(np.asarray(start[name]) for name in sorted(start))
+    if start is None:
+        return ()
+    if not isinstance(start, Mapping):
+        raise TypeError(f"start must be a mapping of names to arrays; got {type(start).__name__}")
+    return tuple(np.asarray(start[name]) for name in sorted(start))
 
 
 def begin(network: Any, start: Mapping[str, Any]) -> None:

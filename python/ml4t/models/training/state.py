@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ml4t.models.checks import require_type
 from ml4t.models.training.checkpoints import Best, State
 from ml4t.models.training.stopping import PatienceSeen
 
@@ -58,7 +59,9 @@ class PhaseProgress:
     def start(cls, members: int | None) -> PhaseProgress:
         """Nothing done yet."""
         shape = () if members is None else (members,)
-        return cls(torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.int64))
+        # On the CPU, as metrics are, whatever the caller's default device.
+        stopped = torch.zeros(shape, dtype=torch.bool, device="cpu")
+        return cls(stopped, torch.zeros(shape, dtype=torch.int64, device="cpu"))
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> PhaseProgress:
@@ -133,11 +136,15 @@ def restore(
     Raises
     ------
     ValueError
-        When the state comes from a run of other phases.
+        When the state comes from a run of other phases, or of networks of other sizes.
     """
+    require_type("resume", state, RunState)
     if state.names != names or len(state.modules) != len(modules):
         raise ValueError(f"resume must come from the phases {names}; got {state.names}")
     for module, saved in zip(modules, state.modules, strict=True):
+        own = {name: value.shape for name, value in module.state_dict().items()}
+        if own != {name: value.shape for name, value in saved.items()}:
+            raise ValueError("resume must come from networks of the same sizes; its own differ")
         module.load_state_dict(saved)
     for optimizer, saved in zip(optimizers, state.optimizers, strict=True):
         optimizer.load_state_dict(deepcopy(saved))

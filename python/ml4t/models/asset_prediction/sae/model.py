@@ -94,16 +94,19 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
         FloatingPointError
             When training diverges.
         """
-        require_torch(MODEL)
-        require_type("batch", batch, CrossSectionBatch)
-        if validation_batch is not None:
-            require_type("validation_batch", validation_batch, CrossSectionBatch)
         extras = Extras.of(sample_weights, targets, validation_targets)
-        heard = listeners(tuple(callbacks), progress=progress)
-        inputs = [batch, *([] if validation_batch is None else [validation_batch]), extras]
         return self._run(
-            lambda: self._estimate(batch, validation_batch, extras, heard, resume, start),
-            *inputs,
+            lambda: self._estimate(
+                batch,
+                validation_batch,
+                extras,
+                listeners(tuple(callbacks), progress=progress),
+                resume,
+                start,
+            ),
+            batch,
+            validation_batch,
+            extras,
             *parts(start),
         )
 
@@ -130,6 +133,9 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
         from ml4t.models.asset_prediction.sae import estimate  # noqa: PLC0415 - torch is optional
 
         config = self.config
+        require_type("batch", batch, CrossSectionBatch)
+        if validation_batch is not None:
+            require_type("validation_batch", validation_batch, CrossSectionBatch)
         rows = sample.rows_of(
             batch, config, MODEL, targets=extras.targets, weights=extras.sample_weights
         )
@@ -206,8 +212,8 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
     def _predicted(
         self, batch: CrossSectionBatch, checkpoint: int | None
     ) -> tuple[int, NDArray[np.float64]]:
-        fit, config = self._fitted("predict"), self.config
         require_torch(MODEL)
+        fit, config = self._fitted("predict"), self.config
         from ml4t.models.asset_prediction.sae import estimate  # noqa: PLC0415 - torch is optional
 
         require_type("batch", batch, CrossSectionBatch)

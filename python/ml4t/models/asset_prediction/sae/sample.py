@@ -94,11 +94,14 @@ def rows_of(
     if targets is None:
         targets = observed.require_returns(what, batch.returns)[:, :, None]
     require_shape(f"targets for {what}", (*panel, targets.shape[-1]), targets.shape)
+    for name, size in (("target", targets.shape[-1]), ("feature", batch.characteristics.shape[2])):
+        if size == 0:
+            raise ValueError(f"{what} needs at least 1 {name}; got 0")
     weights = np.ones(panel) if weights is None else weights
     require_shape(f"sample_weights for {what}", panel, weights.shape)
-    if (weights < 0.0).any():
-        raise ValueError(f"sample_weights must be >= 0; got {np.nanmin(weights)}")
     usable = observed.known(batch) & np.isfinite(targets).all(axis=2)
+    if (weights[usable] < 0.0).any():
+        raise ValueError(f"sample_weights must be >= 0; got {np.nanmin(weights[usable])}")
     usable &= np.isfinite(weights) & (weights > 0.0)
     if not usable.any():
         raise ValueError(

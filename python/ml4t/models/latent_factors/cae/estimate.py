@@ -233,7 +233,8 @@ def _bases(net: CAENet, state: Mapping[str, FloatArray], rows: Rows) -> NDArray[
     net.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
     net.eval()
     some = rows.design[:: max(1, len(rows.design) // ALIGNMENT_CELLS)]
-    gram = torch.zeros(n_members * n_factors, n_members * n_factors, dtype=torch.float64)
+    size = n_members * n_factors
+    gram = torch.zeros(size, size, dtype=torch.float64, device="cpu")
     for block in torch.split(some, BLOCK):
         betas = net.betas(block).flatten(0, 1).double()
         gram += (betas @ betas.T).cpu()

@@ -101,16 +101,17 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
         FloatingPointError
             When training diverges.
         """
-        require_torch("CAEModel")
-        require_type("batch", batch, CrossSectionBatch)
-        if validation_batch is not None:
-            require_type("validation_batch", validation_batch, CrossSectionBatch)
-        patience = require_int("patience", patience, at_least=1)
-        heard = listeners(tuple(callbacks), progress=progress)
-        inputs = (batch,) if validation_batch is None else (batch, validation_batch)
         return self._run(
-            lambda: self._estimate(batch, validation_batch, patience, heard, resume, start),
-            *inputs,
+            lambda: self._estimate(
+                batch,
+                validation_batch,
+                require_int("patience", patience, at_least=1),
+                listeners(tuple(callbacks), progress=progress),
+                resume,
+                start,
+            ),
+            batch,
+            validation_batch,
             *parts(start),
         )
 
@@ -135,6 +136,9 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
         start: Mapping[str, NDArray[Any]] | None,
     ) -> Estimated[CAEFit]:
         config = self.config
+        require_type("batch", batch, CrossSectionBatch)
+        if validation_batch is not None:
+            require_type("validation_batch", validation_batch, CrossSectionBatch)
         cells, inputs = sample.prepared(batch, config, "CAEModel")
         validation = None
         if validation_batch is not None:
@@ -280,8 +284,8 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
         }
 
     def _read(self, batch: CrossSectionBatch, checkpoint: int | None) -> Reading:
-        fit = self._fitted("extract")
         require_torch("CAEModel")
+        fit = self._fitted("extract")
         require_type("batch", batch, CrossSectionBatch)
         epoch = choose_checkpoint(
             checkpoint, None, self.available_checkpoints, best=None, fallback=fit.default_checkpoint
