@@ -113,7 +113,6 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "threads": ("get_num_threads", "set_num_threads"),
     "walk_forward": ("WalkForward", "WalkForwardFold", "WalkForwardResult"),
-    "threads": ("get_num_threads", "set_num_threads"),
     "types": (
         "AssetForecastResult",
         "AssetSignalResult",
