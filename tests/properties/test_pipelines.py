@@ -151,6 +151,39 @@ class Stumbling(ExpandingMeanFactorForecaster):
         return super()._estimate(factors)
 
 
+@pytest.mark.parametrize("intercept", [False, True])
+def test_premia_of_observed_factors_are_forecast_too(intercept, tmp_path):
+    batch, g = cross_sections(), 0.01 + 0.03 * np.random.default_rng(1).standard_normal((T, 1))
+    pipeline = ipca_pipeline()
+    pipeline.set_params(model__config__intercept=intercept)
+    pipeline.fit(batch, observed_factors=g)
+    coming = replace(batch, returns=None)
+    found = pipeline.predict(coming)
+    known = g.mean(), *([1.0] if intercept else [])
+    np.testing.assert_allclose(found.factor_forecast.factor_premia[:, 1:], [known] * T, rtol=1e-12)
+    alone = IPCAModel(pipeline.model.config)
+    alone.fit(batch, observed_factors=g)
+    np.testing.assert_array_equal(found.state.asset_betas, alone.extract(coming).asset_betas)
+    # Realised factors need the observed ones; without them there are none, and still a forecast.
+    assert pipeline.predict(batch).state.factor_returns is None
+    realised = pipeline.predict(batch, observed_factors=g).state
+    assert realised == alone.extract(batch, observed_factors=g)
+    loaded = LatentFactorForecastPipeline.load(pipeline.save(tmp_path / "pipeline"))
+    assert loaded.predict(coming) == found
+
+
+def test_observed_factors_go_only_to_models_that_take_them():
+    g = np.zeros((T, 1))
+    pipeline = LatentFactorForecastPipeline(
+        PCAModel(PCAConfig(n_factors=1)), ExpandingMeanFactorForecaster(), BetaLambdaMapper()
+    )
+    with pytest.raises(ValueError, match="observed_factors must be None: PCAModel takes none"):
+        pipeline.fit(panel(), observed_factors=g)
+    pipeline.fit(panel())
+    with pytest.raises(ValueError, match="observed_factors must be None: PCAModel takes none"):
+        pipeline.predict(panel(), observed_factors=g)
+
+
 def test_a_failed_forecaster_takes_the_model_back():
     forecaster = Stumbling()
     pipeline = ipca_pipeline(forecaster)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from ml4t.models.api import (
         AssetMapper,
         FactorForecaster,
@@ -90,7 +92,11 @@ class LatentFactorForecastPipeline(Parameters):
         return f"{type(self).__name__}({self.model!r}, {self.forecaster!r}, {self.mapper!r})"
 
     def fit(
-        self, batch: PanelBatch, *, validation_batch: PanelBatch | None = None
+        self,
+        batch: PanelBatch,
+        *,
+        validation_batch: PanelBatch | None = None,
+        observed_factors: NDArray[Any] | None = None,
     ) -> PipelineFitResult:
         """Fit the model, realise its factors on the same batch, fit the forecaster on them.
 
@@ -100,6 +106,8 @@ class LatentFactorForecastPipeline(Parameters):
             What the model learns from.
         validation_batch : same kind, optional
             For models that validate.
+        observed_factors : array_like, shape (T, M), optional
+            For models that take them (`IPCAModel`); their premia are forecast like the others.
 
         Returns
         -------
@@ -108,20 +116,17 @@ class LatentFactorForecastPipeline(Parameters):
         Raises
         ------
         ValueError
-            When `validation_batch` is given and the model takes none; whatever the parts raise. A
-            failure leaves every part as it was fitted before.
+            When the model does not take what is given. A failure leaves every part as it was.
         """
-        validation = {} if validation_batch is None else {"validation_batch": validation_batch}
-        if validation and "validation_batch" not in inspect.signature(self.model.fit).parameters:
-            raise ValueError(
-                f"validation_batch must be None: {type(self.model).__name__} does not validate"
-            )
+        validation = _options(self.model.fit, validation_batch=validation_batch)
+        observed = _options(self.model.fit, observed_factors=observed_factors)
         with restored_on_failure(self.model, self.forecaster, self.mapper):
-            structural = self.model.fit(batch, **validation)
-            result = self._fit_behind(self._extract(batch, None), structural)
+            structural = self.model.fit(batch, **validation, **observed)
+            state = self._extract(batch, None, **observed)
+            result = PipelineFitResult(structural, *_fit_both(self.forecaster, self.mapper, state))
             behind: dict[Any, tuple[FactorForecaster, AssetMapper]] = {}
             for checkpoint in self.model.available_checkpoints:
-                state = self._extract(batch, checkpoint)
+                state = self._extract(batch, checkpoint, **observed)
                 behind[checkpoint] = copy.copy(self.forecaster), copy.copy(self.mapper)
                 _fit_both(*behind[checkpoint], state)
         self._behind = behind
@@ -149,12 +154,16 @@ class LatentFactorForecastPipeline(Parameters):
             When the state lacks what a part needs. A failure leaves the parts as they were.
         """
         with restored_on_failure(self.forecaster, self.mapper):
-            result = self._fit_behind(state, structural_fit)
+            behind = _fit_both(self.forecaster, self.mapper, state)
         self._behind = {}
-        return result
+        return PipelineFitResult(structural_fit, *behind)
 
     def predict(
-        self, batch: PanelBatch, *, checkpoint: int | None = None
+        self,
+        batch: PanelBatch,
+        *,
+        checkpoint: int | None = None,
+        observed_factors: NDArray[Any] | None = None,
     ) -> LatentFactorPrediction:
         """Forecast the returns of the dates of `batch`.
 
@@ -164,6 +173,8 @@ class LatentFactorForecastPipeline(Parameters):
             Returns are not needed.
         checkpoint : int, optional
             Of the model; its default where None.
+        observed_factors : array_like, shape (T, M), optional
+            Of these dates, where known: realised factors need them, forecasts do not.
 
         Returns
         -------
@@ -177,7 +188,8 @@ class LatentFactorForecastPipeline(Parameters):
         ValueError
             When the checkpoint is not available.
         """
-        state = self._extract(batch, checkpoint)
+        observed = _options(self.model.extract, observed_factors=observed_factors)
+        state = self._extract(batch, checkpoint, **observed)
         forecaster, mapper = self._behind.get(checkpoint, (self.forecaster, self.mapper))
         premia = forecaster.predict(state)
         return LatentFactorPrediction(state, premia, mapper.predict(state, premia))
@@ -233,19 +245,26 @@ class LatentFactorForecastPipeline(Parameters):
             raise ValueError(f"cannot load {path}: {min(parts)!r} is no part of a pipeline")
         return pipeline
 
-    def _extract(self, batch: PanelBatch, checkpoint: int | None) -> LatentFactorState:
-        state = self.model.extract(batch, checkpoint=checkpoint)
+    def _extract(
+        self, batch: PanelBatch, checkpoint: int | None, **observed: Any
+    ) -> LatentFactorState:
+        state = self.model.extract(batch, checkpoint=checkpoint, **observed)
         context = getattr(batch, "context_features", None)
         if context is None or state.context_features is not None:
             return state
         return replace(state, context_features=context)
 
-    def _fit_behind(self, state: LatentFactorState, structural: FitSummary) -> PipelineFitResult:
-        return PipelineFitResult(structural, *_fit_both(self.forecaster, self.mapper, state))
-
     @classmethod
     def _model_type(cls) -> str:
         return f"ml4t.models.{cls.__name__}"
+
+
+def _options(method: Any, **given: Any) -> dict[str, Any]:
+    """Keep the arguments that are given, or refuse one that a model's method does not take."""
+    options = {name: value for name, value in given.items() if value is not None}
+    for name in options.keys() - inspect.signature(method).parameters.keys():
+        raise ValueError(f"{name} must be None: {type(method.__self__).__name__} takes none")
+    return options
 
 
 def _fit_both(
