@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,12 +129,28 @@ def test_convergence_is_the_history_or_the_certificate(model, batch):
     assert list(line.y) == [entry["log_posterior"] for entry in summary.history]
     assert list(line.x) == [entry["step"] for entry in summary.history]
     figure = rendered(plots.plot_convergence(model))
-    (bars,) = figure.data
+    objective, steps, bars = figure.data
     proof = model.certificate
+    assert list(objective.y) == list(proof.objectives)
+    assert list(objective.x) == list(range(proof.n_als + proof.n_newton + 1))
+    assert list(steps.y) == list(proof.steps)
+    assert list(steps.x) == list(objective.x)[1:]
     assert list(bars.y) == [proof.gamma_condition, proof.factor_condition, proof.subspace_step]
-    assert figure.layout.shapes[0].y0 == model.config.tol
+    assert [line.y0 for line in figure.layout.shapes] == [model.config.tol] * 2
     with pytest.raises(ValueError, match="history"):
         plots.plot_convergence(FitSummary(converged=True))
+
+
+def test_a_file_from_before_the_sweeps_were_kept_shows_where_they_ended(model):
+    artifact = model.to_artifact()
+    state = copy.deepcopy(artifact.state)
+    told = state["fit"]["fields"]["certificate"]["fields"]
+    told.pop("objectives")
+    told.pop("steps")
+    older = IPCAModel.from_artifact(replace(artifact, state=state))
+    (bars,) = rendered(plots.plot_convergence(older)).data
+    assert bars.y[2] == model.certificate.subspace_step
+    assert older.summary().table("Convergence") == model.summary().table("Convergence")
 
 
 def test_entries_of_a_history_may_differ():

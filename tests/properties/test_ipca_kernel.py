@@ -226,6 +226,14 @@ def test_no_sweep_raises_the_objective(sample):
     path = [sample.solve(start=start, max_iter=n).certificate for n in range(1, 8)]
     assert all(step.monotone for step in path)
     assert (np.diff([step.objective for step in path]) <= 1e-12).all()
+    # The last certificate tells the whole way: what each of the shorter ones ended with.
+    last = path[-1]
+    n_sweeps = last.n_als + last.n_newton
+    assert (len(last.objectives), len(last.steps)) == (n_sweeps + 1, n_sweeps)
+    ends = path[:n_sweeps]
+    assert last.objectives[1 : len(ends) + 1] == tuple(one.objective for one in ends)
+    assert last.steps[: len(ends)] == tuple(one.subspace_step for one in ends)
+    assert last.objectives[-1] == last.objective
 
 
 @given(samples(noise=0.2, observed=(0, 0)), SEEDS)

@@ -127,6 +127,9 @@ def test_no_sweep_raises_the_objective(seed, size, l1_ratio, n_factors):
     assert found.monotone
     value = oracle.objective(list(full), list(batch.returns), slopes, size, l1_ratio)
     assert found.objective == pytest.approx(value, rel=1e-9)
+    assert found.objectives[-1] == found.objective
+    assert (np.diff(found.objectives) <= 1e-12).all()
+    assert (len(found.objectives), len(found.steps)) == (found.n_sweeps + 1, found.n_sweeps)
 
 
 def test_the_scales_of_characteristics_returns_and_factors_change_nothing():

@@ -29,6 +29,7 @@ _IPCAEvidence: TypeAlias = tuple[
     tuple[float, float, float, float],
     tuple[int, int],
     bool,
+    tuple[list[float], list[float]],
 ]
 _IPCASolution: TypeAlias = tuple[
     _F64,

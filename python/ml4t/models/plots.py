@@ -6,7 +6,7 @@
 | `plot_factors` | realised factors through time |
 | `plot_importance` | what is lost without each characteristic |
 | `plot_bootstrap` | draws under the null, and the statistic among them |
-| `plot_convergence` | how a fit went, step by step, or how near to a solution it ended |
+| `plot_convergence` | how a fit went, step by step, and how near to a solution it ended |
 
 Each returns a plotly `Figure`; plotly is imported when the first one is made.
 """
@@ -199,8 +199,10 @@ def plot_convergence(source: FitSummary | IPCAModel) -> Any:
     Parameters
     ----------
     source : FitSummary or IPCAModel
-        A summary shows what its history has, by step or epoch. IPCA keeps no history: it shows its
-        certificate, the distances from a solution on a logarithmic scale, with its tolerance.
+        A summary shows what its history has, by step or epoch. IPCA shows its certificate: the
+        objective and the step of every sweep, then the distances from a solution at the end, steps
+        and distances on a logarithmic scale, with the tolerance. A file from before the sweeps were
+        kept has the last panel alone.
 
     Returns
     -------
@@ -244,12 +246,25 @@ def _certificate(model: IPCAModel) -> Any:
     found = model.certificate
     if found is None:
         raise ValueError("source must have a certificate; a fit of 0.1.x has none")
+    panels = ("objective", "step", "conditions at the end") if found.steps else ("conditions",)
+    _graphs()
+    figure = import_module("plotly.subplots").make_subplots(
+        rows=len(panels), cols=1, subplot_titles=panels
+    )
+    if found.steps:
+        sweeps = np.arange(len(found.objectives))
+        figure.add_scatter(x=sweeps, y=found.objectives, row=1, col=1, name="objective")
+        figure.add_scatter(x=sweeps[1:], y=found.steps, row=2, col=1, name="step")
+        figure.update_xaxes(title="sweep", rangemode="tozero", row=2, col=1)
     names = ("gamma_condition", "factor_condition", "subspace_step")
-    bars = _graphs().Bar(x=list(names), y=[getattr(found, name) for name in names])
+    values = [getattr(found, name) for name in names]
+    figure.add_bar(x=list(names), y=values, row=len(panels), col=1, name="conditions")
+    for row in range(min(2, len(panels)), len(panels) + 1):
+        figure.update_yaxes(type="log", exponentformat="power", row=row, col=1)
+        tol = {"y": model.config.tol, "line": {"dash": "dash"}, "annotation_text": "tol"}
+        figure.add_hline(**tol, row=row, col=1)
     title = f"Convergence: {found.stopping}, {found.n_als} + {found.n_newton} steps"
-    figure = _graphs().Figure(bars, {"title": title})
-    figure.update_yaxes(type="log", exponentformat="power")
-    figure.add_hline(y=model.config.tol, line={"dash": "dash"}, annotation_text="tol")
+    figure.update_layout(title=title, showlegend=False, height=160 + 220 * len(panels))
     return figure
 
 

@@ -37,9 +37,10 @@ type Evidence = (
     (f64, f64, f64, f64),
     (usize, usize),
     bool,
+    (Vec<f64>, Vec<f64>),
 );
 
-fn evidence(c: &Certificate) -> Evidence {
+fn evidence(c: Certificate) -> Evidence {
     let stopping = match c.stopping {
         Stopping::Converged => "converged",
         Stopping::MaxIterations => "max_iter",
@@ -52,6 +53,7 @@ fn evidence(c: &Certificate) -> Evidence {
         (c.objective, c.ssr, c.normal_condition, c.date_condition),
         (c.n_singular_dates, c.n_unidentified),
         c.monotone,
+        (c.objectives, c.steps),
     )
 }
 
@@ -111,7 +113,7 @@ pub(crate) fn ipca<'py>(
     let (view, observed) = (moments.view(), observed.as_array());
     let start = start.as_ref().map(|start| start.as_array());
     let found = bridge::run(py, || kernel::fit(&view, observed, start, &settings))?;
-    let certificate = evidence(&found.certificate);
+    let certificate = evidence(found.certificate);
     Ok((
         found.gamma.into_pyarray(py),
         found.gamma_observed.into_pyarray(py),

@@ -85,6 +85,10 @@ class IPCACertificate:
         Directions of the instruments that no date spans; the loadings are zero along them.
     monotone : bool
         Whether no sweep raised the objective beyond rounding.
+    objectives : tuple of float, length n_als + n_newton + 1
+        `objective` at the start and after each sweep; empty in files from before it was kept.
+    steps : tuple of float, length n_als + n_newton
+        `subspace_step` of each sweep; empty likewise.
     """
 
     stopping: str
@@ -102,6 +106,8 @@ class IPCACertificate:
     n_singular_dates: int
     n_unidentified: int
     monotone: bool
+    objectives: tuple[float, ...] = ()
+    steps: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -209,9 +215,10 @@ def ipca(
         ipca_options(**settings),
     )
     gamma, gamma_observed, factors, dates, second_moment, ridge, evidence = found
-    stopping, steps, changes, sweeps, sizes, dates_lost, monotone = evidence
+    stopping, steps, changes, sweeps, sizes, dates_lost, monotone, *paths = evidence
+    path = (tuple(one) for both in paths for one in both)
     certificate = IPCACertificate(
-        stopping, *steps, *changes, *sweeps, *sizes, *dates_lost, monotone
+        stopping, *steps, *changes, *sweeps, *sizes, *dates_lost, monotone, *path
     )
     used = dates.astype(np.int64)
     return IPCASolution(gamma, gamma_observed, factors, used, second_moment, ridge, certificate)

@@ -52,6 +52,10 @@ pub struct Certificate {
     pub n_unidentified: usize,
     /// Whether no sweep raised the objective beyond rounding.
     pub monotone: bool,
+    /// `objective` at the start and after each sweep.
+    pub objectives: Vec<f64>,
+    /// `subspace_step` of each sweep.
+    pub steps: Vec<f64>,
 }
 
 /// Collect the evidence; `ssr` is in squared return units.
@@ -74,6 +78,8 @@ pub(super) fn certify(problem: &Problem<'_>, descent: &Descent, ssr: f64) -> Cer
         n_singular_dates,
         n_unidentified: geometry.to_raw.nrows() - geometry.rank(),
         monotone: descent.monotone,
+        objectives: descent.trace.objectives.clone(),
+        steps: descent.trace.steps.clone(),
     }
 }
 

@@ -97,6 +97,15 @@ pub(super) struct Changes {
     pub(super) forecast: Vec<f64>,
 }
 
+/// What every sweep did.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Trace {
+    /// How far each sweep moved.
+    pub(super) steps: Vec<f64>,
+    /// The objective at the start and after each sweep, relative to the sum of squared returns.
+    pub(super) objectives: Vec<f64>,
+}
+
 /// Where the loop ended.
 pub(super) struct Descent {
     pub(super) theta: Rows,
@@ -109,6 +118,7 @@ pub(super) struct Descent {
     pub(super) condition: f64,
     pub(super) monotone: bool,
     pub(super) stopping: Stopping,
+    pub(super) trace: Trace,
     /// Whether the first sweeps were short.
     without_doubt: bool,
 }
@@ -167,6 +177,10 @@ fn from_start(problem: &Problem<'_>, start: Rows, settings: &Settings) -> Result
         condition: state.condition,
         monotone: state.monotone,
         stopping,
+        trace: Trace {
+            steps: state.steps.iter().map(|&(_, step)| step).collect(),
+            objectives: state.objectives,
+        },
         without_doubt,
     })
 }
@@ -184,6 +198,8 @@ struct State<'a> {
     at: Iterate,
     changes: Changes,
     steps: Vec<(Sweep, f64)>,
+    /// At the start and after every sweep.
+    objectives: Vec<f64>,
     damping: f64,
     /// Newton is tried when an alternating sweep moves less than this.
     next_attempt: f64,
@@ -204,6 +220,7 @@ impl<'a> State<'a> {
             at: Iterate::new(problem, start).ok_or_else(lost_rank)?,
             changes: Changes::default(),
             steps: Vec::new(),
+            objectives: Vec::new(),
             damping: 0.0,
             next_attempt: CLOSE,
             n_als: 0,
@@ -212,6 +229,7 @@ impl<'a> State<'a> {
             monotone: true,
             work: None,
         };
+        state.objectives.push(state.objective());
         while state.n_als < WARM_UP.min(settings.max_iter) && state.last_step() >= VERY_CLOSE {
             state.alternate()?;
         }
@@ -278,6 +296,7 @@ impl<'a> State<'a> {
             objective: self.objective() - next.fitted.objective,
             forecast: new.iter().zip(old).map(|(new, old)| new - old).collect(),
         };
+        self.objectives.push(next.fitted.objective);
         self.at = next;
     }
 

@@ -173,6 +173,8 @@ class Penalised:
         Relative norms of the first-order conditions.
     n_sweeps : int
     converged, monotone : bool
+    objectives, steps : tuple of float
+        At the start and after each sweep; of each sweep.
     """
 
     point: Point
@@ -184,6 +186,8 @@ class Penalised:
     n_sweeps: int
     converged: bool
     monotone: bool
+    objectives: tuple[float, ...]
+    steps: tuple[float, ...] = ()
 
 
 def start_from(problem: Problem, slopes: NDArray[np.float64], n_latent: int) -> Point:
@@ -211,7 +215,8 @@ def minimise(
     """Sweep until both first-order conditions and the last step are within `tol`."""
     point, monotone = start, True
     value = objective(problem, penalty, point)
-    found = Penalised(point, value, 0.0, np.inf, np.inf, np.inf, 0, False, True)
+    found = Penalised(point, value, 0.0, np.inf, np.inf, np.inf, 0, False, True, (value,))
+    objectives, steps = [value], list[float]()
     for sweep in range(1, max_sweeps + 1):
         rows, row_condition = best_rows(problem, penalty, point, tol)
         at = Point(point.factors, rows)
@@ -222,13 +227,24 @@ def minimise(
         monotone &= after <= value + ROUNDING
         size = max(float(np.linalg.norm(following.slopes)), ROUNDING)
         step = float(np.linalg.norm(following.slopes - point.slopes)) / size
+        objectives.append(after)
+        steps.append(step)
         found = Penalised(
-            following, after, value - after, step, row_condition, condition, sweep, done, monotone
+            following,
+            after,
+            value - after,
+            step,
+            row_condition,
+            condition,
+            sweep,
+            done,
+            monotone,
+            (),
         )
         if done:
             break
         point, value = following, after
-    return found
+    return replace(found, objectives=tuple(objectives), steps=tuple(steps))
 
 
 def objective(problem: Problem, penalty: Penalty, point: Point) -> float:

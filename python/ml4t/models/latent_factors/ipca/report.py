@@ -86,8 +86,9 @@ def characteristic_importance(
 
 
 def certificate_table(certificate: kernels.IPCACertificate) -> Table:
-    """Every entry of the certificate under its name."""
-    rows = tuple((one.name, (getattr(certificate, one.name),)) for one in fields(certificate))
+    """Every single entry of the certificate under its name."""
+    values = {one.name: getattr(certificate, one.name) for one in fields(certificate)}
+    rows = tuple((name, (one,)) for name, one in values.items() if not isinstance(one, tuple))
     return Table("Convergence", (), rows)
 
 

@@ -257,6 +257,8 @@ def _certificate(
         objective=2.0 * found.objective,
         ssr=float(used.moments.return_squares.sum() - _explained_by(used.moments, slopes).sum()),
         monotone=found.monotone,
+        objectives=tuple(2.0 * value for value in found.objectives),
+        steps=found.steps,
     )
 
 
