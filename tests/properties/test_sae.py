@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from ml4t.models import CrossSectionBatch
-from ml4t.models.asset_prediction.sae import estimate, objective, sample
-from ml4t.models.asset_prediction.sae.net import Noise, SAENet, Sizes
+from ml4t.models.asset_prediction.sae import estimate, hidden, objective, sample
+from ml4t.models.asset_prediction.sae.net import Noise, SAENet, Sizes, _Norm
+from ml4t.models.training import noise
 from ml4t.models.training.batching import shuffled
 from ml4t.models.training.progress import Callback
 from neural_families import labelled, one_thread, ragged_batch, sae  # noqa: F401
@@ -54,6 +55,40 @@ def test_loss_and_gradients_are_those_of_the_plain_network(classification, train
     ):
         torch.testing.assert_close(own.grad, other.grad)
     torch.testing.assert_close(net.main_norm.variance, plain.main[0].running_var)
+
+
+@pytest.mark.parametrize("block", [1, 64, 1 << 18])
+@pytest.mark.parametrize("rates", [(0.3, 0.5), None])
+def test_hidden_layers_are_their_parts(block, rates, monkeypatch):
+    monkeypatch.setattr(hidden, "BLOCK", block)
+    draw = torch.Generator().manual_seed(5)
+    x = torch.randn(3, 40, generator=draw, dtype=F64, requires_grad=True)
+    shapes = [(7, 3), (7,), (7,), (5, 7), (5,), (5,)]
+    parameters = [
+        torch.randn(s, generator=draw, dtype=F64).requires_grad_(requires_grad=True) for s in shapes
+    ]
+    norms = [_Norm(units, x.detach().new_empty(0)) for units in (7, 5)]
+    source = None if rates is None else torch.Generator().manual_seed(6)
+    call = hidden.Call(tuple(norms), rates or (0.0, 0.0), source, hidden.Workspace())
+    got = hidden.layers(call, x, *parameters)
+    masks = torch.Generator().manual_seed(6)
+    expected, owed = x, 1.0
+    for index in range(2):
+        weight, scale, shift = parameters[3 * index : 3 * index + 3]
+        mean, variance = torch.zeros(len(weight), dtype=F64), torch.ones(len(weight), dtype=F64)
+        normed = torch.nn.functional.batch_norm(
+            (weight @ (expected * owed)).T, mean, variance, scale, shift, True, 0.01, 1e-3
+        )
+        expected = torch.nn.functional.silu(normed).T
+        if rates is not None:
+            expected = expected * noise.keep_mask(expected.shape, rates[index], masks)
+            owed = noise.keep_scale(rates[index])
+        torch.testing.assert_close(norms[index].mean, mean)
+        torch.testing.assert_close(norms[index].variance, variance)
+    torch.testing.assert_close(got, expected)
+    outer = torch.randn(got.shape, generator=draw, dtype=F64)
+    wanted = torch.autograd.grad(expected, [x, *parameters], outer)
+    torch.testing.assert_close(torch.autograd.grad(got, [x, *parameters], outer), wanted)
 
 
 def test_parts_add_up_to_the_loss_and_zero_weights_give_the_mean_square():

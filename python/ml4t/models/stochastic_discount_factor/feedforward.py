@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ml4t.models.training.noise import keep_mask, keep_scale
+from ml4t.models.training.noise import draw_bits, drop_, keep_scale
 
 
 def block_rows(device: torch.device) -> int:
@@ -89,7 +89,7 @@ class Call:
         """Rectify in place, and drop."""
         x.relu_()
         if self.source is not None and self.rate > 0.0:
-            x.mul_(keep_mask(x.shape, self.rate, self.source))
+            drop_(x, draw_bits(x.shape, self.source), self.rate)
 
 
 class _Feedforward(torch.autograd.Function):

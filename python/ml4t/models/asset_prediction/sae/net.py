@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ml4t.models.asset_prediction.sae.hidden import EPSILON, Call, Workspace, layers
 from ml4t.models.training import initial
-from ml4t.models.training.noise import dropout, gaussian, keep_mask, keep_scale
+from ml4t.models.training.noise import dropout, gaussian, keep_scale
 
-EPSILON = 1e-3
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 MOMENTUM = 0.01
 # Of the published network; the first is the deviation of its noise and drops nothing.
 PUBLISHED_RATES = (0.035, 0.038, 0.424, 0.104, 0.492, 0.320, 0.272, 0.438)
@@ -85,6 +88,11 @@ class _Norm(nn.Module):
         self.mean: Tensor
         self.variance: Tensor
 
+    def remember(self, mean: Tensor, variance: Tensor, n_rows: int) -> None:
+        """Move the running moments towards those of a batch."""
+        self.mean.lerp_(mean, MOMENTUM)
+        self.variance.lerp_(variance * (n_rows / (n_rows - 1)), MOMENTUM)
+
     def forward(self, x: Tensor) -> Tensor:
         return functional.batch_norm(
             x.unsqueeze(0),
@@ -115,26 +123,9 @@ class _Linear(nn.Module):
         return weight @ x if self.bias is None else torch.addmm(self.bias, weight, x)
 
 
-class _SwishDropout(torch.autograd.Function):
-    """x sigmoid(x) on kept elements, without the scale; keeps x and the mask."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, keep: Tensor) -> Tensor:
-        ctx.save_for_backward(x, keep)
-        return functional.silu(x).mul_(keep)
-
-    @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
-        x, keep = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(outer[0] * keep, x), None
-
-
-def _swish(x: Tensor, rate: float, noise: Noise | None) -> tuple[Tensor, float]:
-    """Swish and dropout; the factor that the next layer owes."""
-    if noise is None or rate == 0.0:
-        return functional.silu(x), 1.0
-    out: Tensor = _SwishDropout.apply(x, keep_mask(x.shape, rate, noise.source))
-    return out, keep_scale(rate)
+def _owed(rates: tuple[float, ...]) -> float:
+    """Factor that the outputs of hidden layers lack, since the last of them dropped some."""
+    return keep_scale(rates[-1]) if rates else 1.0
 
 
 class SAENet(nn.Module):
@@ -168,32 +159,53 @@ class SAENet(nn.Module):
         )
         self.main_norms = nn.ModuleList(_Norm(n_out, like) for n_out in sizes.main)
         self.main_output = linear(widths[-1], sizes.n_targets, bias=True)
+        self._workspaces = {name: Workspace() for name in ("encoder", "aux", "main")}
 
     def forward(self, features: Tensor, noise: Noise | None) -> Outputs:
         """Read features (L, B); noise and dropout only where `noise` is given."""
         clean = self.input_norm(features)
-        code = functional.silu(self.encoder_norm(self.encoder(self._blurred(clean, noise))))
+        code = self._encoded(self._blurred(clean, noise))
         reconstruction = self.decoder(self._dropped(code, 1, noise))
-        hidden = self.aux_norm(self.aux(reconstruction))
-        aux, scale = _swish(hidden, 0.0 if noise is None else noise.rates[2], noise)
-        return Outputs(
-            reconstruction, self.aux_output(aux, scale), self._predicted(clean, code, noise)
-        )
+        rates = () if noise is None else noise.rates[2:3]
+        hidden = self._hidden("aux", reconstruction, [(self.aux, self.aux_norm)], rates, noise)
+        aux = self.aux_output(hidden, _owed(rates))
+        return Outputs(reconstruction, aux, self._predicted(clean, code, noise))
 
     def predict(self, features: Tensor) -> Tensor:
         """Read the main head alone, (J, B), without noise."""
         clean = self.input_norm(features)
-        code = functional.silu(self.encoder_norm(self.encoder(clean)))
-        return self._predicted(clean, code, None)
+        return self._predicted(clean, self._encoded(clean), None)
 
     def _predicted(self, clean: Tensor, code: Tensor, noise: Noise | None) -> Tensor:
         hidden = self._dropped(self.main_norm(torch.cat([clean, code])), 3, noise)
-        scale = 1.0
-        for index, (layer, norm) in enumerate(zip(self.main, self.main_norms, strict=True)):
-            rate = 0.0 if noise is None else noise.rates[4 + index]
-            hidden, scale = _swish(norm(layer(hidden, scale)), rate, noise)
-        out: Tensor = self.main_output(hidden, scale)
+        rates = () if noise is None else noise.rates[4:]
+        pairs: Any = list(zip(self.main, self.main_norms, strict=True))
+        out: Tensor = self.main_output(
+            self._hidden("main", hidden, pairs, rates, noise), _owed(rates)
+        )
         return out
+
+    def _encoded(self, x: Tensor) -> Tensor:
+        return self._hidden("encoder", x, [(self.encoder, self.encoder_norm)], (), None)
+
+    def _hidden(
+        self,
+        name: str,
+        x: Tensor,
+        pairs: Sequence[tuple[_Linear, _Norm]],
+        rates: tuple[float, ...],
+        noise: Noise | None,
+    ) -> Tensor:
+        """Linear layers with their norms, swish and dropout; the last dropout's factor is owed."""
+        if not self.training:
+            for layer, norm in pairs:
+                x = functional.silu(norm(layer(x)))
+            return x
+        norms = tuple(norm for _, norm in pairs)
+        source = None if noise is None or not rates else noise.source
+        call = Call(norms, rates or (0.0,) * len(norms), source, self._workspaces[name])
+        parameters = [p for layer, norm in pairs for p in (layer.weight, norm.scale, norm.shift)]
+        return layers(call, x, *parameters)
 
     @staticmethod
     def _blurred(x: Tensor, noise: Noise | None) -> Tensor:
