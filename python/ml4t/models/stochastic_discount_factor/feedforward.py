@@ -133,7 +133,7 @@ class _Feedforward(torch.autograd.Function):
             if by_date.shape[1] == 1:
                 d_by_date += at_one.sum(dim=1, keepdim=True)
             else:
-                d_by_date.scatter_add_(1, dates.expand_as(at_one), at_one)
+                _add_by_date(d_by_date, dates, at_one)
         scale = call.scale
         d_bias = outer[0].sum().view(1)
         return None, d_first, d_by_date, d_second * scale, d_shift, d_last * scale, d_bias
@@ -144,6 +144,16 @@ def _at(by_date: Tensor, dates: Tensor) -> Tensor:
     if by_date.shape[1] == 1:
         return by_date
     return torch.gather(by_date, 1, dates.expand(len(by_date), -1))
+
+
+def _add_by_date(sums: Tensor, dates: Tensor, values: Tensor) -> None:
+    """Add columns of `values` (H, b) to the columns of their dates in `sums` (H, T).
+
+    Rows come in date order, so that the columns of a date are a segment: no scattered writes.
+    """
+    present, counts = torch.unique_consecutive(dates, return_counts=True)
+    lengths = counts.expand(len(values), -1).contiguous()
+    sums.index_add_(1, present, torch.segment_reduce(values, "sum", lengths=lengths, axis=1))
 
 
 def feedforward(call: Call, *parameters: Tensor) -> Tensor:
