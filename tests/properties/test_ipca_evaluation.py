@@ -230,3 +230,26 @@ def test_an_observed_factor_must_come_with_the_panel():
         model.tangency_portfolio(target_volatility=0.0)
     with pytest.raises(ValueError, match="requires returns"):
         model.fit_measures(replace(batch, returns=None))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model, batch: model.fit_measures(batch),
+        lambda model, batch: model.tangency_portfolio(batch, target_volatility=0.1),
+        lambda model, batch: model.arbitrage_portfolio(batch, target_volatility=0.1),
+        lambda model, batch: model.characteristic_importance(batch),
+        lambda model, batch: model.summary(batch),
+        lambda model, batch: model.test_alpha(batch=batch, n_draws=1),
+        lambda model, batch: model.standard_errors(batch=batch),
+        lambda model, batch: model.extract(batch),
+    ],
+)
+def test_what_has_other_characteristics_or_is_no_panel_is_refused(ask):
+    batch = panel()
+    model = fitted(batch, intercept=True)
+    narrow = replace(batch, characteristics=batch.characteristics[:, :, 1:])
+    with pytest.raises(ValueError, match="the feature dimension must be the fitted 3; got 2"):
+        ask(model, narrow)
+    with pytest.raises(TypeError, match="batch must be a CrossSectionBatch or Char"):
+        ask(model, batch.returns)

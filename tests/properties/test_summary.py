@@ -286,7 +286,7 @@ def test_a_summary_of_another_panel_has_its_fit_and_no_standard_errors(tmp_path)
         again.characteristic_importance()
     with pytest.raises(ValueError, match="requires returns"):
         model.summary(CrossSectionBatch(batch.characteristics))
-    with pytest.raises(ValueError, match="batch must have the fitted 4 instruments; got 3"):
+    with pytest.raises(ValueError, match="feature dimension must be the fitted 3; got 2"):
         model.summary(CrossSectionBatch(batch.characteristics[..., :2], returns=batch.returns))
     with pytest.raises(ValueError, match="observed_factors must have the fitted number"):
         model.summary(batch, observed_factors=np.ones((T, 1)))

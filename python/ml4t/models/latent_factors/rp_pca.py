@@ -90,7 +90,8 @@ class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
     .. math:: M = \tfrac1T X'X + \gamma\, \bar x \bar x'
 
     (or of the covariance plus the same term); a larger :math:`\gamma` looks harder for factors
-    with a premium. Moments come from the observed entries. Each factor's training mean is at
+    with a premium. Moments come from the observed entries: of two assets that are never observed
+    together, only the product of their means is known. Each factor's training mean is at
     least zero.
 
     Parameters

@@ -84,6 +84,28 @@ def factors_of(
     return latent if observed is None else np.hstack([latent, observed])
 
 
+def require_fitted_features(fit: IPCAFit, batch: CrossSectionBatch | CharacteristicMoments) -> None:
+    """Refuse what is no panel, or has another number of characteristics than the fit."""
+    require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
+    if isinstance(batch, CharacteristicMoments):
+        n_features = batch.n_instruments - 1
+    else:
+        n_features = batch.characteristics.shape[2]
+    if n_features != fit.n_features:
+        raise ValueError(
+            f"IPCAModel: the feature dimension must be the fitted {fit.n_features}; "
+            f"got {n_features}"
+        )
+
+
+def fitted_moments(
+    config: IPCAConfig, fit: IPCAFit, batch: CrossSectionBatch | CharacteristicMoments
+) -> kernels.Moments:
+    """Moments over the instruments of a fit."""
+    require_fitted_features(fit, batch)
+    return moments_of(config, batch)
+
+
 def sample_of(
     config: IPCAConfig,
     fit: IPCAFit,
@@ -91,12 +113,7 @@ def sample_of(
     observed_factors: NDArray[Any] | None,
 ) -> Sample:
     """Take a panel with the instruments and the number of observed factors of a fit."""
-    require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
-    moments = moments_of(config, batch)
-    if moments.cross.shape[1] != len(fit.gamma):
-        raise ValueError(
-            f"batch must have the fitted {len(fit.gamma)} instruments; got {moments.cross.shape[1]}"
-        )
+    moments = fitted_moments(config, fit, batch)
     observed = observed_panel(observed_factors, batch.n_periods, intercept=config.intercept)
     n_given = 0 if observed is None else observed.shape[1]
     if n_given != fit.gamma_observed.shape[1]:

@@ -8,18 +8,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml4t.models import kernels
-from ml4t.models.checks import require_real, require_type
-from ml4t.models.latent_factors.ipca.estimate import factors_of, moments_of, observed_panel
+from ml4t.models.checks import require_real
+from ml4t.models.latent_factors.ipca.estimate import (
+    factors_of,
+    fitted_moments,
+    moments_of,
+    observed_panel,
+    require_fitted_features,
+)
 from ml4t.models.latent_factors.ipca.inference import IPCAInference
 from ml4t.models.latent_factors.ipca.measures import Explained, FitMeasures
 from ml4t.models.latent_factors.ipca.portfolios import FactorPortfolio, scaled, tangency_weights
-from ml4t.models.panel.moments import CharacteristicMoments
 from ml4t.models.types import CrossSectionBatch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ml4t.models.latent_factors.ipca.fit import IPCAFit
+    from ml4t.models.panel.moments import CharacteristicMoments
 
 
 class IPCAEvaluation(IPCAInference):
@@ -57,8 +63,7 @@ class IPCAEvaluation(IPCAInference):
         Kelly, Pruitt and Su (2019), Characteristics are covariances, JFE 134(3), section 3.
         """
         fit = self._fitted("fit_measures")
-        require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
-        moments = moments_of(self.config, batch)
+        moments = fitted_moments(self.config, fit, batch)
         factors = self._realised_or_refuse(fit, batch, observed_factors)
         factors[moments.n_assets < self.config.min_assets] = np.nan
         return self._measures(moments, factors, batch)
@@ -167,7 +172,7 @@ class IPCAEvaluation(IPCAInference):
         weights = scaled(alpha, earned, target)
         if batch is None:
             return FactorPortfolio(weights, earned * (target / float(np.nanstd(earned))))
-        slopes = self._slopes(fit, moments_of(self.config, batch))
+        slopes = self._slopes(fit, fitted_moments(self.config, fit, batch))
         return FactorPortfolio(weights, slopes @ weights, batch.timestamps)
 
     def _slopes(self, fit: IPCAFit, moments: kernels.Moments) -> NDArray[np.float64]:
@@ -184,6 +189,7 @@ class IPCAEvaluation(IPCAInference):
         batch: CrossSectionBatch | CharacteristicMoments,
         observed_factors: NDArray[Any] | None,
     ) -> NDArray[np.float64]:
+        require_fitted_features(fit, batch)
         found = self._realised(fit, batch, observed_factors)
         if found is None:
             what = "returns" if getattr(batch, "returns", None) is None else "observed_factors"

@@ -13,8 +13,8 @@ from ml4t.models.configs.rules import require_label
 from ml4t.models.latent_factors.base import BaseLatentFactorModel
 from ml4t.models.latent_factors.ipca.bootstrap import BootstrapTest, Draws, bootstrap_test
 from ml4t.models.latent_factors.ipca.estimate import (
+    fitted_moments,
     kernel_settings,
-    moments_of,
     require_same_panel,
     require_same_sample,
     sample_of,
@@ -308,7 +308,7 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         fit = self._fitted("inference")
         if batch is None:
             return self._kept_sample().moments
-        moments = moments_of(self.config, batch)
+        moments = fitted_moments(self.config, fit, batch)
         require_same_panel(fit, moments, min_assets=self.config.min_assets)
         return moments
 

@@ -15,6 +15,7 @@ from ml4t.models.latent_factors.ipca.estimate import (
     moments_of,
     observed_panel,
     panel_metrics,
+    require_fitted_features,
 )
 from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
 from ml4t.models.latent_factors.ipca.reading import IPCAReading
@@ -268,13 +269,7 @@ class IPCAModel(IPCAReading):
         """
         refuse_checkpoint(type(self).__name__, checkpoint)
         fit = self._fitted("extract")
-        require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
-        n_features = _n_features(batch)
-        if n_features != fit.n_features:
-            raise ValueError(
-                f"IPCAModel: the feature dimension must be the fitted {fit.n_features}; "
-                f"got {n_features}"
-            )
+        require_fitted_features(fit, batch)
         gamma = np.hstack([fit.gamma, fit.gamma_observed])
         if isinstance(batch, CharacteristicMoments):
             betas = np.empty((batch.n_periods, 0, gamma.shape[1]), dtype=gamma.dtype)
@@ -325,9 +320,3 @@ def _as_told(observed_factors: Any) -> NDArray[Any] | None:
         return None if observed_factors is None else np.asarray(observed_factors, np.float64)
     except (TypeError, ValueError):
         return None
-
-
-def _n_features(batch: CrossSectionBatch | CharacteristicMoments) -> int:
-    if isinstance(batch, CharacteristicMoments):
-        return batch.n_instruments - 1
-    return int(batch.characteristics.shape[2])
