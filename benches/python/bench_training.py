@@ -111,9 +111,9 @@ def bench_sdf(dtype):
 
 
 def bench_sae(dtype):
-    panel = batch(40, 500, 50)
+    panel, epochs = batch(20, 500, 50), 2
     for batch_size in (4_096, None):
-        config = SAEConfig(n_epochs=1, dtype=dtype, batch_size=batch_size)
+        config = SAEConfig(n_epochs=epochs, dtype=dtype, batch_size=batch_size)
         rows = sae_sample.rows_of(panel, config, "bench")
         x, y = tensors(dtype, rows.features, rows.targets)
 
@@ -124,11 +124,12 @@ def bench_sae(dtype):
             net = plain_sae.PlainSAE(
                 50, 96, 96, (896, 448, 448, 256), 1, sae_net.PUBLISHED_RATES, 0.035
             ).to(x.dtype)
-            orders = [torch.randperm(len(y))]
+            orders = (torch.randperm(len(y)) for _ in range(epochs))
             plain_sae.train(net, x, y, orders=orders, batch_size=size or len(y), lr=1e-4)
 
         timings = measure.compare({"ours": ours, "twin": twin}, min_runs=2, budget=6.0)
-        yield row("SAE", f"R{len(y)} L50, batches of {batch_size or 'all'}", dtype, timings)
+        case = f"R{len(y)} L50, batches of {batch_size or 'all'}"
+        yield row("SAE", case, dtype, timings, epochs=epochs)
 
 
 def main():
@@ -143,7 +144,8 @@ def main():
         ["model", "case", "type", "ours ms", "plain loop ms", "ratio"],
         rows,
         note="CPU ms per epoch and member (SDF: mean over the epochs of its three phases); the "
-        "plain loop trains one member at a time. Tests hold both to the same loss curves.",
+        "plain loop trains one member at a time. Tests hold both to the same loss curves. Three "
+        "quarters of SAE's time are matrix products that both do, at the rate of the BLAS.",
     )
 
 
