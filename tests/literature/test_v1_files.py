@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,43 @@ def test_an_old_return_mapper_maps_the_same():
     state = m.StochasticDiscountFactorState(np.array(told["inputs"]["asset_weights"]))
     expected = mapper.predict(state).expected_returns
     np.testing.assert_allclose(expected, told["expected_returns"], rtol=RTOL, atol=ATOL)
+
+
+LATENT = {"PCAModel": "loadings", "RPPCAModel": "asset_betas", "IPCAModel": "gamma"}
+
+
+def understood(file: v1.V1File, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Any:
+    """Load an old file as if it had other content than it has."""
+    monkeypatch.setattr(v1, "from_bytes", lambda content: replace(file, **changes))
+    return loaded(file.model_type.rpartition(".")[2])
+
+
+@pytest.mark.parametrize("name", LATENT)
+def test_old_content_that_contradicts_itself_is_refused(name, monkeypatch):
+    file = old(name)
+    more = file.arrays | {"more": np.ones(1)}
+    fewer = {key: array for key, array in file.arrays.items() if key != LATENT[name]}
+    for arrays in (more, fewer):
+        with pytest.raises(ValueError, match=r"arrays must be .*; got"):
+            understood(file, monkeypatch, arrays=arrays)
+    with pytest.raises(ValueError, match=r"n_factors=5|gamma must have shape"):
+        understood(file, monkeypatch, config=file.config | {"n_factors": 5})
+
+
+@pytest.mark.parametrize("name", [*LATENT, "AR1FactorForecaster", "EWMABaseFactorForecaster"])
+def test_an_old_state_that_is_not_understood_is_refused(name, monkeypatch):
+    file = old(name)
+    with pytest.raises(ValueError, match=r"state must be .*; got .*more"):
+        understood(file, monkeypatch, state=file.state | {"more": 1})
+
+
+@pytest.mark.parametrize("name", ["PCAModel", "RPPCAModel"])
+def test_old_ids_that_come_twice_are_refused(name, monkeypatch):
+    twice = (IDS[0], *IDS[:-1])
+    with pytest.raises(ValueError, match="asset_ids must be unique"):
+        understood(old(name), monkeypatch, state={"asset_ids": twice})
+
+
+def test_rows_of_an_old_gamma_have_names():
+    model = loaded("IPCAModel")
+    assert model.feature_names == ("constant", "characteristic_0", "characteristic_1")

@@ -39,7 +39,7 @@ import hashlib
 import io
 import math
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +99,12 @@ def from_bytes(content: bytes) -> V1File:
         state=state,
         arrays=_arrays(members["arrays.npz"], manifest["arrays"]),
     )
+
+
+def require_parts(what: str, parts: Mapping[str, Any], *names: str) -> None:
+    """Refuse arrays or a state that are not exactly those that the model had."""
+    if parts.keys() != set(names):
+        raise ValueError(f"{what} must be {', '.join(names)}; got {', '.join(sorted(parts))}")
 
 
 def _unzip(content: bytes, what: str, names: Iterable[str]) -> dict[str, bytes]:

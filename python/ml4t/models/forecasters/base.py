@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
+from ml4t.models.artifacts.v1 import require_parts
 from ml4t.models.checks import require_type
 from ml4t.models.configs.base import BaseModelConfig
 from ml4t.models.lifecycle.fittable import Estimated, Fittable
@@ -104,7 +105,7 @@ class BaseFactorForecaster(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
     @classmethod
     def _from_v1(cls, state: V1State, arrays: Mapping[str, NDArray[Any]]) -> FitT:
         """0.1.x kept the estimates under the names that the fit records have."""
-        del state
+        require_parts("state", state)
         fit: FitT = cls.fit_type(**arrays)
         return fit
 

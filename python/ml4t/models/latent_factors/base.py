@@ -238,6 +238,12 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
     ) -> Iterator[Estimated[FitT]]:
         """Learn from every window of returns (T, N)."""
 
+    @classmethod
+    def _require_settings(cls, config: PanelConfigT, fit: FitT) -> None:
+        n_factors = cls(config)._train_factors(fit).shape[1]
+        if n_factors != config.n_factors:
+            raise ValueError(f"the fit must have n_factors={config.n_factors}; got {n_factors}")
+
     @abstractmethod
     def _fitted_betas(self, fit: FitT) -> tuple[NDArray[Any], Sequence[str]]:
         """Exposures (N, K) and identifiers in the order of the fit."""

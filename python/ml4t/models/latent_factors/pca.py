@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ml4t.models import kernels
+from ml4t.models.artifacts.v1 import require_parts
 from ml4t.models.checks import require_shape
 from ml4t.models.configs import PCAConfig
 from ml4t.models.latent_factors.base import StablePanelModel
@@ -15,7 +16,7 @@ from ml4t.models.latent_factors.statistics import factor_names
 from ml4t.models.latent_factors.summary import Table
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.types import FitSummary
-from ml4t.models.types.arrays import FloatArray
+from ml4t.models.types.arrays import FloatArray, as_asset_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -57,7 +58,7 @@ class PCAFit:
         require_shape(
             "train_factor_returns", (n_periods, n_factors), self.train_factor_returns.shape
         )
-        if self.asset_ids:
+        if as_asset_ids(self.asset_ids):
             require_shape("asset_ids", (n_assets,), (len(self.asset_ids),))
         if self.explained_variance_ratio is not None:
             shape = self.explained_variance_ratio.shape
@@ -164,6 +165,8 @@ class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
     @classmethod
     def _from_v1(cls, state: V1State, arrays: Mapping[str, NDArray[Any]]) -> PCAFit:
         """0.1.x realised factors of demeaned returns; adding mean times loadings makes them raw."""
+        require_parts("state", state, "asset_ids")
+        require_parts("arrays", arrays, "asset_mean", "loadings", "train_factor_returns")
         mean, loadings = arrays["asset_mean"], arrays["loadings"]
         return PCAFit(
             asset_mean=mean,

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ml4t.models import kernels
+from ml4t.models.artifacts.v1 import require_parts
 from ml4t.models.checks import require_shape
 from ml4t.models.configs import RPPCAConfig
 from ml4t.models.latent_factors.base import StablePanelModel
 from ml4t.models.latent_factors.summary import Table
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.types import FitSummary
-from ml4t.models.types.arrays import FloatArray
+from ml4t.models.types.arrays import FloatArray, as_asset_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +65,7 @@ class RPPCAFit:
             "train_factor_returns", (n_periods, n_factors), self.train_factor_returns.shape
         )
         require_shape("eigenvalues", (n_factors,), self.eigenvalues.shape)
-        if self.asset_ids:
+        if as_asset_ids(self.asset_ids):
             require_shape("asset_ids", (n_assets,), (len(self.asset_ids),))
 
 
@@ -210,14 +211,8 @@ class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
     @classmethod
     def _from_v1(cls, state: V1State, arrays: Mapping[str, NDArray[Any]]) -> RPPCAFit:
         """0.1.x kept the same parts under the same names."""
-        left = dict(arrays)
-        fit = RPPCAFit(
-            asset_betas=left.pop("asset_betas"),
-            factor_weights=left.pop("factor_weights"),
-            train_factor_returns=left.pop("train_factor_returns"),
-            eigenvalues=left.pop("eigenvalues"),
-            asset_ids=tuple(state["asset_ids"]),
-        )
-        if left:
-            raise ValueError(f"arrays must be those of the fit; got {min(left)!r} as well")
-        return fit
+        parts = "asset_betas", "factor_weights", "train_factor_returns", "eigenvalues"
+        require_parts("state", state, "asset_ids")
+        require_parts("arrays", arrays, *parts)
+        betas, weights, factors, eigenvalues = (arrays[name] for name in parts)
+        return RPPCAFit(betas, weights, factors, eigenvalues, tuple(state["asset_ids"]))

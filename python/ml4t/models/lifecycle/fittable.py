@@ -235,6 +235,10 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         return cls(config)
 
     @classmethod
+    def _require_settings(cls, config: ConfigT, fit: FitT) -> None:
+        """Refuse a fit that these settings cannot have had; `load` relies on it."""
+
+    @classmethod
     def _from_v1(cls, state: V1State, arrays: Mapping[str, NDArray[Any]]) -> FitT:
         """Turn the state and arrays of a 0.1.x file (see `artifacts.v1`) into a fit."""
         del state, arrays
@@ -274,6 +278,7 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
     ) -> Self:
         if device is not None and not hasattr(config, "device"):
             raise ValueError(f"device must be None: {cls.__name__} runs on none; got {device!r}")
+        cls._require_settings(config, fit)
         model = cls._from_config(config if device is None else replace(config, device=device))
         model._held = _Held(settled(fit), record)
         model._last_fit_record = last

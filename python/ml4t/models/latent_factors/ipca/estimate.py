@@ -45,11 +45,14 @@ def instrument_names(
 ) -> tuple[str, ...]:
     """Name the rows of Gamma; a batch has no names to give."""
     if isinstance(batch, CharacteristicMoments):
-        names = batch.feature_names
-    else:
-        n_features = batch.characteristics.shape[2]
-        names = (CONSTANT, *(f"characteristic_{i}" for i in range(n_features)))
-    return names if config.constant else names[1:]
+        return batch.feature_names if config.constant else batch.feature_names[1:]
+    return numbered_names(config, batch.characteristics.shape[2])
+
+
+def numbered_names(config: IPCAConfig, n_features: int) -> tuple[str, ...]:
+    """Name the rows of Gamma where nobody else does."""
+    first = (CONSTANT,) if config.constant else ()
+    return (*first, *(f"characteristic_{i}" for i in range(n_features)))
 
 
 def kernel_settings(config: IPCAConfig) -> kernels.IPCASettings:

@@ -15,6 +15,7 @@ from ml4t.models.latent_factors.ipca.bootstrap import BootstrapTest, Draws, boot
 from ml4t.models.latent_factors.ipca.estimate import (
     fitted_moments,
     kernel_settings,
+    numbered_names,
     require_same_panel,
     require_same_sample,
     sample_of,
@@ -71,7 +72,7 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
     def feature_names(self) -> tuple[str, ...]:
         """Names of the instruments, length P, the constant first where there is one."""
         fit = self._fitted("feature_names is read")
-        return fit.feature_names or tuple(f"instrument_{i}" for i in range(len(fit.gamma)))
+        return fit.feature_names or numbered_names(self.config, fit.n_features)
 
     def test_alpha(
         self,

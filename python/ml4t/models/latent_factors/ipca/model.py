@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ml4t.models.checks import require_type
+from ml4t.models.artifacts.v1 import require_parts
+from ml4t.models.checks import require_shape, require_type
 from ml4t.models.configs import IPCAConfig
 from ml4t.models.latent_factors.base import refuse_checkpoint
 from ml4t.models.latent_factors.ipca.estimate import (
@@ -298,8 +299,18 @@ class IPCAModel(IPCAReading):
         }
 
     @classmethod
+    def _require_settings(cls, config: IPCAConfig, fit: IPCAFit) -> None:
+        shape = fit.n_features + config.constant, config.n_factors
+        require_shape("gamma", shape, fit.gamma.shape)
+        if fit.gamma_observed.shape[1] < config.intercept:
+            raise ValueError("gamma_observed must have a column for the alpha; it has none")
+
+    @classmethod
     def _from_v1(cls, state: V1State, arrays: Mapping[str, NDArray[Any]]) -> IPCAFit:
         """0.1.x had an absolute ridge, which is one in the metric of the identity."""
+        told = "asset_ids", "n_features", "fit_iterations", "fit_converged"
+        require_parts("state", state, *told)
+        require_parts("arrays", arrays, "gamma", "train_factor_returns")
         gamma = arrays["gamma"]
         return IPCAFit(
             gamma=gamma,
