@@ -271,6 +271,29 @@ def test_an_adversary_step_never_lowers_the_loss():
     assert after > before
 
 
+@pytest.mark.parametrize("constant", [1.0, -0.6])
+def test_a_constant_moment_network_gives_the_unconditional_problem(constant):
+    batch = ragged_batch()
+    config = sdf_config(dropout=0.0)
+    panel = phases.panel(config, cells_of.training(batch, "float64", "test", "test"))
+    member = phases.Member(config, panel, None, 0)
+    with torch.no_grad():
+        for parameter in member.moments.parameters():
+            parameter.zero_()
+        # tanh(20) is 1 in double precision.
+        member.moments.first.bias.fill_(20.0 if constant == 1.0 else np.arctanh(constant))
+
+    def losses_and_gradients(name):
+        phase = {p.name: p for p in member.phases(None)}[name]
+        phase.begin()
+        loss = next(iter(phase.losses(1)))
+        return [loss, *torch.autograd.grad(loss, list(member.net.parameters()))]
+
+    conditional = losses_and_gradients("conditional")
+    for got, plain in zip(conditional, losses_and_gradients("unconditional"), strict=True):
+        torch.testing.assert_close(got, constant**2 * plain, rtol=1e-12, atol=1e-15)
+
+
 def test_ensemble_weights_are_the_mean_of_the_members():
     batch, later = ragged_batch(), ragged_batch(seed=1)
     together = sdf(n_ensemble=3)
