@@ -211,3 +211,16 @@ def test_empty_moments_add_nothing():
     assert nothing + whole == whole
     assert nothing.append(whole) == whole
     assert isinstance(nothing.moments, Moments)
+
+
+def test_only_batches_have_moments():
+    with pytest.raises(TypeError, match="batch must be a CrossSectionBatch; got int"):
+        CharacteristicMoments.from_batch(3)
+
+
+def test_no_array_of_moments_can_be_written_to():
+    rng = np.random.default_rng(0)
+    batch = CrossSectionBatch(rng.random((3, 4, 2)), returns=rng.random((3, 4)))
+    moments = CharacteristicMoments.from_batch(batch)
+    for name in ("gram", "packed_gram", "cross", "return_squares", "n_assets"):
+        assert not getattr(moments, name).flags.writeable

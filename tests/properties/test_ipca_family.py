@@ -327,3 +327,19 @@ def test_any_seed_starts_anywhere():
     batch, _ = panel(1)
     for seed in (-1, 2**70):
         fitted(batch, n_starts=2, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        (np.ones((L + 1, 2)), "start must have 2 independent columns"),
+        (np.zeros((L + 1, 2)), "start must have 2 independent columns"),
+        (np.eye(L + 1)[:, 0], "start must be 2D; got shape"),
+        (np.eye(L + 1)[:, :1], "start must have shape"),
+        (np.full((L + 1, 2), np.nan), "start must be finite"),
+        ("nowhere", "start must hold real numbers"),
+    ],
+)
+def test_a_start_that_leads_nowhere_is_refused(start, message):
+    with pytest.raises(ValueError, match=message):
+        IPCAModel(IPCAConfig(n_factors=2)).fit(panel(1)[0], start=start)

@@ -24,13 +24,13 @@ from ml4t.models.panel.dated import Dated, merged
 from ml4t.models.panel.missing import POLICIES, moments_at_middle
 from ml4t.models.panel.observed import require_returns
 from ml4t.models.panel.scan import Plan, scan
-from ml4t.models.types.arrays import require_label_counts
+from ml4t.models.types import CrossSectionBatch
+from ml4t.models.types.arrays import read_only, require_label_counts
 from ml4t.models.types.base import Record
 
 if TYPE_CHECKING:
     from ml4t.models.panel.sources import Source
     from ml4t.models.panel.work import Executor
-    from ml4t.models.types import CrossSectionBatch
 
 CONSTANT = "constant"
 _MODEL_TYPE = "ml4t.models.CharacteristicMoments"
@@ -143,6 +143,7 @@ class CharacteristicMoments(Record):
             Without returns, or when the names are not as many as the characteristics.
         """
         require_one_of("dtype", dtype, ("float64", "float32"))
+        require_type("batch", batch, CrossSectionBatch)
         returns = require_returns("CharacteristicMoments", batch.returns)
         if dtype == "float64":  # two float32 inputs would be multiplied as such
             returns = returns.astype(np.float64, copy=False)
@@ -220,7 +221,7 @@ class CharacteristicMoments(Record):
     @property
     def gram(self) -> NDArray[np.float64]:
         """Z'Z of every date as symmetric matrices, shape (T, P, P); built on every call."""
-        return self.moments.full_gram
+        return read_only(self.moments.full_gram)
 
     @property
     def n_periods(self) -> int:

@@ -11,6 +11,7 @@ from ml4t.models import kernels
 from ml4t.models.latent_factors.ipca.estimate import kernel_settings
 from ml4t.models.latent_factors.ipca.normalise import identity_on, instrument_rows
 from ml4t.models.latent_factors.ipca.shrink import shrunk
+from ml4t.models.types.arrays import as_floats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,10 +52,12 @@ def solve(
         When settings and data do not fit each other.
     """
     rows = instrument_rows(config.identity_on, names, "identity_on")
-    if start is not None and config.gamma_penalty > 0.0:
-        latent = np.atleast_2d(np.asarray(start, dtype=np.float64))[:, : config.n_factors]
-        if np.linalg.matrix_rank(latent) < config.n_factors:
-            start = None  # of a window in which the penalty left fewer directions
+    if start is not None and lacks_rank(as_floats("start", start, "P K"), config.n_factors):
+        if config.gamma_penalty == 0.0:
+            raise ValueError(
+                f"start must have {config.n_factors} independent columns for the latent factors"
+            )
+        start = None  # of a window in which the penalty left fewer directions
     found = best_of_starts(config, sample, start)
     if config.gamma_penalty > 0.0:
         solution, metrics = shrunk(config, sample, found.solution)
@@ -62,6 +65,13 @@ def solve(
     if config.normalization == "identity":
         return replace(found, solution=_turned(found.solution, sample, rows, names))
     return found
+
+
+def lacks_rank(start: NDArray[Any], n_factors: int) -> bool:
+    """Say whether the first K columns are dependent; other faults are for the kernel to name."""
+    latent = start[:, :n_factors].astype(np.float64)
+    sound = latent.shape[1] == n_factors <= len(latent) and bool(np.isfinite(latent).all())
+    return sound and bool(np.linalg.matrix_rank(latent) < n_factors)
 
 
 def require_something_to_estimate(config: IPCAConfig, sample: Sample) -> None:
