@@ -494,6 +494,16 @@ def test_numbers_whose_squares_do_not_overflow_are_fine(sample, scale_z, scale_r
     np.testing.assert_allclose(got.gamma, want.gamma, atol=1e-9)
 
 
+@pytest.mark.parametrize("scale", [1e-160, 1e-200, 1e-300])
+@pytest.mark.parametrize("what", ["characteristic", "squared returns"])
+def test_numbers_whose_squares_vanish_are_refused(sample, what, scale):
+    scale_z, scale_r = (scale, 1.0) if what == "characteristic" else (1.0, scale)
+    z = [z * [1.0, scale_z, 1.0] for z in sample.z]
+    moved = replace(sample, z=z, r=[scale_r * r for r in sample.r])
+    with pytest.raises(ValueError, match=f"{what} must be zero or at least 1e-290; .* rescale"):
+        ipca(moved.moments, 1)
+
+
 def test_refuses_more_factors_than_the_data_carry(sample):
     doubled = replace(sample, z=[z[:, [0, 1, 1]] for z in sample.z])
     with pytest.raises(ValueError, match=r"characteristics has rank 2, .* support 3 factors"):

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ml4t.models.kernels import get_num_threads, pca, project_pca, set_num_threads
+from ml4t.models.kernels import (
+    get_num_threads,
+    pca,
+    project_pca,
+    rolling_pca,
+    rolling_rp_pca,
+    rp_pca,
+    set_num_threads,
+)
 from oracles import pca as oracle
 
 # Angles are found to 2e-12 and the panels below have gaps of at least a percent.
@@ -236,6 +244,44 @@ def test_refuses_a_rank_below_the_number_of_factors():
     low = flat[2] @ flat[1].T
     with pytest.raises(ValueError, match="rank 3, which does not support 4"):
         pca(low, 4)
+
+
+@pytest.mark.parametrize("power", [-190, 190])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_power_of_two_is_a_unit_of_returns(shape, power):
+    panel = factor_panel(*shape)
+    plain, scaled = pca(panel, 3), pca(np.ldexp(panel, power), 3)
+    np.testing.assert_array_equal(scaled.loadings, plain.loadings)
+    np.testing.assert_array_equal(scaled.explained_variance_ratio, plain.explained_variance_ratio)
+    np.testing.assert_array_equal(scaled.factors, np.ldexp(plain.factors, power))
+    np.testing.assert_array_equal(scaled.singular_values, np.ldexp(plain.singular_values, power))
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e-200, 1e-160, 1e-100, 1e100, 1e160, 1e200, 1e300])
+@pytest.mark.parametrize("shape", [(30, 12), (90, 150)])
+def test_refuses_returns_whose_squares_double_precision_cannot_hold(shape, scale):
+    panel = factor_panel(*shape)
+    windows = [(0, 20), (5, 25), (0, 30)]
+    fits = (
+        lambda x: pca(x, 2),
+        lambda x: rp_pca(x, 2, gamma=10.0),
+        lambda x: rolling_pca(x, 2, windows),
+        lambda x: rolling_rp_pca(x, 2, windows, gamma=10.0),
+    )
+    for fit in fits:
+        with pytest.raises(ValueError, match="returns must be zero or of a largest size between"):
+            fit(scale * panel)
+
+
+def test_one_extreme_return_is_refused_only_by_the_windows_that_hold_it():
+    panel = factor_panel(60, 80)
+    early = [(0, 30), (10, 40)]
+    plain = rolling_pca(panel, 2, early)
+    panel[50, 3] = 1e200
+    blind = rolling_pca(panel, 2, early)
+    np.testing.assert_array_equal(blind.loadings, plain.loadings)
+    with pytest.raises(ValueError, match=r"returns must be zero or .* got 1e200: rescale the data"):
+        rolling_pca(panel, 2, [*early, (25, 55)])
 
 
 def test_refuses_shapes_that_do_not_line_up():

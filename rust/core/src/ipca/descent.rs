@@ -188,7 +188,9 @@ fn from_start(problem: &Problem<'_>, start: Rows, settings: &Settings) -> Result
 fn lost_rank() -> CoreError {
     CoreError::Failed {
         what: "IPCA",
-        why: "the loadings lost rank: the returns do not support this many factors".to_owned(),
+        why: "the loadings lost rank: the returns do not support this many factors, or the \
+              characteristics differ too much in size to share a normalisation"
+            .to_owned(),
     }
 }
 

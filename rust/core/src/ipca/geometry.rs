@@ -6,12 +6,14 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 use super::{MomentsView, Settings, Weighting, triangle};
 use crate::linalg::{add_product, product, symmetric_eigen};
 use crate::rows::{Rows, add_product_here};
-use crate::{CoreError, Result};
+use crate::{CoreError, Result, shape};
 
 /// Noise among the eigenvalues is at most this many times the most negative one.
 const NOISE: f64 = 10.0;
 /// Sums of squares beyond this overflow when two are multiplied.
 const LARGEST: f64 = 1e150;
+/// Mean squares below this have lost digits.
+const SMALLEST: f64 = 1e-290;
 /// Dates that one task whitens.
 const TASK: usize = 8;
 
@@ -50,6 +52,7 @@ impl Geometry {
         });
         let weights: Array1<f64> = weights.collect();
         let second_moment = pooled_second_moment(moments, &dates);
+        require_visible(moments, &dates, second_moment.view())?;
         let (to_raw, from_raw) = whitening(second_moment.view(), settings.rank_tolerance)?;
         let ridge = settings.factor_ridge + settings.gamma_ridge / dates.len() as f64;
         let masses = dates.iter().zip(&weights);
@@ -167,6 +170,35 @@ fn moderate(what: &'static str, value: f64, place: (usize, Option<usize>)) -> Re
         rule: format!("finite and at most {LARGEST:e} in size"),
         got: format!("{value:e} at date {date}{instrument}: rescale the data"),
     })
+}
+
+/// Refuse a characteristic, or returns, that are not zero but have squares that are almost.
+fn require_visible(
+    moments: &MomentsView<'_>,
+    dates: &[usize],
+    second_moment: ArrayView2<'_, f64>,
+) -> Result<()> {
+    let visible = |what, square: f64, seen: bool, place: &str| {
+        shape::require_that(
+            what,
+            square >= SMALLEST || (square == 0.0 && !seen),
+            &format!("zero or at least {SMALLEST:e}"),
+            format!("{square:e}{place}: rescale the data"),
+        )
+    };
+    for (i, row) in second_moment.rows().into_iter().enumerate() {
+        let seen = row.iter().any(|&v| v != 0.0);
+        let place = format!(" for instrument {i}");
+        visible("the mean square of a characteristic", row[i], seen, &place)?;
+    }
+    let squares = dates
+        .iter()
+        .map(|&t| moments.return_squares[t])
+        .sum::<f64>();
+    let seen = dates
+        .iter()
+        .any(|&t| moments.cross.row(t).iter().any(|&v| v != 0.0));
+    visible("the sum of squared returns", squares, seen, "")
 }
 
 fn pooled_second_moment(moments: &MomentsView<'_>, dates: &[usize]) -> Array2<f64> {

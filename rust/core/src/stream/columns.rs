@@ -5,10 +5,14 @@ use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis};
 use pulp::Arch;
 
 use super::{block_width, widen};
-use crate::{AnyView, CoreError, Real, Result};
+use crate::{AnyView, CoreError, Real, Result, shape};
 
 /// Squared means may exceed squared deviations so many times before centring must come first.
 const LARGE_MEANS: f64 = 10.0;
+
+/// Sizes of the largest return between which squares of its squares keep all their digits.
+const SMALLEST: f64 = 1e-60;
+const LARGEST: f64 = 1e60;
 
 /// Centred squares below this share of the raw ones have lost digits, and are summed again.
 const SAFE_SHARE: f64 = 0.1;
@@ -22,7 +26,7 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    /// Refuses an asset without a finite return.
+    /// Refuses an asset without a finite return, and a panel whose squares leave the range of doubles.
     pub(crate) fn of<R: Real>(returns: ArrayView2<'_, R>) -> Result<Self> {
         let (n_dates, n_assets) = returns.dim();
         let mut moments = Array2::zeros((3, n_assets));
@@ -39,11 +43,15 @@ impl Columns {
                 axis: "asset",
                 index,
             }),
-            None => Ok(Self {
-                count,
-                mean,
-                squares,
-            }),
+            None => {
+                let raw = (&mean * &mean * &count).sum() + squares.sum();
+                require_moderate(returns, raw)?;
+                Ok(Self {
+                    count,
+                    mean,
+                    squares,
+                })
+            }
         }
     }
 
@@ -62,6 +70,26 @@ impl Columns {
 /// Whether squared means are small enough beside squared deviations, both summed over the cells.
 pub(crate) fn small_means(means: f64, deviations: f64) -> bool {
     means <= LARGE_MEANS * deviations
+}
+
+/// Whether a sum of squared returns is far from both ends of the range of doubles.
+pub(crate) fn is_moderate(squares: f64) -> bool {
+    (SMALLEST * SMALLEST..=LARGEST * LARGEST).contains(&squares)
+}
+
+/// Refuse returns too small or too large to be squared twice; `squares` is their sum of squares.
+fn require_moderate<R: Real>(returns: ArrayView2<'_, R>, squares: f64) -> Result<()> {
+    if is_moderate(squares) {
+        return Ok(());
+    }
+    let sizes = returns.iter().map(|&v| v.into().abs());
+    let largest = sizes.filter(|v| v.is_finite()).fold(0.0, f64::max);
+    shape::require_that(
+        "returns",
+        largest == 0.0 || (SMALLEST..=LARGEST).contains(&largest),
+        &format!("zero or of a largest size between {SMALLEST:e} and {LARGEST:e}"),
+        format!("{largest:e}: rescale the data"),
+    )
 }
 
 fn column_moments<R: Real>(mut out: ArrayViewMut2<'_, f64>, block: ArrayView2<'_, R>) {

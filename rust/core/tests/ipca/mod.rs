@@ -237,6 +237,7 @@ fn every_refusal_names_its_argument() {
     );
     let mute = Moments {
         return_squares: Array1::zeros(12),
+        cross: Array2::zeros(moments.cross.dim()),
         ..moments.clone()
     };
     let silent = fit(&MomentsView::from(&mute), none.view(), None, &one());
