@@ -102,6 +102,35 @@ def test_a_jump_of_the_market_between_windows_is_no_trap():
         assert_close(found.loadings[row], pca(panel[start:stop], 2).loadings, "loadings")
 
 
+def test_a_block_of_new_assets_that_knows_nothing_of_the_old_is_no_trap():
+    # Exactly orthogonal returns: carried vectors have nothing in common with the late factors.
+    rng = np.random.default_rng(4)
+    panel = np.zeros((200, 160))
+    panel[:120, :80] = rng.standard_normal((120, 2)) @ rng.standard_normal((2, 80))
+    panel[120:, 80:] = 5 * rng.standard_normal((80, 2)) @ rng.standard_normal((2, 80))
+    windows = [(start, start + 100) for start in range(0, 101, 4)]
+    for kernel in (rolling_pca, rolling_rp_pca):
+        found = kernel(panel, 2, windows)
+        single = {rolling_pca: pca, rolling_rp_pca: rp_pca}[kernel]
+        for row, (start, stop) in enumerate(windows):
+            assert_close(found.loadings[row], single(panel[start:stop], 2).loadings, "loadings")
+
+
+def test_slowly_moving_factors_are_followed_over_many_windows():
+    rng = np.random.default_rng(6)
+    turn = np.linspace(0.0, 3.0, 500)[:, None]
+    first, second = rng.standard_normal((2, 120))
+    strong = rng.standard_normal((500, 1)) * (np.cos(turn) * first + np.sin(turn) * second)
+    panel = 3 * strong + rng.standard_normal((500, 120))
+    panel += rng.standard_normal((500, 1)) * rng.standard_normal(120)
+    windows = [(end - 120, end) for end in range(120, 501)]
+    found = rolling_pca(panel, 2, windows)
+    for row, (start, stop) in enumerate(windows):
+        single = pca(panel[start:stop], 2)
+        for name in found.__slots__:
+            assert_close(getattr(found, name)[row], getattr(single, name), name)
+
+
 @pytest.mark.parametrize("kernel", [rolling_pca, rolling_rp_pca])
 def test_same_bits_for_any_number_of_threads(kernel):
     panel = factor_panel(150, 200)

@@ -17,7 +17,7 @@ use crate::vector::{add_scaled, dot, norm};
 use crate::{Result, linalg};
 
 /// Angle, in radians, up to which every wanted eigenvector is to be found.
-const ANGLE: f64 = 5e-12;
+pub(crate) const ANGLE: f64 = 5e-12;
 /// Residuals below this fraction of the largest eigenvalue are rounding; LAPACK has them too.
 const ROUNDING: f64 = 4.0 * f64::EPSILON;
 /// As many values as the block has columns, within this fraction of the largest, may hide more.
@@ -215,7 +215,7 @@ impl Space {
 }
 
 /// Orthogonalise a column to known ones, twice, and scale it to one; returns what was left of it.
-fn orthogonalise(known: ArrayView2<'_, f64>, column: &mut [f64]) -> f64 {
+pub(crate) fn orthogonalise(known: ArrayView2<'_, f64>, column: &mut [f64]) -> f64 {
     for _ in 0..2 {
         for other in known.columns() {
             if let Some(other) = other.to_slice() {
@@ -236,7 +236,7 @@ fn orthogonalise(known: ArrayView2<'_, f64>, column: &mut [f64]) -> f64 {
 ///
 /// `residuals` has one entry more than there are wanted pairs: the gap that separates them from the
 /// rest is judged with the next pair at the upper end of its interval.
-fn excess(values: &Array1<f64>, residuals: &Array1<f64>, block: usize) -> f64 {
+pub(crate) fn excess(values: &Array1<f64>, residuals: &Array1<f64>, block: usize) -> f64 {
     let k = residuals.len() - 1;
     let scale = values.iter().fold(0.0_f64, |top, v| top.max(v.abs()));
     let below = |i: usize| values[i] - values[i + 1];
@@ -287,10 +287,10 @@ impl Schedule {
 }
 
 /// A fixed sequence of numbers in (-1, 1): Steele, Lea and Flood (2014), `SplitMix64`.
-struct SplitMix(u64);
+pub(crate) struct SplitMix(pub(crate) u64);
 
 impl SplitMix {
-    fn fill(&mut self, column: &mut [f64]) {
+    pub(crate) fn fill(&mut self, column: &mut [f64]) {
         for v in column {
             self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
             let mut z = self.0;

@@ -1,5 +1,6 @@
 //! Linear algebra of empirical asset pricing, without Python.
 
+mod chebyshev;
 mod cholesky;
 mod decompose;
 pub mod digest;

@@ -1,8 +1,8 @@
 //! PCA and RP-PCA over many windows of one panel.
 //!
 //! The Gram matrix of the dates is computed once. A window's is a sub-block of it, centred from both
-//! sides, with the window's mean returns as one more row and column for RP-PCA; block Krylov starts
-//! from the eigenvectors of the window before. What remains per window is one walk over its returns
+//! sides, with the window's mean returns as one more row and column for RP-PCA; the eigenvectors of
+//! the window before are refined to its own, or block Krylov finds them. What remains per window is one walk over its returns
 //! for the loadings, which yields the means as well.
 //!
 //! The Gram matrix is taken around the means of the window that ends first, so that no bit of an
@@ -12,17 +12,21 @@
 
 use std::ops::Range;
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, concatenate, s};
+use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
 use crate::krylov::{self, Leading, Outcome};
 use crate::pca::{self, Pca};
 use crate::rp_pca::{self, RpPca, Settings};
 use crate::stream::{self, Columns, Stream};
-use crate::{Real, Result, decompose, linalg, shape};
+use crate::{Real, Result, chebyshev, decompose, linalg, shape};
+
+mod bordered;
+
+use bordered::{Bordered, Carried, carry};
 
 /// Windows that hand their eigenvectors on; fixed, so that bits do not depend on the threads.
-const CHAIN: usize = 16;
+const CHAIN: usize = 32;
 /// A Gram matrix of the dates may be this many times as large as the panel.
 const LARGEST_GRAM: usize = 4;
 /// Eigenvalues below this fraction of the largest are left to a single fit.
@@ -51,7 +55,7 @@ pub fn pca<R: Real>(
             None => None,
         };
         match (found, &shared) {
-            (Some(found), Some(shared)) => Ok(shared.pca(window, found)),
+            (Some(found), Some(shared)) => Ok(shared.pca(window, &found)),
             _ => pca::fit(part, n_factors),
         }
     })
@@ -112,9 +116,6 @@ fn check(n_dates: usize, windows: &[Range<usize>]) -> Result<()> {
     }
     Ok(())
 }
-
-/// What one window hands to the next: its dates and its block of vectors.
-type Carried = Option<(Range<usize>, Array2<f64>)>;
 
 /// Work through the windows, chain by chain in parallel; the first error by window wins.
 fn chains<T: Send>(
@@ -224,9 +225,12 @@ impl<'a, R: Real> Shared<'a, R> {
         window: &Range<usize>,
         rho: f64,
         carried: &mut Carried,
-    ) -> Result<Option<Leading>> {
-        let (local, sums) = (self.local(window), self.sums(window));
-        if !self.complete[local.clone()].iter().all(|&all| all) || sums.apart > FAR * sums.within {
+    ) -> Result<Option<(Leading, Sums)>> {
+        let local = self.local(window);
+        let complete = self.complete[local.clone()].iter().all(|&all| all);
+        let sums = self.sums(window);
+        let moderate = stream::is_moderate(sums.within + sums.means);
+        if !complete || !moderate || sums.apart > FAR * sums.within {
             *carried = None;
             return Ok(None);
         }
@@ -236,32 +240,42 @@ impl<'a, R: Real> Shared<'a, R> {
             self.mean.dot(&self.mean),
             rho,
         );
-        let (n, k) = (block.size(), self.n_factors);
-        let start = carried
-            .as_ref()
-            .map(|(dates, vectors)| carry(vectors.view(), dates, window, block.border.is_some()));
-        let width = krylov::wide(k);
-        let start = start.as_ref().map(|vectors| vectors.view());
-        let found = match krylov::leading(n, k, width, n / (2 * width), start, |q| block.times(q))?
-        {
-            Outcome::Found(found, best) => {
-                *carried = Some((window.clone(), best));
-                found
-            }
-            Outcome::Stalled(_) => {
-                *carried = None;
-                decompose::full(block.times(Array2::eye(n).view()).view(), k)?
-            }
-        };
+        let found = self.eigenpairs(&block, window, carried)?;
+        let k = self.n_factors;
         let clear = found.values[k - 1] > BLURRED * found.values[0];
-        Ok(clear.then_some(found))
+        Ok(clear.then_some((found, sums)))
+    }
+
+    fn eigenpairs(
+        &self,
+        block: &Bordered<'_>,
+        window: &Range<usize>,
+        carried: &mut Carried,
+    ) -> Result<Leading> {
+        let (n, k) = (block.size(), self.n_factors);
+        let width = krylov::wide(k);
+        let start = carry(carried, window, n, width);
+        *carried = None;
+        if let Some(start) = start
+            && let Some((found, rows)) = chebyshev::polish(start, k, |q| block.times_rows(q))?
+        {
+            *carried = Some((window.clone(), rows));
+            return Ok(found);
+        }
+        match krylov::leading(n, k, width, n / (2 * width), None, |q| block.times(q))? {
+            Outcome::Found(found, best) => {
+                *carried = Some((window.clone(), best.reversed_axes()));
+                Ok(found)
+            }
+            Outcome::Stalled(_) => decompose::full(block.times(Array2::eye(n).view()).view(), k),
+        }
     }
 
     /// Singular values, loadings and mean returns of a window.
     fn loadings(
         &self,
         window: &Range<usize>,
-        found: &Leading,
+        (found, sums): &(Leading, Sums),
         rho: f64,
     ) -> (Array1<f64>, Array2<f64>, Array1<f64>) {
         let (n, k) = (window.len(), self.n_factors);
@@ -269,10 +283,7 @@ impl<'a, R: Real> Shared<'a, R> {
         sides
             .slice_mut(s![.., ..k])
             .assign(&found.vectors.slice(s![..n, ..]));
-        let (part, sums) = (
-            self.returns.slice(s![window.clone(), ..]),
-            self.sums(window),
-        );
+        let part = self.returns.slice(s![window.clone(), ..]);
         let stream = Stream {
             exact: stream::small_means(sums.means, sums.within),
             ..Stream::plain(part, &self.mean)
@@ -290,82 +301,9 @@ impl<'a, R: Real> Shared<'a, R> {
         (values, right, mean)
     }
 
-    fn pca(&self, window: &Range<usize>, found: Leading) -> Pca {
-        let total = self.sums(window).within;
-        let (values, loadings, mean) = self.loadings(window, &found, 0.0);
-        pca::pinned(mean, loadings, found.vectors * &values, values, total)
+    fn pca(&self, window: &Range<usize>, found: &(Leading, Sums)) -> Pca {
+        let (values, loadings, mean) = self.loadings(window, found, 0.0);
+        let deviations = &found.0.vectors * &values;
+        pca::pinned(mean, loadings, deviations, values, found.1.within)
     }
-}
-
-/// Vectors of one window as a start for another: the entries of the dates they share.
-fn carry(
-    vectors: ArrayView2<'_, f64>,
-    from: &Range<usize>,
-    to: &Range<usize>,
-    bordered: bool,
-) -> Array2<f64> {
-    let mut out = Array2::zeros((to.len() + usize::from(bordered), vectors.ncols()));
-    let (first, last) = (from.start.max(to.start), from.end.min(to.end));
-    if first < last {
-        out.slice_mut(s![first - to.start..last - to.start, ..])
-            .assign(&vectors.slice(s![first - from.start..last - from.start, ..]));
-    }
-    if bordered && vectors.nrows() > from.len() {
-        out.row_mut(to.len()).assign(&vectors.row(from.len()));
-    }
-    out
-}
-
-/// `[H G H, b; b', c]` with `H` the centring matrix, never formed.
-struct Bordered<'a> {
-    gram: ArrayView2<'a, f64>,
-    /// `b` and `c`.
-    border: Option<(Array1<f64>, f64)>,
-}
-
-impl<'a> Bordered<'a> {
-    /// `mean_square` is the squared length of the means that were taken out of the panel, and
-    /// `along_mean` the product of what is left with them.
-    fn new(
-        gram: ArrayView2<'a, f64>,
-        along_mean: ArrayView1<'_, f64>,
-        mean_square: f64,
-        rho: f64,
-    ) -> Self {
-        let n = gram.nrows() as f64;
-        let border = (rho > 0.0).then(|| {
-            let within = gram.sum_axis(Axis(1)) / n;
-            let length = mean_square + 2.0 * along_mean.sum() / n + within.sum() / n;
-            let mut row = within + along_mean;
-            row -= row.sum() / n;
-            (row * (rho * n).sqrt(), rho * n * length)
-        });
-        Self { gram, border }
-    }
-
-    fn size(&self) -> usize {
-        self.gram.nrows() + usize::from(self.border.is_some())
-    }
-
-    fn times(&self, q: ArrayView2<'_, f64>) -> Array2<f64> {
-        let n = self.gram.nrows();
-        let top = centred(q.slice(s![..n, ..]).to_owned());
-        let mut image = centred(linalg::product(self.gram, top.view()));
-        let Some((row, corner)) = &self.border else {
-            return image;
-        };
-        let last = q.slice(s![n.., ..]);
-        let row = row.view().insert_axis(Axis(1));
-        linalg::add_product(image.view_mut(), 1.0, row, last);
-        let bottom = linalg::product(row.t(), top.view()) + &(&last * *corner);
-        concatenate(Axis(0), &[image.view(), bottom.view()]).unwrap_or(image)
-    }
-}
-
-/// Take the mean out of every column.
-fn centred(mut a: Array2<f64>) -> Array2<f64> {
-    if let Some(mean) = a.mean_axis(Axis(0)) {
-        a -= &mean;
-    }
-    a
 }

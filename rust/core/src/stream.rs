@@ -19,9 +19,9 @@ use crate::{Real, linalg};
 
 mod columns;
 mod direct;
-mod thin;
+pub(crate) mod thin;
 
-pub(crate) use columns::{Columns, small_means};
+pub(crate) use columns::{Columns, is_moderate, small_means};
 
 /// Numbers in a block: half a megabyte.
 const BLOCK_CELLS: usize = 1 << 16;
