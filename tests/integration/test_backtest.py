@@ -252,3 +252,24 @@ def test_frames_that_are_given_are_renamed_only_when_needed():
     same = backtest_datafeed_inputs(prices_frame=object(), signals=frame)
     assert same.signals is frame
     assert same.metadata == {"signal_frame_type": "prediction"}
+
+
+def test_frames_that_are_given_take_the_types_of_the_prices_keys():
+    bare = AssetForecastResult(np.ones((1, 2)), (dt.datetime(2024, 1, 1),), ("7", "8"))
+    prices = pl.DataFrame(
+        {"date": [dt.date(2024, 1, 1)] * 2, "security": [7, 8], "close": [1.0, 2.0]},
+        schema_overrides={"security": pl.Int32},
+    )
+    frame = predictions_frame_from_asset_forecast(bare)
+    signals = backtest_datafeed_inputs(prices_frame=prices, signals=frame).signals.to_polars()
+    keys = ["date", "security"]
+    assert signals.select(keys).equals(prices.select(keys))
+
+
+def test_frames_are_renamed_from_the_keys_that_their_metadata_names():
+    named = AssetForecastResult(
+        np.ones((1, 1)), (1,), ("a",), {"timestamp_col": "when", "entity_col": "who"}
+    )
+    frame = predictions_frame_from_asset_forecast(named)
+    signals = backtest_datafeed_inputs(prices_frame=PRICES, signals=frame).signals
+    assert signals.columns == ("date", "ticker", "prediction_value")

@@ -128,6 +128,22 @@ def test_float32_stays_only_when_all_value_columns_are():
     assert mixed.characteristics.dtype == mixed.returns.dtype == np.float64
 
 
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        (np.array([16777217, None], dtype=object), [16777217.0, np.nan]),
+        (np.ma.array([1.0, 2.0], mask=[False, True]), [1.0, np.nan]),
+        (np.array([1 + 2j, 3 + 0j]), [np.nan, np.nan]),
+    ],
+    ids=["objects", "masked", "complex"],
+)
+def test_arrays_that_are_no_plain_floats_lose_nothing(values, read):
+    frame = {"date": [1, 2], "asset": ["a", "a"], "x": values}
+    found = cross_section_batch_from_long_frame(frame, feature_cols=["x"]).characteristics
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found[:, 0, 0], read)
+
+
 def test_a_panel_without_value_columns_holds_labels_only():
     batch = persistent_panel_batch_from_long_frame(regular(2, 3))
     assert (batch.returns, batch.characteristics) == (None, None)

@@ -26,6 +26,7 @@ from ml4t.models.integration import (
     WeightsFrame,
     context_frame_from_weights,
     cross_section_batch_from_long_frame,
+    persistent_panel_batch_from_long_frame,
     portfolio_sequence_batch_from_long_frame,
     predictions_frame_from_asset_forecast,
     predictions_frame_from_asset_signal,
@@ -41,6 +42,7 @@ from ml4t.models.types import (
     AssetSignalResult,
     AssetWeightsResult,
     LatentFactorState,
+    PersistentPanelBatch,
     PortfolioPrediction,
     PortfolioWeightsResult,
     StochasticDiscountFactorState,
@@ -351,6 +353,40 @@ def test_rows_given_as_python_objects_keep_zone_and_unit():
 
 
 # --- key columns
+
+
+def test_enumerated_entities_and_short_integer_dates_keep_their_type():
+    frame = pl.DataFrame(
+        {"date": [20240101, 20240102], "asset": ["b", "a"], "r": [0.1, 0.2]},
+        schema_overrides={"date": pl.Int32, "asset": pl.Enum(["b", "a"])},
+    )
+    batch = persistent_panel_batch_from_long_frame(frame, return_col="r")
+    result = AssetForecastResult(
+        batch.returns, batch.timestamps, batch.asset_ids, metadata=batch.metadata
+    )
+    made = predictions_frame_from_asset_forecast(result, prices=frame).to_polars()
+    assert made.select("date", "asset").equals(frame.select("date", "asset"))
+    assert made.schema["date"] == pl.Int32
+    assert made.join(frame, on=["date", "asset"]).height == 2
+
+
+def test_the_batchs_names_find_the_keys_of_prices_called_alike():
+    frame = pl.DataFrame({"Date": [1], "Ticker": ["a"], "r": [0.1]})
+    batch = persistent_panel_batch_from_long_frame(
+        frame, return_col="r", timestamp_col="Date", entity_col="Ticker"
+    )
+    result = AssetForecastResult(
+        batch.returns, batch.timestamps, batch.asset_ids, metadata=batch.metadata
+    )
+    made = predictions_frame_from_asset_forecast(result, prices=frame)
+    assert made.columns == ("Date", "Ticker", "prediction_value")
+
+
+def test_outcomes_of_other_dates_are_refused():
+    result = AssetForecastResult(np.ones((2, 1)), (1, 2), ("a",))
+    other = PersistentPanelBatch(returns=np.ones((2, 1)), timestamps=(1, 3), asset_ids=("a",))
+    with pytest.raises(ValueError, match="must have the timestamps of the result; got 3 for 2"):
+        predictions_frame_from_asset_forecast(result, outcomes=other)
 
 
 def test_keys_are_called_as_in_the_price_frame():

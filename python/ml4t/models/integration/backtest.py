@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ml4t.models.integration.feed_spec import UNSET, Calendar, FeedColumns
+from ml4t.models.integration.frame_keys import FrameKeys
 from ml4t.models.integration.surfaces import (
     ResultsFrame,
     context_frame_from_weights,
@@ -174,7 +175,7 @@ def backtest_datafeed_inputs(
     prices_frame : frame, optional
     prices_path : path of a Parquet file, optional
     signals, context : ResultsFrame, optional
-        Their columns `timestamp` and `asset` are renamed to the key columns of the prices.
+        Their key columns are renamed to those of the prices and restated in their types.
     schema, timestamp_col, ..., session_start_time : optional
         See `resolve_feed_spec_mapping`.
     metadata : mapping, optional
@@ -384,12 +385,4 @@ class _Handoff:
         )
 
     def _renamed(self, frame: ResultsFrame | None) -> ResultsFrame | None:
-        if frame is None:
-            return None
-        wanted = {
-            "timestamp": str(self.feed_spec["timestamp_col"]),
-            "asset": str(self.feed_spec["entity_col"]),
-        }
-        return frame.with_columns_renamed(
-            {old: new for old, new in wanted.items() if new not in frame.columns}
-        )
+        return None if frame is None else frame.with_keys(FrameKeys.find(**self.keys))

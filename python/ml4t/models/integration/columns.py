@@ -117,7 +117,9 @@ def series_of(pl: Any, name: str, values: Sequence[Any], dtype: Dtype | None) ->
     if dtype is None:
         return pl.Series(name, labels, strict=False)
     wanted = getattr(pl, str(dtype[0]))
-    if len(dtype) > 1:
+    if dtype[0] == "Enum":
+        wanted = wanted(list(dtype[1:]))
+    elif len(dtype) > 1:
         wanted = wanted(*dtype[1:])
     try:
         return pl.Series(name, labels, dtype=wanted)

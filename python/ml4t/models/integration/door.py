@@ -38,7 +38,9 @@ class Column:
 
     def is_single(self) -> bool:
         """Say whether the column holds float32."""
-        return bool(self.dtype in (nw.Float32, np.dtype(np.float32)))
+        # No equality: numpy reads every class, nw.Float32 too, as its type of objects.
+        kind = self.dtype
+        return isinstance(kind, nw.Float32) or (isinstance(kind, np.dtype) and kind == np.float32)
 
     def to_list(self) -> list[Any]:
         """Give Python objects; a null is None."""
@@ -63,8 +65,8 @@ class Column:
 
 
 def _number(value: object) -> float:
-    if isinstance(value, (np.datetime64, np.timedelta64)):
-        return np.nan  # float() would count its ticks
+    if isinstance(value, (np.datetime64, np.timedelta64, np.complexfloating)):
+        return np.nan  # float() would count ticks, and drop an imaginary part
     try:
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -161,6 +163,8 @@ def _column_data(name: str, values: Any) -> Any:
         values = values.to_numpy()
     if not isinstance(values, np.ndarray):
         return _listed(name, values)
+    if isinstance(values, np.ma.MaskedArray):
+        return list(values.tolist())  # None for what is masked
     if values.ndim != 1:
         raise ValueError(f"column {name!r} must be one-dimensional; got shape {values.shape}")
     return values

@@ -174,15 +174,30 @@ def _join(parts: list[AnyColumn]) -> AnyColumn:
     )
 
 
+def _require_same_labels(outcomes: Any, surface: Surface) -> None:
+    """Refuse a batch of other assets or dates; labels that one side lacks say nothing."""
+    if outcomes.returns is None:
+        raise ValueError("outcomes must hold returns; the batch has none")
+    if len(outcomes.asset_ids) and tuple(outcomes.asset_ids) != tuple(surface.asset_ids):
+        raise ValueError("outcomes must have the asset_ids of the result, in the same order")
+    theirs, ours = list(outcomes.timestamps), list(surface.timestamps)
+    if isinstance(surface.timestamps, range) or len(theirs) != len(ours):
+        return
+    differ = (at for at, (one, other) in enumerate(zip(theirs, ours, strict=True)) if one != other)
+    at = next(differ, None)
+    if at is not None:
+        raise ValueError(
+            f"outcomes must have the timestamps of the result; got {theirs[at]} for {ours[at]} "
+            f"at date {at}"
+        )
+
+
 def _outcomes(outcomes: Any, surface: Surface) -> NDArray[Any]:
     """Read realised returns as a flat array aligned with the surface."""
     returns = outcomes
     if hasattr(outcomes, "returns"):
+        _require_same_labels(outcomes, surface)
         returns = outcomes.returns
-        if returns is None:
-            raise ValueError("outcomes must hold returns; the batch has none")
-        if len(outcomes.asset_ids) and tuple(outcomes.asset_ids) != tuple(surface.asset_ids):
-            raise ValueError("outcomes must have the asset_ids of the result, in the same order")
     array = np.asarray(returns)
     if array.dtype.kind != "f":
         array = array.astype(np.float64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
-from ml4t.models.integration.door import column_types, has_columns
-from ml4t.models.integration.keys import INTEGERS, type_of
-from ml4t.models.integration.labels import Dtype, align, plain
+from ml4t.models.integration.columns import AnyColumn, Labels
+from ml4t.models.integration.door import column_names, column_types, has_columns
+from ml4t.models.integration.keys import CATEGORICALS, INTEGERS, type_of
+from ml4t.models.integration.labels import Dtype, align, common_dtype, plain
 from ml4t.models.integration.schema import declared_keys, resolve_dataset_schema
 
 
@@ -39,6 +40,8 @@ class FrameKeys:
     ) -> FrameKeys:
         """Ask the feed spec, then the price frame, then the result's metadata, then the defaults.
 
+        Of a price frame's columns, one that the metadata names is the key before its candidates.
+
         Parameters
         ----------
         feed_spec : mapping or object, optional
@@ -54,7 +57,9 @@ class FrameKeys:
         declared = declared_keys(feed_spec)
         table = open_prices(prices)
         if table is not None:
-            keys = resolve_dataset_schema(table, schema=declared)
+            present = column_names(table)
+            known = {key: name for key, name in named.items() if name in present}
+            keys = resolve_dataset_schema(table, schema={**known, **declared})
             named = {**named, **keys.metadata}
             seen = column_types(table, keys.metadata.values())
             timestamp, entity = (
@@ -70,6 +75,29 @@ class FrameKeys:
             types.get("entity_dtype"),
         )
 
+    def put_on(
+        self, columns: Mapping[str, AnyColumn], metadata: Mapping[str, Any]
+    ) -> dict[str, AnyColumn]:
+        """Rename and restate the key columns of a frame that was made without these keys.
+
+        Parameters
+        ----------
+        columns : mapping
+            Of the frame; its keys are called as `metadata` says, else `timestamp` and `asset`.
+        metadata : mapping
+            Of the frame.
+        """
+        own = FrameKeys.find(metadata=metadata)
+        made = dict(columns)
+        if self.timestamp_dtype is not None and own.timestamp in made:
+            made[own.timestamp] = _restated(made[own.timestamp], self.times)
+        if self.entity_dtype is not None and own.entity in made:
+            made[own.entity] = _restated(made[own.entity], self.assets)
+        names = {own.timestamp: self.timestamp, own.entity: self.entity}
+        # A frame that has a column of the wanted name already keeps both as they are.
+        names = {old: new for old, new in names.items() if new not in made}
+        return {names.get(name, name): column for name, column in made.items()}
+
     def times(self, labels: Sequence[Any]) -> tuple[list[Any], Dtype | None]:
         """Restate labels of periods in the price frame's type, where that says the same."""
         if not len(labels):
@@ -77,7 +105,9 @@ class FrameKeys:
         if self.timestamp_dtype is None:
             # tolist would turn nanoseconds into integers; every other NumPy scalar is a number.
             return [one if isinstance(one, np.datetime64) else plain(one) for one in labels], None
-        return align([plain(label) for label in labels], self.timestamp_dtype), None
+        restated = align([plain(label) for label in labels], self.timestamp_dtype)
+        whole = self.timestamp_dtype[0] in INTEGERS and common_dtype(restated) == ("Int64",)
+        return restated, self.timestamp_dtype if whole else None
 
     def assets(self, ids: Sequence[str]) -> tuple[list[Any], Dtype]:
         """Restate ids of assets: integers again where the frame had integers."""
@@ -85,7 +115,18 @@ class FrameKeys:
         if dtype[0] in INTEGERS:
             numbers = [_integer(one) for one in ids]
             return (list(ids), ("String",)) if None in numbers else (numbers, dtype)
-        return list(ids), dtype if dtype[0] == "Categorical" else ("String",)
+        return list(ids), dtype if dtype[0] in CATEGORICALS else ("String",)
+
+
+def _restated(
+    column: AnyColumn, restate: Callable[[Sequence[Any]], tuple[list[Any], Dtype | None]]
+) -> AnyColumn:
+    if not isinstance(column, Labels):
+        return column
+    labels, dtype = restate(column.labels)
+    if (list(column.labels), column.dtype) == (labels, dtype):
+        return column
+    return Labels(labels, column.codes, dtype)
 
 
 def open_prices(prices: Any) -> Any:

@@ -84,6 +84,8 @@ def type_of(dtype: Any) -> Dtype | None:
     if isinstance(zone, tzinfo):  # pandas; narwhals does not know every one of its zones
         return ("Datetime", _unit(dtype.unit), zone_name(zone))
     name = type(dtype).__name__
+    if isinstance(dtype, nw.Enum):
+        return ("Enum", *dtype.categories)
     if name in CATEGORICALS:
         return ("Categorical",)
     return (name,) if name in (*INTEGERS, "Date", "String") else None
@@ -107,7 +109,7 @@ def _code_series(column: Column, data: nw.Series[Any]) -> Coded:
         return _code_ticks(data.dt.timestamp(unit).to_numpy(), unit, zone, type_of(dtype))
     if _is_polars(data) and dtype == nw.Date:
         return _code_days(data)
-    if dtype.is_integer():
+    if dtype.is_integer() and type_of(dtype) is not None:
         return _code_integers(data.to_numpy(), type_of(dtype))
     if _is_polars(data) and (dtype == nw.String or type(dtype).__name__ in CATEGORICALS):
         return _code_text(data, type_of(dtype))

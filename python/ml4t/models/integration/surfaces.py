@@ -140,13 +140,12 @@ class ResultsFrame:
         table.write_parquet(target, compression=compression)
         return target
 
-    def with_columns_renamed(self, names: Mapping[str, str]) -> Self:
-        """Rename columns; the frame itself when there is nothing to rename."""
-        if all(names.get(name, name) == name for name in self.columns):
-            return self
-        return self.from_columns(
-            {names.get(name, name): column for name, column in self._columns()}, self.metadata
-        )
+    def with_keys(self, keys: FrameKeys) -> Self:
+        """Call the key columns as `keys` does, in its types; itself when they are so already."""
+        given = dict(self._columns())
+        made = keys.put_on(given, self.metadata)
+        same = list(made) == list(given) and all(made[name] is given[name] for name in given)
+        return self if same else self.from_columns(made, self.metadata)
 
     def _columns(self) -> Iterator[tuple[str, AnyColumn]]:
         compact = self.__dict__.get("_compact")
