@@ -333,3 +333,38 @@ def test_what_a_worker_raises_reaches_the_caller_and_stops_the_rest(blocks):
     wrong = pl.concat([ROWS[:1], ROWS[:1], ROWS[1:]])
     with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="Duplicate"):
         scan(wrong, ["c0"], executor=pool)
+
+
+def test_dates_that_only_folders_name_are_read(tmp_path):
+    frame, names = sample_frame(), ["c0", "c1"]
+    for (day,), rows in frame.partition_by("date", as_dict=True).items():
+        folder = tmp_path / "data" / f"date={day}"
+        folder.mkdir(parents=True)
+        rows.drop("date").write_parquet(folder / "0.parquet")
+    for source in (tmp_path / "data", str(tmp_path / "data" / "*" / "*.parquet")):
+        found, want = scan(source, names), scan(frame, names)
+        assert found.timestamps == want.timestamps
+        assert_close(found, want, 0.0)
+
+
+def test_a_column_of_the_file_wins_over_its_folders_name(tmp_path):
+    frame, names = sample_frame(), ["c0", "c1"]
+    folder = tmp_path / "date=1999-01-31"
+    folder.mkdir()
+    frame.write_parquet(folder / "0.parquet")
+    assert scan(folder, names).timestamps == scan(frame, names).timestamps
+
+
+def test_months_of_two_digits_follow_those_of_one(tmp_path):
+    frame, names = sample_frame(n_dates=12), ["c0", "c1"]
+    for number, (_, rows) in enumerate(frame.partition_by("date", as_dict=True).items(), 1):
+        folder = tmp_path / f"month={number}"
+        folder.mkdir()
+        rows.write_parquet(folder / "0.parquet")
+    assert_close(scan(tmp_path, names, rank=True), scan(frame, names, rank=True), 0.0)
+
+
+def test_shards_can_be_summed():
+    frame, names = sample_frame(), ["c0", "c1"]
+    shards = [scan(frame[first : first + 9], names) for first in range(0, frame.height, 9)]
+    assert_close(sum(shards), scan(frame, names), 1e-13)

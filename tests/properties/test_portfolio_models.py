@@ -458,6 +458,21 @@ def test_a_pipeline_runs_its_postprocessors_in_order_and_is_saved(tmp_path):
     assert prediction.processed_weights is prediction.raw_weights
 
 
+def test_weights_of_other_assets_or_dates_are_refused():
+    data = batch(n_dates=4, n_assets=3)
+    labelled = replace(data, asset_ids=("a", "b", "c"), timestamps=(1, 2, 3, 4))
+    given = PortfolioWeightsResult(
+        np.ones((*data.features.shape[:3],)), asset_ids=("b", "a", "c"), timestamps=(1, 2, 3, 4)
+    )
+    step = WeightConstraintPostprocessor()
+    with pytest.raises(ValueError, match="must have the asset_ids of the batch"):
+        step.transform(labelled, given)
+    other = replace(given, asset_ids=(), timestamps=(1, 2, 3, 5))
+    with pytest.raises(ValueError, match="must have the timestamps of the batch"):
+        step.transform(labelled, other)
+    assert step.transform(data, given).asset_ids == ("b", "a", "c")
+
+
 def test_the_volatility_target_reads_no_return_of_its_date_or_later():
     data = batch(n_dates=20, holes=0.0)
     model = linear()

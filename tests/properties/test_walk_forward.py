@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import signal
 import subprocess
@@ -461,3 +462,11 @@ def test_says_what_is_wrong(settings, data, error, message):
         WalkForward(PCAModel(PCAConfig(n_factors=1)), **settings).run(
             panel() if data is None else data
         )
+
+
+def test_dates_that_go_back_are_refused():
+    days = [dt.date(2020, 1, 1) + dt.timedelta(days=t) for t in range(T)]
+    days[4], days[5] = days[5], days[4]
+    walk = WalkForward(PCAModel(PCAConfig(n_factors=1)), min_periods=5)
+    with pytest.raises(ValueError, match="got 2020-01-05 after 2020-01-06 at date 5"):
+        walk.run(replace(panel(), timestamps=days))

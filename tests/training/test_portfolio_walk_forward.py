@@ -8,7 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ml4t.models import PortfolioAllocationPipeline, PortfolioSequenceBatch, WalkForward
+from ml4t.models import (
+    PortfolioAllocationPipeline,
+    PortfolioSequenceBatch,
+    WalkForward,
+    WeightConstraintPostprocessor,
+)
 from neural_families import one_thread
 from properties.test_portfolio_models import deep, linear, lstm
 
@@ -85,3 +90,14 @@ def test_a_pipeline_walks():
     found = walked(PortfolioAllocationPipeline(linear()), data())
     want = walked(linear(), data())
     np.testing.assert_array_equal(found.result.raw_weights.weights, want.result.weights)
+
+
+def test_a_pipeline_goes_on_from_its_folder(tmp_path):
+    pipeline = PortfolioAllocationPipeline(
+        linear(), postprocessors=(WeightConstraintPostprocessor(),)
+    )
+    first, again = (walked(pipeline, data(), folder=tmp_path) for _ in range(2))
+    np.testing.assert_array_equal(
+        again.result.processed_weights.weights, first.result.processed_weights.weights
+    )
+    assert again.summaries[0].model_fit == first.summaries[0].model_fit

@@ -176,7 +176,8 @@ class CharacteristicMoments(Record):
         Parameters
         ----------
         source : polars DataFrame or LazyFrame, path, glob, folder, or list of paths
-            One row per date and asset; paths of Parquet files. Where rows are in order of date,
+            One row per date and asset; paths of Parquet files. A column that a file lacks and its
+            folder names (``date=2001-01-31``) is taken from there. Where rows are in order of date,
             every date has the bits that the panel in memory gives; otherwise dates are put
             together from parts (relative difference below 1e-13).
         feature_cols : sequence of str
@@ -257,6 +258,10 @@ class CharacteristicMoments(Record):
             if side.n_periods and not side.timestamps:
                 raise ValueError("timestamps must name the dates of both sides; one has none")
         return _of(merged(self._dated(), other._dated()), self.feature_names)
+
+    def __radd__(self, other: object) -> CharacteristicMoments:
+        """Let `sum` merge shards: it starts from 0."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
 
     def append(self, later: CharacteristicMoments) -> CharacteristicMoments:
         """Put later dates after these.

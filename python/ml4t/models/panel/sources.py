@@ -5,13 +5,17 @@ How a source is cut into blocks depends on the source and the number of columns 
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,6 +28,8 @@ BLOCK_BYTES = 1 << 27
 """Size of a block in float64, at most (128 MiB)."""
 
 _MOST_ROWS = 1 << 20
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 
 def polars() -> Any:
@@ -127,7 +133,33 @@ def opened(source: Source) -> Table:
 
 def _lazy(path: str) -> pl.LazyFrame:
     found: pl.LazyFrame = polars().scan_parquet(path, glob=False)
-    return found
+    named = {name: text for name, text in map(_split, Path(path).parent.parts) if name}
+    if not named:
+        return found
+    own = found.collect_schema()
+    return found.with_columns(
+        _literal(name, text) for name, text in named.items() if name not in own
+    )
+
+
+def _split(folder: str) -> tuple[str, str]:
+    """Take ``date=2001-01-31`` apart, as partitioned data sets name folders; else nothing."""
+    name, sign, text = folder.partition("=")
+    return (name, unquote(text)) if sign else ("", "")
+
+
+def _literal(name: str, text: str) -> pl.Expr:
+    """Say in every row what the folder says: an integer, a date, or text."""
+    value: int | date | str | None = text
+    if text == NO_VALUE:
+        value = None
+    elif WHOLE.fullmatch(text):
+        value = int(text)
+    else:
+        with contextlib.suppress(ValueError):
+            value = date.fromisoformat(text) if text.count("-") == 2 else text
+    said: pl.Expr = polars().lit(value).alias(name)
+    return said
 
 
 def _files(source: Any) -> list[str]:
@@ -153,10 +185,16 @@ def _expanded(path: str) -> list[str]:
         return [path]
     folder = Path(path).is_dir()
     pattern = str(Path(glob.escape(path)) / "**" / "*.parquet") if folder else path
-    files = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - patterns may be absolute
+    found = glob.glob(pattern, recursive=True)  # noqa: PTH207 - patterns may be absolute
+    files = sorted(found, key=_by_number)
     if not files:
         raise FileNotFoundError(f"source must lead to Parquet files; {path!r} leads to none")
     return files
+
+
+def _by_number(path: str) -> list[str | int]:
+    """Order ``month=10`` after ``month=9``."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", path)]
 
 
 def _of_frame(frame: pl.DataFrame) -> Callable[[Sequence[str], int], Iterator[Block]]:

@@ -282,6 +282,17 @@ def _require_match(batch: PortfolioSequenceBatch, weights: PortfolioWeightsResul
     require_type("batch", batch, PortfolioSequenceBatch)
     require_type("weights", weights, PortfolioWeightsResult)
     require_shape("weights", batch.features.shape[:3], weights.weights.shape, axes="(B, T, N)")
+    for name in ("asset_ids", "timestamps"):
+        ours, theirs = list(getattr(batch, name)), list(getattr(weights, name))
+        if not ours or not theirs:
+            continue
+        differ = [at for at, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b]
+        if differ:
+            at = differ[0]
+            raise ValueError(
+                f"weights must have the {name} of the batch, in the same order; got "
+                f"{theirs[at]!r} for {ours[at]!r} at position {at}"
+            )
 
 
 def _replaced(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ml4t.models.artifacts import codec
 from ml4t.models.artifacts import format as files
 from ml4t.models.lifecycle.fingerprint import fingerprint
-from ml4t.models.pipelines import PipelineFitResult
+from ml4t.models.pipelines import PipelineFitResult, PortfolioPipelineFitResult
 from ml4t.models.types import (
     AssetForecastResult,
     AssetSignalResult,
@@ -33,7 +33,7 @@ _MODEL_TYPE = "ml4t.models.WalkForwardFold"
 
 
 # Read at run time: what a file may hold.
-_Summary: TypeAlias = FitSummary | PipelineFitResult
+_Summary: TypeAlias = FitSummary | PipelineFitResult | PortfolioPipelineFitResult
 _Result: TypeAlias = (
     LatentFactorState
     | LatentFactorPrediction

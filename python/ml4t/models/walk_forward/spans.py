@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
+from datetime import date
+from itertools import pairwise
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -89,9 +91,16 @@ def hidden(data: Data, n_last: int) -> Data:
 
 
 def require_data(data: object) -> Any:
-    """Refuse what cannot be cut along time."""
+    """Refuse what cannot be cut along time, and dates that go back."""
     if type(data) not in _TIME and not isinstance(data, CharacteristicMoments):
         raise TypeError(f"data must be a batch or moments; got {type(data).__name__}")
+    labels = list(getattr(data, "timestamps", ()))
+    for at, (one, later) in enumerate(pairwise(labels)):
+        # Only what certainly is time: text may be in the caller's own order.
+        if isinstance(one, (date, np.datetime64)) and type(one) is type(later) and later < one:
+            raise ValueError(
+                f"timestamps must be in order of time; got {later} after {one} at date {at + 1}"
+            )
     return data
 
 
