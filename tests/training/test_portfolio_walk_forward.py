@@ -96,8 +96,22 @@ def test_a_pipeline_goes_on_from_its_folder(tmp_path):
     pipeline = PortfolioAllocationPipeline(
         linear(), postprocessors=(WeightConstraintPostprocessor(),)
     )
-    first, again = (walked(pipeline, data(), folder=tmp_path) for _ in range(2))
+    walk = WalkForward(pipeline, min_periods=10, refit_every=2)
+    first, again = (walk.run(data(), folder=tmp_path) for _ in range(2))
     np.testing.assert_array_equal(
         again.result.processed_weights.weights, first.result.processed_weights.weights
     )
     assert again.summaries[0].model_fit == first.summaries[0].model_fit
+
+
+def test_a_turnover_limit_holds_from_fold_to_fold():
+    limit = WeightConstraintPostprocessor(turnover_limit=0.3)
+    pipeline = PortfolioAllocationPipeline(linear(), postprocessors=(limit,))
+    batch = replace(data(), mask=None)
+    found = walked(pipeline, batch)
+    book = found.result.processed_weights.weights
+    assert np.abs(np.diff(book, axis=1)).sum(axis=2).max() <= 0.3 + 1e-10
+    first = found.folds[0].fold
+    alone = found.models[0].predict(batch).processed_weights.weights
+    dates = slice(first.predict_start, first.predict_stop)
+    np.testing.assert_allclose(book[:, : dates.stop - dates.start], alone[:, dates], atol=1e-12)
