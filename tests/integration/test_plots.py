@@ -188,3 +188,18 @@ else:
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (plots.plot_gamma, "model must be a IPCAModel"),
+        (plots.plot_factors, "source must be a LatentFactorState or a model with"),
+        (plots.plot_importance, "importance must be a CharacteristicImportance"),
+        (plots.plot_bootstrap, "tests must be a BootstrapTest"),
+        (plots.plot_convergence, "source must be a FitSummary or IPCAModel"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(draw, message):
+    with pytest.raises(TypeError, match=f"{message}.*; got int"):
+        draw(3)

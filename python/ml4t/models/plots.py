@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml4t.models.checks import require_type
+from ml4t.models.latent_factors.ipca.bootstrap import BootstrapTest
 from ml4t.models.latent_factors.ipca.model import IPCAModel
 from ml4t.models.latent_factors.ipca.report import (
     CharacteristicImportance,
@@ -31,8 +32,6 @@ from ml4t.models.types import FitSummary, LatentFactorState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from ml4t.models.latent_factors import BootstrapTest
 
 __all__ = [
     "plot_bootstrap",
@@ -115,8 +114,13 @@ def plot_factors(source: Any, *, cumulative: bool = False) -> Any:
         factors, dates = source.factor_returns, list(source.timestamps)
         if factors is None:
             raise ValueError("source must have factor_returns; the state has none")
-    else:
+    elif hasattr(type(source), "train_factor_returns"):
         factors, dates = source.train_factor_returns, []
+    else:
+        raise TypeError(
+            "source must be a LatentFactorState or a model with train_factor_returns; "
+            f"got {type(source).__name__}"
+        )
     values = np.nancumsum(factors, axis=0) if cumulative else factors
     figure = graphs.Figure(layout={"title": "Factors"})
     for k, name in enumerate(factor_names(values.shape[1])):
@@ -180,6 +184,8 @@ def plot_bootstrap(tests: BootstrapTest | Mapping[str, BootstrapTest]) -> Any:
     named = dict(tests) if isinstance(tests, Mapping) else {"": tests}
     if not named:
         raise ValueError("tests must hold at least one test; got none")
+    for test in named.values():
+        require_type("tests", test, BootstrapTest)
     _graphs()
     titles = [f"{name or test.hypothesis}: p = {test.p_value:.3f}" for name, test in named.items()]
     figure = import_module("plotly.subplots").make_subplots(
