@@ -1,10 +1,15 @@
 //! Moments of every asset by itself.
 
+use std::ops::Range;
+
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis};
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
+use super::direct::slices;
+use super::thin::GROUP;
 use super::{block_width, widen};
+use crate::simd::fetch;
 use crate::{AnyView, CoreError, Real, Result, shape};
 
 /// Squared means may exceed squared deviations so many times before centring must come first.
@@ -95,8 +100,13 @@ fn require_moderate<R: Real>(returns: ArrayView2<'_, R>, squares: f64) -> Result
 fn column_moments<R: Real>(mut out: ArrayViewMut2<'_, f64>, block: ArrayView2<'_, R>) {
     let width = block.ncols();
     let (mut count, mut mean, mut squares) = (vec![0.0; width], vec![0.0; width], vec![0.0; width]);
-    each_row(&block, |row| {
-        add_present(row, &mut count, &mut mean, &mut squares)
+    let mut buffer = Array2::zeros((0, 0));
+    let rows = rows_of(&block, &mut buffer);
+    Arch::new().dispatch(Sums {
+        rows: &rows,
+        count: &mut count,
+        sum: &mut mean,
+        squares: &mut squares,
     });
     let mut large_mean = false;
     for ((m, n), s) in mean.iter_mut().zip(&count).zip(&mut squares) {
@@ -107,41 +117,91 @@ fn column_moments<R: Real>(mut out: ArrayViewMut2<'_, f64>, block: ArrayView2<'_
     }
     if large_mean {
         squares.fill(0.0);
-        each_row(&block, |row| add_squares(row, &mean, &mut squares));
+        rows.iter()
+            .for_each(|row| add_squares(row, &mean, &mut squares));
     }
     for (mut row, found) in out.rows_mut().into_iter().zip([count, mean, squares]) {
         row.assign(&Array1::from(found));
     }
 }
 
-/// Visit the rows in double precision, in place where they are so.
-fn each_row<R: Real>(block: &ArrayView2<'_, R>, mut visit: impl FnMut(&[f64])) {
-    if let AnyView::F64(view) = R::any(block.view())
+/// Rows in double precision: in place where they are so, else widened into the buffer.
+fn rows_of<'s, R: Real>(block: &ArrayView2<'s, R>, buffer: &'s mut Array2<f64>) -> Vec<&'s [f64]> {
+    if let AnyView::F64(view) = R::any(*block)
         && view.rows().into_iter().all(|row| row.to_slice().is_some())
     {
-        view.rows()
-            .into_iter()
-            .filter_map(|row| row.to_slice())
-            .for_each(visit);
-        return;
+        return slices(view, 0..view.nrows(), 0..view.ncols());
     }
-    let mut buffer = vec![0.0; block.ncols()];
-    for row in block.rows() {
-        widen(row, &mut buffer);
-        visit(&buffer);
+    *buffer = Array2::zeros(block.dim());
+    for (row, mut line) in block.rows().into_iter().zip(buffer.rows_mut()) {
+        if let Some(line) = line.as_slice_mut() {
+            widen(row, line);
+        }
+    }
+    slices(buffer.view(), 0..buffer.nrows(), 0..buffer.ncols())
+}
+
+/// Count, sum and sum of squares of what is finite, by column.
+struct Sums<'a> {
+    rows: &'a [&'a [f64]],
+    count: &'a mut [f64],
+    sum: &'a mut [f64],
+    squares: &'a mut [f64],
+}
+
+impl WithSimd for Sums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let (width, lanes) = (self.sum.len(), S::F64_LANES);
+        let whole = width - width % lanes;
+        for first in (0..self.rows.len()).step_by(GROUP) {
+            for start in (0..whole).step_by(lanes) {
+                self.tile::<S, true>(simd, first, start..start + lanes);
+            }
+            if whole < width {
+                self.tile::<S, false>(simd, first, whole..width);
+            }
+        }
     }
 }
 
-fn add_present(row: &[f64], count: &mut [f64], sum: &mut [f64], squares: &mut [f64]) {
-    Arch::new().dispatch(|| {
-        for (((&v, n), s), q) in row.iter().zip(count).zip(sum).zip(squares) {
-            let finite = v.is_finite();
-            let value = if finite { v } else { 0.0 };
-            *n += if finite { 1.0 } else { 0.0 };
-            *s += value;
-            *q += value * value;
+impl Sums<'_> {
+    /// A group of rows in a register's width of columns, or in the few that do not fill one.
+    #[inline(always)]
+    fn tile<S: Simd, const WHOLE: bool>(&mut self, simd: S, first: usize, columns: Range<usize>) {
+        let load = |values: &[f64]| {
+            if WHOLE {
+                S::as_simd_f64s(values).0[0]
+            } else {
+                simd.partial_load_f64s(values)
+            }
+        };
+        let (zero, one) = (simd.splat_f64s(0.0), simd.splat_f64s(1.0));
+        let mut out = [&mut *self.count, &mut *self.sum, &mut *self.squares]
+            .map(|all| &mut all[columns.clone()]);
+        let [mut n, mut sum, mut squares] = [load(out[0]), load(out[1]), load(out[2])];
+        for (index, row) in self.rows.iter().enumerate().skip(first).take(GROUP) {
+            if let Some(next) = self.rows.get(index + GROUP) {
+                fetch(&next[columns.clone()]);
+            }
+            let v = load(&row[columns.clone()]);
+            // Only what is finite leaves nothing when taken from itself.
+            let finite = simd.equal_f64s(simd.sub_f64s(v, v), zero);
+            let v = simd.select_f64s(finite, v, zero);
+            n = simd.add_f64s(n, simd.select_f64s(finite, one, zero));
+            sum = simd.add_f64s(sum, v);
+            squares = simd.mul_add_e_f64s(v, v, squares);
         }
-    });
+        for (out, found) in out.iter_mut().zip([n, sum, squares]) {
+            if WHOLE {
+                S::as_mut_simd_f64s(out).0[0] = found;
+            } else {
+                simd.partial_store_f64s(out, found);
+            }
+        }
+    }
 }
 
 fn add_squares(row: &[f64], mean: &[f64], squares: &mut [f64]) {

@@ -10,13 +10,9 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::thin::{PAD, columns_times, rows_times};
-use super::{MAX_PARTS, Stream, empty, widen};
-use crate::simd::fetch;
+use super::{MAX_PARTS, Stream, block_width, empty, widen};
 use crate::vector::{add_scaled, dot};
 use crate::{AnyView, Real};
-
-/// Columns of a block that is read across all dates, or dates of one that is read across all assets.
-const BLOCK: usize = 64;
 
 /// A thin matrix with rows of `pad` numbers.
 struct Thin {
@@ -122,16 +118,6 @@ impl<R: Real> Stream<'_, R> {
         slices(buffer.view(), 0..buffer.nrows(), 0..buffer.ncols())
     }
 
-    /// Rows of the columns to be read next, where there is something to fetch.
-    fn ahead<'s>(
-        &self,
-        in_place: Option<ArrayView2<'s, f64>>,
-        range: &Range<usize>,
-    ) -> Vec<&'s [f64]> {
-        let next = range.end..self.n_columns().min(range.end + BLOCK);
-        in_place.map_or_else(Vec::new, |view| slices(view, 0..view.nrows(), next))
-    }
-
     fn wide_gram_times(&self, u: &Thin) -> Thin {
         let (direct, in_place) = (self.is_direct(), self.in_place());
         let shift = self.column_shift(u);
@@ -143,19 +129,18 @@ impl<R: Real> Stream<'_, R> {
             if !direct {
                 let packed = self.read(0..all, range, buffer);
                 let rows = slices(packed.view(), 0..all, 0..width);
-                columns_times(&rows, &[], &u.cells, pad, &mut z);
-                rows_times(&rows, &[], &z, pad, &mut sum.cells);
+                columns_times(&rows, &u.cells, pad, &mut z);
+                rows_times(&rows, &z, pad, &mut sum.cells);
                 return;
             }
             let rows = self.raw(in_place, 0..dates, range.clone(), buffer);
-            let next = self.ahead(in_place, &range);
-            columns_times(&rows, &next, &u.cells, pad, &mut z);
+            columns_times(&rows, &u.cells, pad, &mut z);
             let mean = &self.mean.as_slice().unwrap_or_default()[range];
             for (lane, column) in z.chunks_exact_mut(width).enumerate() {
                 add_scaled(column, shift[lane], mean);
                 sum.row_mut(all)[lane] += dot(column, mean);
             }
-            rows_times(&rows, &next, &z, pad, &mut sum.cells);
+            rows_times(&rows, &z, pad, &mut sum.cells);
         });
         let along = found.row(all).to_vec();
         found.cells.truncate(all * pad);
@@ -175,17 +160,16 @@ impl<R: Real> Stream<'_, R> {
         let (thin, k) = (Thin::from(u), u.ncols());
         let shift = self.column_shift(&thin);
         let mut out = Array2::zeros((self.n_columns(), k));
-        out.axis_chunks_iter_mut(Axis(0), BLOCK)
+        let block = block_width(dates);
+        out.axis_chunks_iter_mut(Axis(0), block)
             .into_par_iter()
             .enumerate()
             .for_each_init(empty, |buffer, (index, mut part)| {
-                let range = index * BLOCK..index * BLOCK + part.nrows();
+                let range = index * block..index * block + part.nrows();
                 let width = range.len();
-                let next = self.ahead(in_place, &range);
                 let rows = self.raw(in_place, 0..dates, range.clone(), buffer);
                 let mut image = vec![0.0; thin.pad * width];
-                next.iter().for_each(|row| fetch(&row[row.len() / 2..]));
-                columns_times(&rows, &next, &thin.cells, thin.pad, &mut image);
+                columns_times(&rows, &thin.cells, thin.pad, &mut image);
                 let mean = self.mean.slice(s![range]);
                 for ((column, mut row), m) in part.rows_mut().into_iter().enumerate().zip(mean) {
                     for (lane, cell) in row.iter_mut().enumerate() {
@@ -227,7 +211,7 @@ impl<R: Real> Stream<'_, R> {
                 let packed = self.read(range, 0..width, buffer);
                 slices(packed.view(), 0..packed.nrows(), 0..width)
             };
-            rows_times(&rows, &[], &across, v.pad, &mut z.cells);
+            rows_times(&rows, &across, v.pad, &mut z.cells);
             if direct {
                 for row in z.cells.chunks_exact_mut(v.pad) {
                     row.iter_mut().zip(&along).for_each(|(z, m)| *z -= m);
@@ -235,7 +219,7 @@ impl<R: Real> Stream<'_, R> {
             }
             // Transposed; behind it the sum of z, which centring needs.
             let (image, total) = sum.cells.split_at_mut(width * v.pad);
-            columns_times(&rows, &[], &z.cells, v.pad, image);
+            columns_times(&rows, &z.cells, v.pad, image);
             for row in z.cells.chunks_exact(v.pad) {
                 total.iter_mut().zip(row).for_each(|(sum, z)| *sum += z);
             }
@@ -262,14 +246,15 @@ impl<R: Real> Stream<'_, R> {
         pad: usize,
         add: impl Fn(Range<usize>, &mut Array2<f64>, &mut Thin) + Sync,
     ) -> Thin {
-        let n_blocks = long.div_ceil(BLOCK);
+        let block = block_width(self.sides().0);
+        let n_blocks = long.div_ceil(block);
         let per_part = n_blocks.div_ceil(MAX_PARTS).max(1);
         let parts: Vec<Thin> = (0..n_blocks.div_ceil(per_part))
             .into_par_iter()
             .map_init(empty, |buffer, part| {
                 let mut sum = Thin::zeros(rows, pad);
                 for index in part * per_part..n_blocks.min((part + 1) * per_part) {
-                    let range = index * BLOCK..long.min((index + 1) * BLOCK);
+                    let range = index * block..long.min((index + 1) * block);
                     add(range, buffer, &mut sum);
                 }
                 sum
@@ -282,7 +267,11 @@ impl<R: Real> Stream<'_, R> {
 }
 
 /// Pieces of contiguous rows.
-fn slices(a: ArrayView2<'_, f64>, rows: Range<usize>, columns: Range<usize>) -> Vec<&[f64]> {
+pub(super) fn slices(
+    a: ArrayView2<'_, f64>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+) -> Vec<&[f64]> {
     rows.map(|row| {
         let row = a.index_axis_move(Axis(0), row).to_slice();
         row.map_or(&[][..], |row| &row[columns.clone()])

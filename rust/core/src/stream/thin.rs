@@ -4,6 +4,8 @@
 //! the product itself. Here rows are read where they lie, in registers' width, and every thin matrix
 //! has its columns padded to a multiple of [`PAD`].
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::simd::fetch;
@@ -11,44 +13,27 @@ use crate::simd::fetch;
 /// Thin matrices have a multiple of this many columns: half of the widest register.
 pub(crate) const PAD: usize = 4;
 
+/// Rows that are multiplied while their sums lie in registers; the rows after them are fetched.
+pub(super) const GROUP: usize = 8;
+
 /// `out += B'U`, transposed.
 ///
 /// `rows` are the rows of `B`, all of length `w`; `u` holds as many rows of `pad` numbers; `out` holds
-/// `pad` rows of `w`. The first half of the rows of `next` is fetched from memory meanwhile.
-pub(crate) fn columns_times(
-    rows: &[&[f64]],
-    next: &[&[f64]],
-    u: &[f64],
-    pad: usize,
-    out: &mut [f64],
-) {
-    Arch::new().dispatch(ColumnsTimes {
-        rows,
-        next,
-        u,
-        pad,
-        out,
-    });
+/// `pad` rows of `w`.
+pub(crate) fn columns_times(rows: &[&[f64]], u: &[f64], pad: usize, out: &mut [f64]) {
+    Arch::new().dispatch(ColumnsTimes { rows, u, pad, out });
 }
 
 /// `out += B Z`.
 ///
 /// `rows` are the rows of `B`, all of length `w`; `z` holds the transpose of `Z`, `pad` rows of `w`;
-/// `out` holds `pad` numbers for every row of `B`. The second half of the rows of `next` is fetched
-/// meanwhile.
-pub(crate) fn rows_times(rows: &[&[f64]], next: &[&[f64]], z: &[f64], pad: usize, out: &mut [f64]) {
-    Arch::new().dispatch(RowsTimes {
-        rows,
-        next,
-        z,
-        pad,
-        out,
-    });
+/// `out` holds `pad` numbers for every row of `B`.
+pub(crate) fn rows_times(rows: &[&[f64]], z: &[f64], pad: usize, out: &mut [f64]) {
+    Arch::new().dispatch(RowsTimes { rows, z, pad, out });
 }
 
 struct ColumnsTimes<'a> {
     rows: &'a [&'a [f64]],
-    next: &'a [&'a [f64]],
     u: &'a [f64],
     pad: usize,
     out: &'a mut [f64],
@@ -58,65 +43,110 @@ impl WithSimd for ColumnsTimes<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let width = self.rows.first().map_or(0, |row| row.len());
-        let step = 2 * S::F64_LANES;
-        let whole = width - width % step;
-        // Sixteen registers hold four columns of sums, thirty-two hold eight.
-        let eight = S::F64_LANES >= 8 && self.pad.is_multiple_of(8);
-        for first in (0..self.pad).step_by(if eight { 8 } else { 4 }) {
-            for column in (0..whole).step_by(step) {
-                if eight {
-                    self.tile::<S, 8>(simd, column, first, width);
-                } else {
-                    self.tile::<S, 4>(simd, column, first, width);
-                }
+        let groups = self.rows.chunks(GROUP).zip(self.u.chunks(GROUP * self.pad));
+        for (index, (rows, u)) in groups.enumerate() {
+            let ahead = &self.rows[self.rows.len().min((index + 1) * GROUP)..];
+            let mut group = Group {
+                rows,
+                ahead: &ahead[..ahead.len().min(rows.len())],
+                u,
+                pad: self.pad,
+                width,
+                out: &mut *self.out,
+            };
+            // Sixteen registers hold eight sums, thirty-two hold sixteen.
+            if S::F64_LANES < 8 {
+                group.lanes::<S, 4, 2>(simd, 0..self.pad);
+                continue;
             }
+            let eights = self.pad - self.pad % 8;
+            group.lanes::<S, 8, 2>(simd, 0..eights);
+            group.lanes::<S, 4, 4>(simd, eights..self.pad);
         }
-        self.rest(whole, width);
     }
 }
 
-impl ColumnsTimes<'_> {
-    /// Two registers' width of columns against `J` columns of `u`.
+/// A few rows, whose products are added to all of `out`.
+struct Group<'a> {
+    rows: &'a [&'a [f64]],
+    ahead: &'a [&'a [f64]],
+    u: &'a [f64],
+    pad: usize,
+    width: usize,
+    out: &'a mut [f64],
+}
+
+impl Group<'_> {
+    /// `J` columns of `u` at a time, against `W` registers' width of the rows.
     #[inline(always)]
-    fn tile<S: Simd, const J: usize>(&mut self, simd: S, column: usize, j: usize, width: usize) {
-        let step = 2 * S::F64_LANES;
-        let mut sums = [[simd.splat_f64s(0.0); 2]; J];
-        let ahead = column / 2..column / 2 + S::F64_LANES;
+    fn lanes<S: Simd, const J: usize, const W: usize>(&mut self, simd: S, lanes: Range<usize>) {
+        let (many, one) = (W * S::F64_LANES, S::F64_LANES);
+        let (most, whole) = (
+            self.width - self.width % many,
+            self.width - self.width % one,
+        );
+        for lane in lanes.step_by(J) {
+            for column in (0..most).step_by(many) {
+                self.tile::<S, J, W>(simd, lane, column..column + many);
+            }
+            for column in (most..self.width).step_by(one) {
+                let end = if column < whole {
+                    column + one
+                } else {
+                    self.width
+                };
+                self.tile::<S, J, 1>(simd, lane, column..end);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const J: usize, const W: usize>(
+        &mut self,
+        simd: S,
+        lane: usize,
+        columns: Range<usize>,
+    ) {
+        let mut sums = [[simd.splat_f64s(0.0); W]; J];
         for (index, (row, u)) in self
             .rows
             .iter()
             .zip(self.u.chunks_exact(self.pad))
             .enumerate()
         {
-            if let Some(next) = self.next.get(index) {
-                next.get(ahead.clone()).into_iter().for_each(fetch);
+            if lane == 0
+                && let Some(ahead) = self.ahead.get(index)
+            {
+                fetch(&ahead[columns.clone()]);
             }
-            let (x, _) = S::as_simd_f64s(&row[column..column + step]);
-            let (left, right, u) = (x[0], x[1], &u[j..j + J]);
-            for lane in 0..J {
-                let weight = simd.splat_f64s(u[lane]);
-                sums[lane][0] = simd.mul_add_e_f64s(weight, left, sums[lane][0]);
-                sums[lane][1] = simd.mul_add_e_f64s(weight, right, sums[lane][1]);
-            }
-        }
-        for (lane, sum) in sums.iter().enumerate() {
-            let start = (j + lane) * width + column;
-            let (out, _) = S::as_mut_simd_f64s(&mut self.out[start..start + step]);
-            out[0] = simd.add_f64s(out[0], sum[0]);
-            out[1] = simd.add_f64s(out[1], sum[1]);
-        }
-    }
-
-    /// The columns that do not fill two registers.
-    #[inline(always)]
-    fn rest(&mut self, whole: usize, width: usize) {
-        for (row, u) in self.rows.iter().zip(self.u.chunks_exact(self.pad)) {
-            for (column, &x) in row.iter().enumerate().skip(whole) {
-                for (lane, weight) in u.iter().enumerate() {
-                    self.out[lane * width + column] += weight * x;
+            let row = &row[columns.clone()];
+            let x: [_; W] = if W > 1 {
+                let (x, _) = S::as_simd_f64s(row);
+                std::array::from_fn(|w| x[w])
+            } else {
+                [simd.partial_load_f64s(row); W]
+            };
+            let u = &u[lane..lane + J];
+            for j in 0..J {
+                let weight = simd.splat_f64s(u[j]);
+                for w in 0..W {
+                    sums[j][w] = simd.mul_add_e_f64s(weight, x[w], sums[j][w]);
                 }
+            }
+        }
+        for (j, sums) in sums.iter().enumerate() {
+            let start = (lane + j) * self.width;
+            let out = &mut self.out[start + columns.start..start + columns.end];
+            if W == 1 {
+                let known = simd.partial_load_f64s(out);
+                simd.partial_store_f64s(out, simd.add_f64s(known, sums[0]));
+                continue;
+            }
+            let (out, _) = S::as_mut_simd_f64s(out);
+            for (known, &sum) in out.iter_mut().zip(sums) {
+                *known = simd.add_f64s(*known, sum);
             }
         }
     }
@@ -124,7 +154,6 @@ impl ColumnsTimes<'_> {
 
 struct RowsTimes<'a> {
     rows: &'a [&'a [f64]],
-    next: &'a [&'a [f64]],
     z: &'a [f64],
     pad: usize,
     out: &'a mut [f64],
@@ -140,11 +169,6 @@ impl WithSimd for RowsTimes<'_> {
         let whole = self.rows.len() - self.rows.len() % tile;
         for lane in (0..self.pad).step_by(PAD) {
             for row in (0..whole).step_by(tile) {
-                if lane == 0 {
-                    for next in self.next.iter().skip(row).take(tile) {
-                        fetch(&next[next.len() / 2..]);
-                    }
-                }
                 if tile == 4 {
                     self.tile::<S, 4>(simd, row, lane);
                 } else {
