@@ -25,8 +25,9 @@ mod bordered;
 
 use bordered::{Bordered, Carried, carry};
 
-/// Windows that hand their eigenvectors on; fixed, so that bits do not depend on the threads.
-const CHAIN: usize = 32;
+/// Windows that hand their eigenvectors on: the first of them costs as much as five others. Fixed, so
+/// that bits do not depend on the threads.
+const CHAIN: usize = 64;
 /// A Gram matrix of the dates may be this many times as large as the panel.
 const LARGEST_GRAM: usize = 4;
 /// Eigenvalues below this fraction of the largest are left to a single fit.
