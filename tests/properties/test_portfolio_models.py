@@ -462,6 +462,15 @@ def test_a_pipeline_runs_its_postprocessors_in_order_and_is_saved(tmp_path):
     assert prediction.processed_weights is prediction.raw_weights
 
 
+@pytest.mark.parametrize("make", [linear, lstm, deep])
+def test_a_fit_without_any_cell_is_refused(make):
+    data = batch(n_dates=6, n_assets=3)
+    model = make()
+    with pytest.raises(ValueError, match="no valid observations"):
+        model.fit(replace(data, mask=np.zeros(data.mask.shape, dtype=bool)))
+    assert not model.is_fitted
+
+
 def test_weights_of_other_assets_or_dates_are_refused():
     data = batch(n_dates=4, n_assets=3, holes=0.0)
     labelled = replace(data, asset_ids=("a", "b", "c"), timestamps=(1, 2, 3, 4))

@@ -74,6 +74,11 @@ def require_training_batch(model: str, batch: object) -> NDArray[Any]:
     sequence = require_type("batch", batch, PortfolioSequenceBatch)
     if sequence.returns is None:
         raise ValueError(f"{model} requires returns to fit; the batch has none")
+    if not available(sequence).any():
+        raise ValueError(
+            f"{model}: no valid observations; the mask leaves none of the "
+            f"{sequence.returns.size} cells"
+        )
     return sequence.returns
 
 
