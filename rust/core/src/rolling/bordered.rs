@@ -114,7 +114,7 @@ impl<'a> Bordered<'a> {
             cells.zip(row).for_each(|(cell, &v)| *cell = v);
         }
         let mut found = vec![0.0; block * n];
-        columns_times(&self.rows, &[], &across, block, &mut found);
+        columns_times(&self.rows, &across, block, &mut found);
         let mut out = Array2::zeros((block, self.size()));
         for ((mut line, found), given) in out
             .rows_mut()
