@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -111,3 +112,17 @@ def test_the_cap_is_public_and_refuses_what_is_no_number_of_threads(two_threads)
         with pytest.raises((ValueError, TypeError), match=r"n must be .*; got"):
             ml4t.models.set_num_threads(wrong)
     assert get_num_threads() == 3
+
+
+@pytest.mark.parametrize("text", ["two", "0", "-1", "5000", "1.5"])
+def test_a_bad_number_of_threads_in_the_environment_is_warned_of(text):
+    script = "import warnings; warnings.simplefilter('error'); import ml4t.models.kernels"
+    for value, fails in ((text, True), ("2", False), ("", False)):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ | {"ML4T_NUM_THREADS": value},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ("ML4T_NUM_THREADS must be" in done.stderr) is fails, done.stderr

@@ -268,6 +268,8 @@ def test_refuses_by_name():
         model.test_observed_factors(1)
     with pytest.raises(ValueError, match="n_draws must be an integer >= 1; got 0"):
         model.test_observed_factors(n_draws=0)
+    with pytest.raises(ValueError, match=r"n_draws must be at most .*; got 1000000000000"):
+        model.test_observed_factors(n_draws=10**13)
     with pytest.raises(ValueError, match="t_variance must be a finite number > 0"):
         model.test_observed_factors(t_variance=0.0)
     with pytest.raises(ValueError, match="seed must be an integer >= 0"):

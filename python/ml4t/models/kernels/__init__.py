@@ -7,6 +7,9 @@ Arrays of float32 and float64 are read where they lie, whatever their strides; r
 
 from __future__ import annotations
 
+import os
+import warnings
+
 from ml4t.models._core import BUILD_PROFILE, get_num_threads, set_num_threads
 from ml4t.models.kernels.digest import content_digest
 from ml4t.models.kernels.factors import (
@@ -42,6 +45,15 @@ from ml4t.models.kernels.rolling import (
     rolling_rp_pca,
 )
 from ml4t.models.kernels.weights import normalize_weights, walk_within_turnover
+
+_asked = os.environ.get("ML4T_NUM_THREADS", "").strip()
+if _asked and _asked != str(get_num_threads()):
+    warnings.warn(
+        f"ML4T_NUM_THREADS must be an integer from 1 to 4096; got {_asked!r}, so "
+        f"{get_num_threads()} threads are used",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 __all__ = [
     "BUILD_PROFILE",

@@ -16,6 +16,9 @@ pub(crate) const PAD: usize = 4;
 /// Rows that are multiplied while their sums lie in registers; the rows after them are fetched.
 pub(super) const GROUP: usize = 8;
 
+/// So many numbers lie in the second-level cache already: all their rows are one group.
+const NEAR: usize = 1 << 16;
+
 /// `out += B'U`, transposed.
 ///
 /// `rows` are the rows of `B`, all of length `w`; `u` holds as many rows of `pad` numbers; `out` holds
@@ -45,9 +48,14 @@ impl WithSimd for ColumnsTimes<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let width = self.rows.first().map_or(0, |row| row.len());
-        let groups = self.rows.chunks(GROUP).zip(self.u.chunks(GROUP * self.pad));
+        let size = if self.rows.len() * width <= NEAR {
+            self.rows.len().max(1)
+        } else {
+            GROUP
+        };
+        let groups = self.rows.chunks(size).zip(self.u.chunks(size * self.pad));
         for (index, (rows, u)) in groups.enumerate() {
-            let ahead = &self.rows[self.rows.len().min((index + 1) * GROUP)..];
+            let ahead = &self.rows[self.rows.len().min((index + 1) * size)..];
             let mut group = Group {
                 rows,
                 ahead: &ahead[..ahead.len().min(rows.len())],

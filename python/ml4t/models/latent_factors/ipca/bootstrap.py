@@ -47,6 +47,10 @@ class BootstrapTest(Record):
     hypothesis: str = ""
 
 
+MOST_DRAWS = 10_000_000
+"""Ten thousand p-values' worth; more is surely a mistake, and would take the memory first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Draws:
     """How a bootstrap draws.
@@ -69,7 +73,8 @@ class Draws:
 
     def __post_init__(self) -> None:
         """Refuse a bootstrap without draws."""
-        require_int("n_draws", self.n_draws, at_least=1)
+        if require_int("n_draws", self.n_draws, at_least=1) > MOST_DRAWS:
+            raise ValueError(f"n_draws must be at most {MOST_DRAWS}; got {self.n_draws}")
         require_bool("progress", self.progress)
 
 
