@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ml4t.models.training import initial, noise
+from ml4t.models.training import initial, noise, progress
 from ml4t.models.training.batching import shuffled, without_singleton
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, to_tensor
 from ml4t.models.training.stopping import Better, Patience
@@ -174,3 +174,11 @@ def test_devices_that_are_not_there_are_named():
             resolve_device("mps")
     with pytest.raises(ValueError, match="dtype"):
         resolve_dtype("float16")
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "got"), [("bar", "str"), (3, "int"), ([progress.Callback(), print], "at 1")]
+)
+def test_what_cannot_listen_is_refused(callbacks, got):
+    with pytest.raises(TypeError, match=rf"callbacks must be a sequence of Callback; got .*{got}"):
+        progress.listeners(callbacks, progress=False)

@@ -130,7 +130,7 @@ class NeuralPortfolioModel(
             When training diverges, naming the step.
         """
         require_torch(type(self).__name__)
-        heard = listeners(tuple(callbacks), progress=progress)
+        heard = listeners(callbacks, progress=progress)
         inputs = (batch,) if validation_batch is None else (batch, validation_batch)
         return self._run(lambda: self._estimate(batch, validation_batch, heard, resume), *inputs)
 

@@ -95,7 +95,7 @@ class StochasticDiscountFactorBetaNetworkHead(
             lambda: self._estimate(
                 (state, batch),
                 (validation_state, validation_batch),
-                listeners(tuple(callbacks), progress=progress),
+                listeners(callbacks, progress=progress),
             ),
             state,
             batch,

@@ -118,7 +118,7 @@ class StochasticDiscountFactorModel(
                 batch,
                 validation_batch,
                 None if patience is None else require_int("patience", patience, at_least=1),
-                listeners(tuple(callbacks), progress=progress),
+                listeners(callbacks, progress=progress),
                 resume,
                 start,
             ),

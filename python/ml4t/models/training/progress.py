@@ -7,16 +7,18 @@ unless logging is configured.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from ml4t.models.training.state import RunState
 
 LOGGER = logging.getLogger("ml4t.models.training")
+EVENTS = ("on_start", "on_epoch", "on_end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,20 @@ class ProgressBar(Callback):
         self._bar.close()
 
 
-def listeners(callbacks: tuple[Callback, ...], *, progress: bool) -> tuple[Callback, ...]:
-    """Put together who listens to a run: the log, the caller's callbacks, a bar when asked for."""
+def listeners(callbacks: Sequence[Callback], *, progress: bool) -> tuple[Callback, ...]:
+    """Put together who listens to a run: the log, the caller's callbacks, a bar when asked for.
+
+    Raises
+    ------
+    TypeError
+        When `callbacks` holds something that cannot hear the three events.
+    """
+    if isinstance(callbacks, str) or not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks must be a sequence of Callback; got {type(callbacks).__name__}")
+    for index, heard in enumerate(callbacks):
+        if not all(callable(getattr(heard, name, None)) for name in EVENTS):
+            raise TypeError(
+                f"callbacks must be a sequence of Callback; got {type(heard).__name__} at {index}"
+            )
     bar = (ProgressBar(),) if progress else ()
     return (_Log(), *callbacks, *bar)

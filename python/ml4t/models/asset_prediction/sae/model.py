@@ -100,7 +100,7 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
                 batch,
                 validation_batch,
                 extras,
-                listeners(tuple(callbacks), progress=progress),
+                listeners(callbacks, progress=progress),
                 resume,
                 start,
             ),

@@ -106,7 +106,7 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
                 batch,
                 validation_batch,
                 require_int("patience", patience, at_least=1),
-                listeners(tuple(callbacks), progress=progress),
+                listeners(callbacks, progress=progress),
                 resume,
                 start,
             ),
