@@ -26,7 +26,7 @@ from ml4t.models import CrossSectionBatch, IPCAConfig, IPCAModel, kernels
 T_VARIANCE = 5 / 3
 PEER_DRAWS = 1000
 PEER_FACTORS = 2
-# Dates, assets, characteristics and factors of the panel whose tests the issue prices.
+# Dates, assets, characteristics and factors of the panel that is timed.
 LARGE = (250, 550, 19, 3)
 
 
