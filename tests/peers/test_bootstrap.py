@@ -6,6 +6,7 @@ The bench holds the panel and the peer's process; there both draw more often, an
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,7 @@ N_FACTORS, PEER_DRAWS = 2, 200
 def bench():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHES))
-        import bench_bootstrap
-
-        yield bench_bootstrap
+        yield import_module("bench_bootstrap")
 
 
 @pytest.mark.parametrize("test", ["alpha", "3", "delta"])

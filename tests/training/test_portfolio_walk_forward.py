@@ -11,9 +11,11 @@ import pytest
 from ml4t.models import (
     PortfolioAllocationPipeline,
     PortfolioSequenceBatch,
+    VolatilityTargetPostprocessor,
     WalkForward,
     WeightConstraintPostprocessor,
 )
+from ml4t.models.portfolio import postprocessors
 from neural_families import one_thread
 from properties.test_portfolio_models import deep, linear, lstm
 
@@ -115,3 +117,30 @@ def test_a_turnover_limit_holds_from_fold_to_fold():
     alone = found.models[0].predict(batch).processed_weights.weights
     dates = slice(first.predict_start, first.predict_stop)
     np.testing.assert_allclose(book[:, : dates.stop - dates.start], alone[:, dates], atol=1e-12)
+
+
+def test_a_chain_walked_date_by_date_is_the_chain_walked_at_once():
+    chain = (
+        VolatilityTargetPostprocessor(min_periods=2),
+        WeightConstraintPostprocessor(turnover_limit=0.3),
+        VolatilityTargetPostprocessor(min_periods=3),
+    )
+    pipeline = PortfolioAllocationPipeline(linear(), postprocessors=chain)
+    batch = replace(data(), mask=None)
+    found = WalkForward(pipeline, min_periods=8, refit_every=T).run(batch)  # one fold
+    alone = found.models[0].predict(batch).processed_weights.weights
+    np.testing.assert_allclose(found.result.processed_weights.weights, alone[:, 8:], atol=1e-12)
+
+
+def test_a_walk_within_turnover_grows_with_its_dates_alone(monkeypatch):
+    walked_dates = []
+    whole = postprocessors.walk_within_turnover
+
+    def counted(wanted, *rest, **options):
+        walked_dates.append(wanted.shape[1])
+        return whole(wanted, *rest, **options)
+
+    monkeypatch.setattr(postprocessors, "walk_within_turnover", counted)
+    limit = WeightConstraintPostprocessor(turnover_limit=0.3)
+    walked(PortfolioAllocationPipeline(linear(), postprocessors=(limit,)), data())
+    assert sum(walked_dates) == T

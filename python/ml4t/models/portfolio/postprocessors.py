@@ -139,6 +139,8 @@ class WeightConstraintPostprocessor(_Settings):
     """
 
     config_type: ClassVar[type]
+    # A book needs its date and the book before: `WalkForward` need not start over at each date.
+    needs_only_last_book: ClassVar[bool] = True
 
     gross_exposure: float = 1.0
     net_exposure: float = 0.0

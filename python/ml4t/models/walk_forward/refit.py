@@ -17,7 +17,11 @@ from numpy.typing import NDArray
 from ml4t.models.latent_factors import IPCAModel
 from ml4t.models.latent_factors.base import BaseLatentFactorModel, StablePanelModel
 from ml4t.models.panel.moments import CharacteristicMoments
-from ml4t.models.pipelines import LatentFactorForecastPipeline, PipelineFitResult
+from ml4t.models.pipelines import (
+    LatentFactorForecastPipeline,
+    PipelineFitResult,
+    PortfolioAllocationPipeline,
+)
 from ml4t.models.types import (
     CrossSectionBatch,
     LatentFactorPrediction,
@@ -216,6 +220,8 @@ def _predicted(model: Any, course: Course, fold: Fold, date: int) -> Any:
     # What carries a state through time starts where its training did, all else after it.
     first = fold.train_start if _carries(model, data) else fold.train_stop
     known = hidden(span(data, first, date + 1), 1 + fold.predict_start - fold.train_stop)
+    if isinstance(model, PortfolioAllocationPipeline):
+        model = PortfolioAllocationPipeline(model.model)  # the walk holds one book, made later
     answer = model.predict(known) if hasattr(model, "predict") else model.extract(known)
     return span(answer, date - first, date - first + 1)
 

@@ -15,17 +15,17 @@ from ml4t.models.panel.work import Executor, in_order
 from ml4t.models.pipelines import PortfolioAllocationPipeline
 from ml4t.models.types.base import Record
 from ml4t.models.walk_forward.align import Alignment, aligned, matched
+from ml4t.models.walk_forward.book import one_book
 from ml4t.models.walk_forward.folds import Fold, schedule
 from ml4t.models.walk_forward.journal import Journal
 from ml4t.models.walk_forward.refit import Course, Outcome, loadings, structural, work_fold
-from ml4t.models.walk_forward.spans import Data, hidden, joined, labelled, require_data, span
+from ml4t.models.walk_forward.spans import Data, joined, labelled, require_data
 
 if TYPE_CHECKING:
     import os
 
     from numpy.typing import NDArray
 
-    from ml4t.models.types import PortfolioWeightsResult
 
 CHAIN = 16
 """Folds that a worker does in a row, each started from the one before; the first starts cold."""
@@ -266,36 +266,13 @@ def _result(course: Course, outcomes: Sequence[Outcome]) -> WalkForwardResult:
     times = data.timestamps[first:last] if len(data.timestamps) else ()
     whole = joined(parts)
     if isinstance(course.model, PortfolioAllocationPipeline):
-        whole = replace(whole, processed_weights=_one_book(course, outcomes, whole.raw_weights))
+        whole = replace(whole, processed_weights=one_book(course, outcomes, whole.raw_weights))
     whole = labelled(whole, times, getattr(data, "asset_ids", ()))
     folds = tuple(
         WalkForwardFold(outcome.fold, outcome.summary, outcome.model, alignment)
         for outcome, alignment in zip(outcomes, alignments, strict=True)
     )
     return WalkForwardResult(whole, folds)
-
-
-def _one_book(
-    course: Course, outcomes: Sequence[Outcome], weights: PortfolioWeightsResult
-) -> PortfolioWeightsResult:
-    """Let postprocessors walk once through all dates: a fold does not know the book before it.
-
-    Before the first predicted date stands the book that the first fold's model would have held.
-    """
-    start, first = outcomes[0].fold.train_start, outcomes[0].fold.predict_start
-    before = outcomes[0].model.model.predict(span(course.data, start, first))
-    raw = joined([before, weights])
-    books: list[PortfolioWeightsResult] = []
-    for outcome in outcomes:
-        fold = outcome.fold
-        for date in range(fold.predict_start, fold.predict_stop):
-            known = span(course.data, start, date + 1)
-            known = hidden(known, 1 + fold.predict_start - fold.train_stop)
-            book = span(raw, 0, date + 1 - start)
-            for postprocessor in outcome.model.postprocessors:
-                book = postprocessor.transform(known, book)
-            books.append(span(book, date - start, date + 1 - start))
-    return joined(books)
 
 
 def _alignments(course: Course, outcomes: Sequence[Outcome]) -> list[Alignment | None]:
