@@ -16,16 +16,10 @@ from statsmodels.tsa.regime_switching.markov_regression import MarkovRegression
 from ml4t.models import (
     AR1FactorForecaster,
     BetaLambdaMapper,
-    CrossSectionBatch,
     ExpandingMeanFactorForecaster,
     FactorForecastResult,
-    IPCAConfig,
-    IPCAModel,
     LatentFactorForecastPipeline,
     LatentFactorState,
-    PCAConfig,
-    PCAModel,
-    PersistentPanelBatch,
     RegimeSwitchingMapper,
     RegimeSwitchingMapperConfig,
     StateConditionalMapper,
@@ -34,6 +28,7 @@ from ml4t.models import (
 )
 from ml4t.models.mappers import markov
 from oracles import regimes as oracle
+from premia_batches import batches, cut, panel, pca
 
 T, K, Q = 80, 2, 2
 
@@ -432,44 +427,11 @@ def test_too_few_dates_are_refused():
 # In a pipeline
 
 
-def cross_sections(seed=0, n_dates=40, n_assets=10):
-    rng = np.random.default_rng(seed)
-    z = rng.uniform(-0.5, 0.5, (n_dates, n_assets, 2))
-    s = rng.standard_normal((n_dates, 1))
-    f = 0.02 + 0.03 * s + 0.02 * rng.standard_normal((n_dates, 1))
-    returns = (1 + z[:, :, 0]) * f + 0.002 * rng.standard_normal((n_dates, n_assets))
-    ids = tuple(f"s{i}" for i in range(n_assets))
-    return CrossSectionBatch(z, returns=returns, context_features=s, asset_ids=ids)
-
-
-def panel(seed=0):
-    batch = cross_sections(seed)
-    return PersistentPanelBatch(
-        batch.returns, asset_ids=batch.asset_ids, context_features=batch.context_features
-    )
-
-
-BATCHES = {
-    "ipca": (lambda: IPCAModel(IPCAConfig(n_factors=1)), cross_sections),
-    "pca": (lambda: PCAModel(PCAConfig(n_factors=1)), panel),
-}
-batches = pytest.mark.parametrize(("model", "data"), BATCHES.values(), ids=BATCHES)
-
-
-def cut(batch, start, stop):
-    found = {
-        name: array[start:stop]
-        for name in ("characteristics", "returns", "context_features")
-        if (array := getattr(batch, name)) is not None
-    }
-    return replace(batch, **found)
-
-
 def pipeline(model, mapper):
     return LatentFactorForecastPipeline(model(), ExpandingMeanFactorForecaster(), mapper())
 
 
-@batches
+@batches()
 @mappers
 def test_a_pipeline_fits_saves_and_loads_the_mapper(model, data, make, tmp_path):
     batch, joined = data(), pipeline(model, make)
@@ -487,11 +449,11 @@ def test_a_pipeline_fits_saves_and_loads_the_mapper(model, data, make, tmp_path)
 
 
 def test_a_mapper_that_does_not_learn_reports_nothing():
-    assert pipeline(BATCHES["pca"][0], BetaLambdaMapper).fit(panel()).mapper_fit is None
+    assert pipeline(pca, BetaLambdaMapper).fit(panel()).mapper_fit is None
 
 
 def test_a_failed_mapper_takes_all_of_it_back():
-    joined = pipeline(BATCHES["pca"][0], StateConditionalMapper)
+    joined = pipeline(pca, StateConditionalMapper)
     joined.fit(panel())
     before = joined.predict(panel()).asset_forecast.expected_returns
     with pytest.raises(ValueError, match="requires context_features"):
@@ -500,7 +462,7 @@ def test_a_failed_mapper_takes_all_of_it_back():
     np.testing.assert_array_equal(after, before)
 
 
-@batches
+@batches()
 @mappers
 def test_walking_forward_with_a_mapper_sees_no_future(model, data, make):
     def walked(batch):

@@ -18,23 +18,19 @@ from ml4t.models import (
     BetaLambdaMapper,
     CombinedFactorForecaster,
     CombinedForecasterConfig,
-    CrossSectionBatch,
     EWMABaseFactorForecaster,
     EWMABaseForecasterConfig,
-    IPCAConfig,
-    IPCAModel,
     LatentFactorForecastPipeline,
     LatentFactorState,
     MacroFactorForecaster,
     MacroForecasterConfig,
     PCAConfig,
-    PCAModel,
-    PersistentPanelBatch,
     VAR1FactorForecaster,
     VAR1ForecasterConfig,
     WalkForward,
 )
 from oracles import three_pass
+from premia_batches import batches, cut
 
 T, K, Q = 60, 2, 3
 
@@ -376,40 +372,7 @@ def test_a_refit_starts_from_nothing(make):
 # In a pipeline
 
 
-def cross_sections(seed=0, n_dates=40, n_assets=10):
-    rng = np.random.default_rng(seed)
-    z = rng.uniform(-0.5, 0.5, (n_dates, n_assets, 2))
-    x = rng.standard_normal((n_dates, Q))
-    f = 0.02 + 0.03 * x[:, :1] + 0.02 * rng.standard_normal((n_dates, 1))
-    returns = (1 + z[:, :, 0]) * f + 0.002 * rng.standard_normal((n_dates, n_assets))
-    ids = tuple(f"s{i}" for i in range(n_assets))
-    return CrossSectionBatch(z, returns=returns, context_features=x, asset_ids=ids)
-
-
-def panel(seed=0):
-    batch = cross_sections(seed)
-    return PersistentPanelBatch(
-        batch.returns, asset_ids=batch.asset_ids, context_features=batch.context_features
-    )
-
-
-BATCHES = {
-    "ipca": (lambda: IPCAModel(IPCAConfig(n_factors=1)), cross_sections),
-    "pca": (lambda: PCAModel(PCAConfig(n_factors=1)), panel),
-}
-batches = pytest.mark.parametrize(("model", "data"), BATCHES.values(), ids=BATCHES)
-
-
-def cut(batch, start, stop):
-    parts = {
-        name: array[start:stop]
-        for name in ("characteristics", "returns", "context_features")
-        if (array := getattr(batch, name)) is not None
-    }
-    return replace(batch, **parts)
-
-
-@batches
+@batches(Q)
 def test_the_pipeline_carries_the_predictors(model, data, tmp_path):
     batch = data()
     pipeline = LatentFactorForecastPipeline(model(), MacroFactorForecaster(), BetaLambdaMapper())
@@ -425,7 +388,7 @@ def test_the_pipeline_carries_the_predictors(model, data, tmp_path):
     )
 
 
-@batches
+@batches(Q)
 @pytest.mark.parametrize("rule", [{}, {"window": 15, "refit_every": 4}, {"warm_start": False}])
 def test_walking_forward_with_predictors_sees_no_future(model, data, rule):
     def walked(batch):
