@@ -43,8 +43,6 @@ WIDE = {
     "scan",
     # The keywords of the two contract functions beside it, and its own.
     "portfolio_sequence_batch_from_long_frame",
-    # Of the supervised autoencoder: its targets and weights, and where to begin.
-    "fit",
 }
 
 

@@ -116,18 +116,18 @@ def test_a_fit_begins_with_the_last_parameters(family):
     batch = family.batch(n_dates=8)
     first, again = family.make(), family.make()
     first.fit(batch)
-    start = first.continued_from(first)["start"]
+    start = first.continued_from(first)["resume"]
     before = {name: np.array(value) for name, value in start.items()}
     fits = []
     for _ in range(2):
         again.fit(batch, **again.continued_from(first))
-        fits.append(again.continued_from(again)["start"])
+        fits.append(again.continued_from(again)["resume"])
     for name, value in before.items():
         np.testing.assert_array_equal(fits[0][name], fits[1][name])
         np.testing.assert_array_equal(start[name], value, "the former fit stays as it was")
     cold = family.make()
     cold.fit(batch)
-    moved = cold.continued_from(cold)["start"]
+    moved = cold.continued_from(cold)["resume"]
     assert any((fits[0][name] != moved[name]).any() for name in moved)
     cold_record, warm_record = cold.last_fit_record, again.last_fit_record
     assert cold_record.input_sha256 != warm_record.input_sha256
@@ -140,11 +140,11 @@ def test_a_start_of_other_sizes_is_refused(family):
     model.fit(batch)
     wider = np.concatenate([batch.characteristics] * 2, axis=2)
     other = family.make()
-    with pytest.raises(ValueError, match="start"):
+    with pytest.raises(ValueError, match="resume"):
         other.fit(replace(batch, characteristics=wider), **other.continued_from(model))
     assert not other.is_fitted
-    with pytest.raises(TypeError, match="start must be a mapping"):
-        other.fit(batch, start="parameters")
+    with pytest.raises(TypeError, match="resume must be"):
+        other.fit(batch, resume="parameters")
     with pytest.raises(TypeError, match="previous"):
         other.continued_from(object())
     with pytest.raises(RuntimeError):

@@ -182,3 +182,8 @@ def test_devices_that_are_not_there_are_named():
 def test_what_cannot_listen_is_refused(callbacks, got):
     with pytest.raises(TypeError, match=rf"callbacks must be a sequence of Callback; got .*{got}"):
         progress.listeners(callbacks, progress=False)
+
+
+def test_listeners_may_come_from_a_generator():
+    given = [progress.Callback(), progress.Callback()]
+    assert progress.listeners((one for one in given), progress=False)[1:] == tuple(given)

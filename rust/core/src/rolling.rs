@@ -2,8 +2,8 @@
 //!
 //! The Gram matrix of the dates is computed once. A window's is a sub-block of it, centred from both
 //! sides, with the window's mean returns as one more row and column for RP-PCA; the eigenvectors of
-//! the window before are refined to its own, or block Krylov finds them. What remains per window is one walk over its returns
-//! for the loadings, which yields the means as well.
+//! the window before are refined to its own, or block Krylov finds them. What remains per window is
+//! one walk over its returns for the loadings, which yields the means as well.
 //!
 //! The Gram matrix is taken around the means of the window that ends first, so that no bit of an
 //! estimate comes from returns after its window. Windows with missing returns or with means far from

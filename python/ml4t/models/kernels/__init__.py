@@ -47,7 +47,7 @@ from ml4t.models.kernels.rolling import (
 from ml4t.models.kernels.weights import normalize_weights, walk_within_turnover
 
 _asked = os.environ.get("ML4T_NUM_THREADS", "").strip()
-if _asked and _asked != str(get_num_threads()):
+if _asked and not (_asked.isdecimal() and int(_asked) == get_num_threads()):
     warnings.warn(
         f"ML4T_NUM_THREADS must be an integer from 1 to 4096; got {_asked!r}, so "
         f"{get_num_threads()} threads are used",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -28,9 +28,7 @@ from ml4t.models.training.start import parts
 from ml4t.models.types import CrossSectionBatch, FitSummary, StochasticDiscountFactorState
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ml4t.models.training.state import RunState
+    from ml4t.models.training.start import Resume
 
 __all__ = [
     "VAL_BEST_LOSS_CONDITIONAL",
@@ -79,8 +77,7 @@ class StochasticDiscountFactorModel(
         patience: int | None = None,
         callbacks: Sequence[Callback] = (),
         progress: bool = False,
-        resume: RunState | None = None,
-        start: Mapping[str, NDArray[Any]] | None = None,
+        resume: Resume | None = None,
     ) -> FitSummary:
         """Train on the cells with finite characteristics and a finite return.
 
@@ -95,10 +92,9 @@ class StochasticDiscountFactorModel(
         callbacks : sequence of Callback
         progress : bool, default False
             Show bars (needs tqdm).
-        resume : RunState, optional
-            Go on from what a callback captured in an interrupted fit.
-        start : mapping of str to ndarray, optional
-            Parameters to begin with in place of random ones, as `continued_from` gives them.
+        resume : RunState or mapping of str to ndarray, optional
+            Go on from what a callback captured in an interrupted fit; or begin with the parameters
+            of another fit in place of random ones, as `continued_from` gives them.
 
         Returns
         -------
@@ -120,11 +116,10 @@ class StochasticDiscountFactorModel(
                 None if patience is None else require_int("patience", patience, at_least=1),
                 listeners(callbacks, progress=progress),
                 resume,
-                start,
             ),
             batch,
             validation_batch,
-            *parts(start),
+            *parts(resume),
         )
 
     def continued_from(self, previous: StochasticDiscountFactorModel) -> dict[str, Any]:
@@ -139,7 +134,7 @@ class StochasticDiscountFactorModel(
             "continued_from"
         )
         label = [one for one in names.in_order(fit.checkpoints) if one[1] > 0][-1]
-        return {"start": dict(fit.checkpoints[label])}
+        return {"resume": dict(fit.checkpoints[label])}
 
     def _estimate(
         self,
@@ -147,8 +142,7 @@ class StochasticDiscountFactorModel(
         validation_batch: CrossSectionBatch | None,
         patience: int | None,
         heard: tuple[Callback, ...],
-        resume: RunState | None,
-        start: Mapping[str, NDArray[Any]] | None,
+        resume: Resume | None,
     ) -> Estimated[StochasticDiscountFactorFit]:
         from ml4t.models.stochastic_discount_factor import phases  # noqa: PLC0415 - torch is optional
 
@@ -174,7 +168,6 @@ class StochasticDiscountFactorModel(
             patience=patience,
             listeners=heard,
             resume=resume,
-            start=start,
         )
         available = names.in_order(learned.checkpoints)
         fit = StochasticDiscountFactorFit(batch.asset_ids, n_chars, n_context, learned.checkpoints)

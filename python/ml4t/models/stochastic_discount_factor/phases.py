@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from ml4t.models.configs import StochasticDiscountFactorConfig
     from ml4t.models.stochastic_discount_factor.cells import Cells, Training
     from ml4t.models.training.progress import Callback
-    from ml4t.models.training.state import RunState
+    from ml4t.models.training.start import Resume
     from ml4t.models.types.arrays import FloatArray
 
 LOSS, SHARPE = "loss", "sharpe"
@@ -241,8 +241,7 @@ def learn(
     *,
     patience: int | None,
     listeners: Sequence[Callback] = (),
-    resume: RunState | None = None,
-    start: Mapping[str, FloatArray] | None = None,
+    resume: Resume | None = None,
 ) -> Learned:
     """Train all members.
 
@@ -253,17 +252,16 @@ def learn(
     validation : Panel, optional
     patience : int, optional
     listeners : sequence of Callback
-    resume : RunState, optional
-    start : mapping of str to ndarray, optional
-        Parameters of the weight networks to begin with, with a leading member axis.
+    resume : RunState or mapping of str to ndarray, optional
+        Parameters are those of the weight networks, with a leading member axis.
     """
     several = config.n_ensemble > 1
     members = [
         Member(config, train, validation, config.seed + index) for index in range(config.n_ensemble)
     ]
-    if start is not None:
-        for index, member in enumerate(members):
-            _begin(member.net, start, index, len(members))
+    if isinstance(resume, Mapping):
+        _begin(members, resume)
+        resume = None
     phases = [
         phase
         for index, member in enumerate(members)
@@ -289,11 +287,12 @@ def learn(
     return Learned(checkpoints, tuple(history), early)
 
 
-def _begin(net: WeightNet, start: Mapping[str, FloatArray], index: int, n_members: int) -> None:
-    counts = {len(value) for value in start.values()}
-    if counts != {n_members}:
-        raise ValueError(f"start must hold {n_members} members; got {sorted(counts)}")
-    begin(net, {name: value[index] for name, value in start.items()})
+def _begin(members: Sequence[Member], parameters: Mapping[str, FloatArray]) -> None:
+    counts = {len(value) for value in parameters.values()}
+    if counts != {len(members)}:
+        raise ValueError(f"resume must hold {len(members)} members; got {sorted(counts)}")
+    for index, member in enumerate(members):
+        begin(member.net, {name: value[index] for name, value in parameters.items()})
 
 
 def _checkpoints(name: str, members: Sequence[Trained]) -> dict[Label, dict[str, FloatArray]]:

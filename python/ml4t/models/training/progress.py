@@ -148,10 +148,11 @@ def listeners(callbacks: Sequence[Callback], *, progress: bool) -> tuple[Callbac
     """
     if isinstance(callbacks, str) or not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks must be a sequence of Callback; got {type(callbacks).__name__}")
-    for index, heard in enumerate(callbacks):
-        if not all(callable(getattr(heard, name, None)) for name in EVENTS):
+    heard = tuple(callbacks)
+    for index, one in enumerate(heard):
+        if not all(callable(getattr(one, name, None)) for name in EVENTS):
             raise TypeError(
-                f"callbacks must be a sequence of Callback; got {type(heard).__name__} at {index}"
+                f"callbacks must be a sequence of Callback; got {type(one).__name__} at {index}"
             )
     bar = (ProgressBar(),) if progress else ()
-    return (_Log(), *callbacks, *bar)
+    return (_Log(), *heard, *bar)

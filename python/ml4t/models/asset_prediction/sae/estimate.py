@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ml4t.models.asset_prediction.sae.sample import Rows
     from ml4t.models.configs import SAEConfig
     from ml4t.models.training.progress import Callback
-    from ml4t.models.training.state import RunState
+    from ml4t.models.training.start import Resume
     from ml4t.models.types.arrays import FloatArray
 
 # Rows that are evaluated at once.
@@ -88,8 +88,7 @@ def learn(
     validation: Rows | None,
     *,
     listeners: Sequence[Callback] = (),
-    resume: RunState | None = None,
-    start: Mapping[str, FloatArray] | None = None,
+    resume: Resume | None = None,
 ) -> Learned:
     """Train on rows of a batch.
 
@@ -108,8 +107,7 @@ def learn(
     source = generator(config.seed, data.features.device)
     sizes = sizes_of(config, data.features.shape[1], data.targets.shape[1])
     net = SAENet(sizes, source, data.features.dtype)
-    if start is not None:
-        begin(net, start)
+    resume = begin(net, resume)
     noise = Noise(spawn(source), config.noise_std, config.dropout_rates or PUBLISHED_RATES)
 
     def losses(epoch: int) -> Iterator[Tensor]:

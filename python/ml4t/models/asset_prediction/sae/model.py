@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -24,7 +24,7 @@ from ml4t.models.types import AssetSignalResult, CrossSectionBatch, FitSummary
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from ml4t.models.training.state import RunState
+    from ml4t.models.training.start import Resume
 
 MODEL = "SAEModel"
 
@@ -59,8 +59,7 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
         validation_targets: ArrayLike | None = None,
         callbacks: Sequence[Callback] = (),
         progress: bool = False,
-        resume: RunState | None = None,
-        start: Mapping[str, NDArray[Any]] | None = None,
+        resume: Resume | None = None,
     ) -> FitSummary:
         """Train on the cells with finite characteristics and a finite target.
 
@@ -76,10 +75,9 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
         callbacks : sequence of Callback
         progress : bool, default False
             Show a bar (needs tqdm).
-        resume : RunState, optional
-            Go on from what a callback captured in an interrupted fit.
-        start : mapping of str to ndarray, optional
-            Parameters to begin with in place of random ones, as `continued_from` gives them.
+        resume : RunState or mapping of str to ndarray, optional
+            Go on from what a callback captured in an interrupted fit; or begin with the parameters
+            of another fit in place of random ones, as `continued_from` gives them.
 
         Returns
         -------
@@ -102,12 +100,11 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
                 extras,
                 listeners(callbacks, progress=progress),
                 resume,
-                start,
             ),
             batch,
             validation_batch,
             extras,
-            *parts(start),
+            *parts(resume),
         )
 
     def continued_from(self, previous: SAEModel) -> dict[str, Any]:
@@ -119,7 +116,7 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
             Fitted, of the same sizes; `fit` refuses others. Optimisers start anew.
         """
         fit = require_type("previous", previous, SAEModel)._fitted("continued_from")
-        return {"start": dict(fit.checkpoints[max(fit.checkpoints)])}
+        return {"resume": dict(fit.checkpoints[max(fit.checkpoints)])}
 
     def _estimate(
         self,
@@ -127,8 +124,7 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
         validation_batch: CrossSectionBatch | None,
         extras: Extras,
         heard: tuple[Callback, ...],
-        resume: RunState | None,
-        start: Mapping[str, NDArray[Any]] | None,
+        resume: Resume | None,
     ) -> Estimated[SAEFit]:
         from ml4t.models.asset_prediction.sae import estimate  # noqa: PLC0415 - torch is optional
 
@@ -151,9 +147,7 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
                     f"validation_targets must have the {n_targets} targets of the training batch; "
                     f"got {validation.targets.shape[1]}"
                 )
-        learned = estimate.learn(
-            config, rows, validation, listeners=heard, resume=resume, start=start
-        )
+        learned = estimate.learn(config, rows, validation, listeners=heard, resume=resume)
         epochs = tuple(sorted(learned.checkpoints))
         lowest = min(epochs, key=lambda epoch: learned.history[epoch - 1]["val_loss"])
         configured = config.default_checkpoint

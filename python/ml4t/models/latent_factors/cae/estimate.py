@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ml4t.models.configs import CAEConfig
     from ml4t.models.latent_factors.cae.sample import Cells
     from ml4t.models.training.progress import Callback
-    from ml4t.models.training.state import RunState
+    from ml4t.models.training.start import Resume
     from ml4t.models.types.arrays import FloatArray
 
 BEST = "validation_best"
@@ -71,8 +71,7 @@ def learn(
     *,
     patience: int,
     listeners: Sequence[Callback] = (),
-    resume: RunState | None = None,
-    start: Mapping[str, FloatArray] | None = None,
+    resume: Resume | None = None,
 ) -> Learned:
     """Train all members together.
 
@@ -86,9 +85,7 @@ def learn(
     patience : int
         Epochs without a better validation loss after which a member stops.
     listeners : sequence of Callback
-    resume : RunState, optional
-    start : mapping of str to ndarray, optional
-        Parameters to begin with.
+    resume : RunState or mapping of str to ndarray, optional
 
     Raises
     ------
@@ -99,8 +96,7 @@ def learn(
     sizes = Sizes(cells.design.shape[1] - 1, inputs.shape[1], config.hidden_units, config.n_factors)
     seeds = range(config.seed, config.seed + config.n_ensemble)
     net = CAENet(sizes, seeds, device=device, dtype=dtype)
-    if start is not None:
-        begin(net, start)
+    resume = begin(net, resume)
     trainer = _Trainer(config, net, _rows(cells, inputs, device, dtype))
     held_out = None if validation is None else _rows(*validation, device, dtype)
     (trained,) = run(

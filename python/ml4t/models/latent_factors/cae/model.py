@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -22,9 +22,7 @@ from ml4t.models.training.start import parts
 from ml4t.models.types import AssetForecastResult, CrossSectionBatch, FitSummary, LatentFactorState
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ml4t.models.training.state import RunState
+    from ml4t.models.training.start import Resume
 
 
 class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFit]):
@@ -66,8 +64,7 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
         patience: int = 50,
         callbacks: Sequence[Callback] = (),
         progress: bool = False,
-        resume: RunState | None = None,
-        start: Mapping[str, NDArray[Any]] | None = None,
+        resume: Resume | None = None,
     ) -> FitSummary:
         """Train on the cells with finite characteristics and a finite return.
 
@@ -83,10 +80,9 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
             Hear every epoch.
         progress : bool, default False
             Show a bar (needs tqdm).
-        resume : RunState, optional
-            Go on from what a callback captured in an interrupted fit.
-        start : mapping of str to ndarray, optional
-            Parameters to begin with in place of random ones, as `continued_from` gives them.
+        resume : RunState or mapping of str to ndarray, optional
+            Go on from what a callback captured in an interrupted fit; or begin with the parameters
+            of another fit in place of random ones, as `continued_from` gives them.
 
         Returns
         -------
@@ -108,11 +104,10 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
                 require_int("patience", patience, at_least=1),
                 listeners(callbacks, progress=progress),
                 resume,
-                start,
             ),
             batch,
             validation_batch,
-            *parts(start),
+            *parts(resume),
         )
 
     def continued_from(self, previous: CAEModel) -> dict[str, Any]:
@@ -124,7 +119,7 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
             Fitted, of the same sizes; `fit` refuses others. Optimisers start anew.
         """
         fit = require_type("previous", previous, CAEModel)._fitted("continued_from")
-        return {"start": dict(fit.checkpoints[max(fit.checkpoints)])}
+        return {"resume": dict(fit.checkpoints[max(fit.checkpoints)])}
 
     def _estimate(
         self,
@@ -132,8 +127,7 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
         validation_batch: CrossSectionBatch | None,
         patience: int,
         heard: tuple[Callback, ...],
-        resume: RunState | None,
-        start: Mapping[str, NDArray[Any]] | None,
+        resume: Resume | None,
     ) -> Estimated[CAEFit]:
         config = self.config
         require_type("batch", batch, CrossSectionBatch)
@@ -157,7 +151,6 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
             patience=patience,
             listeners=heard,
             resume=resume,
-            start=start,
         )
         epochs = tuple(learned.checkpoints)
         default = 0

@@ -55,6 +55,19 @@ def numbered_names(config: IPCAConfig, n_features: int) -> tuple[str, ...]:
     return (*first, *(f"characteristic_{i}" for i in range(n_features)))
 
 
+def factors_for(sample: Sample, solution: kernels.IPCASolution) -> NDArray[np.float64]:
+    """Latent factors (T_used, K) that suit the loadings, as `extract` gives them, bit by bit."""
+    factors = kernels.ipca_factors(
+        sample.moments,
+        solution.gamma,
+        gamma_observed=solution.gamma_observed,
+        observed=sample.observed,
+        instrument_second_moment=solution.instrument_second_moment,
+        ridge=solution.ridge,
+    )
+    return factors[solution.dates_used]
+
+
 def kernel_settings(config: IPCAConfig) -> kernels.IPCASettings:
     """Give the settings as the kernels take them."""
     return {

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ml4t.models import kernels
 from ml4t.models.checks import require_int, require_one_of
-from ml4t.models.latent_factors.ipca.estimate import kernel_settings
+from ml4t.models.latent_factors.ipca.estimate import factors_for, kernel_settings
 from ml4t.models.latent_factors.ipca.fit import Sample
 from ml4t.models.latent_factors.ipca.normalise import orthonormal
 from ml4t.models.latent_factors.ipca.penalty import (
@@ -218,23 +218,11 @@ def _solution(
     latent = np.hstack([latent, np.zeros((n_rows, n_latent - latent.shape[1]))])
     raw = replace(first, gamma=latent, gamma_observed=own)
     n_left = found.point.rows.shape[1] - n_observed
-    turned, _ = orthonormal(latent[:, :n_left], _factors(sample, raw)[:, :n_left])
+    turned, _ = orthonormal(latent[:, :n_left], factors_for(sample, raw)[:, :n_left])
     turned[~rows.any(axis=1)] = 0.0
     final = replace(raw, gamma=np.hstack([turned, latent[:, n_left:]]))
-    final = replace(final, factors=_factors(sample, final))
+    final = replace(final, factors=factors_for(sample, final))
     return replace(final, certificate=_certificate(sample, final, found))
-
-
-def _factors(sample: Sample, solution: kernels.IPCASolution) -> NDArray[np.float64]:
-    factors = kernels.ipca_factors(
-        sample.moments,
-        solution.gamma,
-        gamma_observed=solution.gamma_observed,
-        observed=sample.observed,
-        instrument_second_moment=solution.instrument_second_moment,
-        ridge=solution.ridge,
-    )
-    return factors[solution.dates_used]
 
 
 def _certificate(
@@ -286,7 +274,7 @@ def _explained(
     given: Any = unseen.observed
     g = np.empty((len(unseen.moments.n_assets), 0)) if given is None else given
     everywhere = replace(solution, dates_used=np.arange(len(g)))
-    paths = np.hstack([_factors(unseen, everywhere), g])
+    paths = np.hstack([factors_for(unseen, everywhere), g])
     if score == "predictive":
         known = np.empty((len(solution.factors), 0)) if seen.observed is None else seen.observed
         means = np.concatenate([solution.factors.mean(axis=0), known.mean(axis=0)])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml4t.models import kernels
-from ml4t.models.latent_factors.ipca.estimate import kernel_settings
+from ml4t.models.latent_factors.ipca.estimate import factors_for, kernel_settings
 from ml4t.models.latent_factors.ipca.normalise import identity_on, instrument_rows
 from ml4t.models.latent_factors.ipca.shrink import shrunk
 from ml4t.models.types.arrays import as_floats
@@ -139,19 +139,6 @@ def _from(config: IPCAConfig, sample: Sample, start: NDArray[Any] | None) -> ker
         start=start,
         **kernel_settings(config),
     )
-
-
-def factors_for(sample: Sample, solution: kernels.IPCASolution) -> NDArray[np.float64]:
-    """Latent factors (T_used, K) that suit the loadings, as `extract` gives them, bit by bit."""
-    factors = kernels.ipca_factors(
-        sample.moments,
-        solution.gamma,
-        gamma_observed=solution.gamma_observed,
-        observed=sample.observed,
-        instrument_second_moment=solution.instrument_second_moment,
-        ridge=solution.ridge,
-    )
-    return factors[solution.dates_used]
 
 
 def _turned(
