@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -285,6 +286,10 @@ ROWS = sample_frame()
         (ROWS.drop("date"), {}, ValueError, "Could not resolve a timestamp"),
         (ROWS, {"timestamp_col": "c1"}, ValueError, "must hold dates, integers or text"),
         (ROWS, {"rank": 1}, ValueError, "rank must be"),
+        (ROWS, {"entity_col": "date"}, ValueError, "columns must have one role each"),
+        (ROWS, {"return_col": "c0", "feature_cols": ["date"]}, ValueError, "one role each"),
+        (ROWS, {"feature_cols": ["constant"]}, ValueError, "feature_names must be unique"),
+        (ROWS, {"executor": 2}, TypeError, r"executor must have submit\(function, \*arguments\)"),
         (ROWS[::-1], {"rank": True}, ValueError, "rank=True needs rows in order of 'date'"),
         (pl.concat([ROWS, ROWS[:3]]), {"entity_col": "symbol"}, ValueError, "Duplicate"),
         (
@@ -311,6 +316,51 @@ def test_a_file_may_not_count_twice(tmp_path):
     ROWS.write_parquet(tmp_path / "a.parquet")
     with pytest.raises(ValueError, match="source must name every file once"):
         scan([tmp_path / "a.parquet", tmp_path / "*.parquet"], ["c0"])
+    (tmp_path / "link.parquet").symlink_to(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="source must name every file once"):
+        scan([tmp_path / "a.parquet", tmp_path / "link.parquet"], ["c0"])
+
+
+def test_a_folder_that_is_named_like_a_file_is_a_folder(tmp_path):
+    """Other engines write a data set into a folder `prices.parquet`."""
+    folder = tmp_path / "prices.parquet"
+    folder.mkdir()
+    ROWS.write_parquet(folder / "part-0.parquet")
+    for source in (tmp_path, folder, *(str(tmp_path / p) for p in ("*.parquet", "*", "**"))):
+        assert_close(scan(source, ["c0"]), scan(ROWS, ["c0"]), 0.0)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    ROWS.write_parquet(tmp_path / "a.parquet")
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ValueError, match=r"cannot read .*b\.parquet"):
+        scan(tmp_path, ["c0"])
+
+
+def test_a_wide_file_is_read_some_columns_at_a_time(tmp_path, monkeypatch):
+    frame, asked = sample_frame(), []
+    wide = frame.with_columns(pl.col("c0").alias(f"x{i}") for i in range(60))
+    names = [f"x{i}" for i in range(60)]
+    wide.write_parquet(tmp_path / "a.parquet")
+    collect = pl.LazyFrame.collect
+
+    def counted(self, *arguments, **options):
+        found = collect(self, *arguments, **options)
+        asked.append(found.width)
+        return found
+
+    monkeypatch.setattr(pl.LazyFrame, "collect", counted)
+    assert_close(scan(tmp_path, names), scan(wide, names), 0.0)
+    assert max(asked) == 24  # so many row groups of a column are held, not sixty
+
+
+def test_a_pool_that_forks_is_refused_rather_than_waited_for():
+    forks = multiprocessing.get_context("fork")
+    with (
+        ProcessPoolExecutor(1, mp_context=forks) as pool,
+        pytest.raises(ValueError, match="executor must start its processes afresh"),
+    ):
+        scan(ROWS, ["c0"], executor=pool)
 
 
 def test_an_asset_that_comes_twice_at_a_date_is_found_across_blocks(blocks):

@@ -145,6 +145,29 @@ def tiny(timestamps=(1, 2), names=("a",)):
     return CharacteristicMoments.from_batch(batch, feature_names=names)
 
 
+DAYS = (date(2001, 1, 31), date(2001, 2, 28))
+TIMES = tuple(datetime(day.year, day.month, day.day) for day in DAYS)
+ZONED = tuple(one.replace(tzinfo=UTC) for one in TIMES)
+
+
+class Nanoseconds(datetime):
+    """A time stamp of another library."""
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((1, 2), np.arange(1, 3)),
+        (TIMES, tuple(Nanoseconds(*one.timetuple()[:6]) for one in TIMES)),
+    ],
+)
+def test_labels_that_are_equal_are_of_one_date(one, other):
+    for left, right in ((one, other), (other, one)):
+        both = tiny(left) + tiny(right)
+        assert both.n_assets.tolist() == [6, 6]
+        assert both.timestamps == one
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
@@ -157,6 +180,10 @@ def tiny(timestamps=(1, 2), names=("a",)):
         (lambda: tiny() + tiny(()), ValueError, "timestamps must name the dates of both sides"),
         (lambda: tiny() + tiny(("1", "2")), ValueError, "timestamps must be of one kind on both"),
         (lambda: tiny() + 1, TypeError, "unsupported operand"),
+        (lambda: tiny(DAYS) + tiny(TIMES), ValueError, "timestamps must be of one kind on both"),
+        (lambda: tiny(DAYS).append(tiny(TIMES)), ValueError, "timestamps must be of one kind on"),
+        (lambda: tiny(TIMES) + tiny(ZONED), ValueError, "timestamps must be of one kind on both"),
+        (lambda: tiny(TIMES).append(tiny(ZONED)), ValueError, "timestamps must be of one kind on"),
         (lambda: tiny().append(tiny((2, 3))), ValueError, "later must begin after 2; got 2"),
         (lambda: tiny().append(tiny(())), ValueError, "later must have timestamps exactly when"),
         (lambda: tiny().drop([3]), KeyError, "timestamps to drop must be there; 1 are not"),

@@ -7,7 +7,9 @@ that dates that nobody shares keep their bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -72,10 +74,17 @@ def merged(one: Dated, other: Dated) -> Dated:
 
 
 def require_one_kind(one: Sequence[Any], other: Sequence[Any]) -> None:
-    """Refuse labels of two kinds: a date and a text never name one day."""
-    if type(one[0]) is not type(other[0]):
-        kinds = sorted({type(one[0]).__name__, type(other[0]).__name__})
-        raise ValueError(f"timestamps must be of one kind on both sides; got {' and '.join(kinds)}")
+    """Refuse labels without an order among each other: a date and a text never name one day."""
+    sides = one[0], other[0]
+    first, second = map(type, sides)
+    related = issubclass(first, second) or issubclass(second, first)
+    if related or all(isinstance(label, Integral) for label in sides):
+        with suppress(TypeError):  # with and without time zone; a date and a time
+            sides[0] < sides[1]  # noqa: B015 - whether it can be asked is the question
+            return
+    raise ValueError(
+        f"timestamps must be of one kind on both sides; got {sides[0]!r} and {sides[1]!r}"
+    )
 
 
 class PairwiseSum:

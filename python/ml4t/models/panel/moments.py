@@ -20,7 +20,7 @@ from ml4t.models.artifacts import codec
 from ml4t.models.artifacts import format as files
 from ml4t.models.checks import require_one_of, require_shape, require_type
 from ml4t.models.kernels import Moments, panel_moments
-from ml4t.models.panel.dated import Dated, merged
+from ml4t.models.panel.dated import Dated, merged, require_one_kind
 from ml4t.models.panel.missing import POLICIES, moments_at_middle
 from ml4t.models.panel.observed import require_returns
 from ml4t.models.panel.scan import Plan, scan
@@ -178,8 +178,9 @@ class CharacteristicMoments(Record):
         source : polars DataFrame or LazyFrame, path, glob, folder, or list of paths
             One row per date and asset; paths of Parquet files. A column that a file lacks and its
             folder names (``date=2001-01-31``) is taken from there. Where rows are in order of date,
-            every date has the bits that the panel in memory gives; otherwise dates are put
-            together from parts (relative difference below 1e-13).
+            every date of up to 16,384 rows has the bits that the panel in memory gives; otherwise
+            dates are put together from parts (relative difference below 1e-13). A lazy frame holds
+            what polars reads ahead of us, some GiB of wide files: paths need less.
         feature_cols : sequence of str
             Known before the return is earned. Null, NaN and infinite are missing: the row does
             not count, unless `rank` or `missing` fills the gap.
@@ -196,8 +197,8 @@ class CharacteristicMoments(Record):
             Leave out rows with a missing characteristic, or give it the median of its date, with or
             without a return. Needs rows in order of date. (Ranks have their middle at 0 anyway.)
         executor : object with submit(function, *arguments), optional
-            Dask's `Client` or a pool of `concurrent.futures`. The bits are the same with any
-            number of workers, and without.
+            Dask's `Client` or a pool of `concurrent.futures` (of processes: by spawn, not fork).
+            The bits are the same with any number of workers, and without.
         progress : bool, default False
             Show a bar with rows per second (tqdm).
 
@@ -211,8 +212,8 @@ class CharacteristicMoments(Record):
         """
         keys = {"timestamp_col": timestamp_col, "entity_col": entity_col}
         plan = Plan.of(feature_cols, return_col, rank=rank, missing=missing, **keys)
-        found = scan(source, plan, executor=executor, progress=progress)
-        return _of(found, (CONSTANT, *plan.features))
+        names = _instrument_names((CONSTANT, *plan.features), 1 + len(plan.features))
+        return _of(scan(source, plan, executor=executor, progress=progress), names)
 
     @property
     def moments(self) -> Moments:
@@ -276,11 +277,13 @@ class CharacteristicMoments(Record):
         self._require_same_instruments(later)
         if self.n_periods and later.n_periods and bool(self.timestamps) != bool(later.timestamps):
             raise ValueError("later must have timestamps exactly when these moments have them")
-        if self.timestamps and later.timestamps and not later.timestamps[0] > self.timestamps[-1]:
-            raise ValueError(
-                f"later must begin after {self.timestamps[-1]}; got {later.timestamps[0]} "
-                "(+ adds assets to a date)"
-            )
+        if self.timestamps and later.timestamps:
+            require_one_kind(self.timestamps, later.timestamps)
+            if not later.timestamps[0] > self.timestamps[-1]:
+                raise ValueError(
+                    f"later must begin after {self.timestamps[-1]}; got {later.timestamps[0]} "
+                    "(+ adds assets to a date)"
+                )
         return _of(self._dated().followed_by(later._dated()), self.feature_names)
 
     def drop(self, timestamps: Sequence[Any]) -> CharacteristicMoments:

@@ -25,7 +25,7 @@ from ml4t.models.panel.missing import POLICIES, at_middle
 from ml4t.models.panel.progress import counting
 from ml4t.models.panel.ranks import cross_sectional_ranks
 from ml4t.models.panel.sources import Block, Source, block_rows, opened, polars
-from ml4t.models.panel.work import Executor, in_order
+from ml4t.models.panel.work import Executor, in_order, require_no_fork
 
 if TYPE_CHECKING:
     import polars as pl
@@ -99,6 +99,8 @@ class Plan:
         for where, schema in schemas.items():
             named = resolve_column("timestamp", plan.timestamp, TIMESTAMP_CANDIDATES, [*schema])
             plan = replace(plan, timestamp=named)
+            if len(set(plan.columns)) != len(plan.columns):
+                raise ValueError(f"columns must have one role each; got {plan.columns}")
             if missing := [name for name in plan.columns if name not in schema]:
                 raise KeyError(f"columns {missing} not found in {where}; it has {[*schema]}")
             for name in (plan.returns, *plan.features):
@@ -146,6 +148,7 @@ class Piece:
 
 def scan(source: Source, plan: Plan, *, executor: Executor | None, progress: bool) -> Dated:
     """Take the moments of a source; see `CharacteristicMoments.scan`."""
+    require_no_fork(executor)
     table = opened(source)
     plan = plan.resolved(table.schemas)
     n_rows = block_rows(len(plan.columns))

@@ -28,6 +28,8 @@ BLOCK_BYTES = 1 << 27
 """Size of a block in float64, at most (128 MiB)."""
 
 _MOST_ROWS = 1 << 20
+_AT_A_TIME = 24
+"""Columns that are read at a time."""
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
@@ -61,7 +63,13 @@ class FileRows:
 
     def read(self, columns: Sequence[str]) -> pl.DataFrame:
         """Read these rows of some columns, and no others."""
-        return _lazy(self.path).select(columns).slice(self.first, self.n_rows).collect()
+        with _naming(self.path):
+            rows = _lazy(self.path).slice(self.first, self.n_rows)
+            # Of each column that is asked for at a time, polars holds the whole row group.
+            groups = [columns[i : i + _AT_A_TIME] for i in range(0, len(columns), _AT_A_TIME)]
+            parts = [rows.select(group).collect() for group in groups]
+        whole: pl.DataFrame = polars().concat(parts, how="horizontal")
+        return whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +124,7 @@ def opened(source: Source) -> Table:
     FileNotFoundError
         When a path leads to no file.
     ValueError
-        When a file is named twice.
+        When a file is named twice, or is not readable as Parquet.
     TypeError
         When it is no source.
     """
@@ -126,9 +134,21 @@ def opened(source: Source) -> Table:
     if isinstance(source, pl.LazyFrame):
         return Table({"the frame": source.collect_schema()}, None, _of_lazy_frame(source), 8)
     files = _files(source)
-    schemas = {path: _lazy(path).collect_schema() for path in files}
-    sizes = {path: int(_lazy(path).select(pl.len()).collect().item()) for path in files}
+    schemas, sizes = {}, {}
+    for path in files:
+        with _naming(path):
+            schemas[path] = _lazy(path).collect_schema()
+            sizes[path] = int(_lazy(path).select(pl.len()).collect().item())
     return Table(schemas, sum(sizes.values()), _of_files(sizes), 4096)
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Say which file it is that polars cannot read."""
+    try:
+        yield
+    except polars().exceptions.PolarsError as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
 
 
 def _lazy(path: str) -> pl.LazyFrame:
@@ -173,7 +193,8 @@ def _files(source: Any) -> list[str]:
             f"paths of Parquet files; got {type(source).__name__}"
         )
     files = [path for one in source for path in _expanded(os.fspath(one))]
-    if len(set(files)) != len(files):
+    real = {path if "://" in path else os.path.realpath(path) for path in files}
+    if len(real) != len(files):
         raise ValueError("source must name every file once; a file is there twice")
     if not files:
         raise FileNotFoundError("source must name at least one Parquet file; got an empty list")
@@ -185,11 +206,16 @@ def _expanded(path: str) -> list[str]:
         return [path]
     folder = Path(path).is_dir()
     pattern = str(Path(glob.escape(path)) / "**" / "*.parquet") if folder else path
-    found = glob.glob(pattern, recursive=True)  # noqa: PTH207 - patterns may be absolute
-    files = sorted(found, key=_by_number)
+    found = sorted(glob.glob(pattern, recursive=True), key=_by_number)  # noqa: PTH207 - absolute
+    files: dict[str, None] = {}  # in order; a pattern may match a folder and what is in it
+    for one in found:
+        if not Path(one).is_dir():
+            files[one] = None
+        elif not folder:
+            files |= dict.fromkeys(_expanded(one))
     if not files:
         raise FileNotFoundError(f"source must lead to Parquet files; {path!r} leads to none")
-    return files
+    return list(files)
 
 
 def _by_number(path: str) -> list[str | int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 TaskT = TypeVar("TaskT")
@@ -44,7 +45,11 @@ def in_order(
         for task in tasks:
             yield function(task, *shared)
         return
-    submit = executor.submit
+    submit = getattr(executor, "submit", None)
+    if not callable(submit):
+        raise TypeError(
+            f"executor must have submit(function, *arguments); got {type(executor).__name__}"
+        )
     pending: deque[Any] = deque()
     try:
         for task in tasks:
@@ -56,6 +61,22 @@ def in_order(
     finally:
         for future in pending:  # of a run that was given up
             getattr(future, "cancel", _nothing)()
+
+
+def require_no_fork(executor: Executor | None) -> None:
+    """Refuse a pool that forks: the threads of polars are not in the child, which waits forever.
+
+    Raises
+    ------
+    ValueError
+        Saying how to make a pool that serves.
+    """
+    context: Any = getattr(executor, "_mp_context", None)
+    if isinstance(executor, ProcessPoolExecutor) and context.get_start_method() == "fork":
+        raise ValueError(
+            "executor must start its processes afresh, since polars hangs in forked ones: "
+            'ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))'
+        )
 
 
 def _nothing() -> None:
