@@ -203,28 +203,6 @@ def test_a_wrong_batch_type_is_refused_and_recorded(family):
     assert model.last_fit_record.error_type == "TypeError"
 
 
-@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
-def test_gradients_switched_off_by_the_caller_change_nothing(family, without):
-    batch = family.batch()
-    expected = family.predictions(family.fitted(batch), batch)
-    with without():
-        model = family.fitted(batch)
-        assert not torch.is_grad_enabled()
-    assert_same_bits(family.predictions(model, batch), expected)
-
-
-def test_defaults_of_the_caller_change_nothing(family):
-    batch = family.batch()
-    expected = family.predictions(family.fitted(batch), batch)
-    torch.set_default_dtype(torch.float64)
-    try:
-        with torch.device("meta"):  # a device on which nothing has a value
-            found = family.predictions(family.fitted(batch), batch)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert_same_bits(found, expected)
-
-
 def test_threads_of_torch_change_no_bit(family):
     batch = family.batch()
     expected = family.predictions(family.fitted(batch), batch)

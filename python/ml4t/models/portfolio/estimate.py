@@ -10,10 +10,11 @@ import torch
 from ml4t.models.portfolio.components import Maker
 from ml4t.models.portfolio.objective import weights_of, windows_of
 from ml4t.models.portfolio.runtime import PortfolioTrainingArtifacts, fit_policy_network
+from ml4t.models.training.ambient import shut_out
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, to_tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
     from torch import nn
@@ -62,22 +63,23 @@ def as_arrays(states: Mapping[int, State]) -> dict[int, dict[str, FloatArray]]:
     }
 
 
+@shut_out(gradients=False)
 def weights(
-    policy: nn.Module,
+    build: Callable[[Maker], nn.Module],
     state: Mapping[str, FloatArray],
     batch: PortfolioSequenceBatch,
     group_ids: NDArray[np.int64] | None,
     config: NeuralPortfolioConfig,
 ) -> NDArray[np.float64]:
-    """Weights (B, T, N) of a policy with the given parameters, in chunks of windows."""
+    """Weights (B, T, N) of the policy that `build` makes, with the given parameters, in chunks."""
     device, dtype = resolve_device(config.device), resolve_dtype(config.dtype)
     cpu = torch.device("cpu")
+    policy = build(maker(config))
     policy.load_state_dict({name: to_tensor(value, device=cpu) for name, value in state.items()})
     policy.eval()
     data = windows_of(batch, device=device, dtype=dtype, group_ids=group_ids, costs=batch.costs)
     found: list[Any] = []
-    with torch.no_grad():
-        for start in range(0, len(data), config.batch_size):
-            part = data.take(slice(start, start + config.batch_size))
-            found.append(weights_of(policy, part).double().cpu().numpy())
+    for start in range(0, len(data), config.batch_size):
+        part = data.take(slice(start, start + config.batch_size))
+        found.append(weights_of(policy, part).double().cpu().numpy())
     return np.concatenate(found) if found else np.zeros(batch.features.shape[:3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -177,7 +178,7 @@ class NeuralPortfolioModel(
         from ml4t.models.portfolio import estimate  # noqa: PLC0415 - torch is optional
 
         weights = estimate.weights(
-            self._policy(fit, estimate.maker(self.config)),
+            partial(self._policy, fit),
             fit.checkpoints[step],
             batch,
             self._group_places(fit.groups, batch),

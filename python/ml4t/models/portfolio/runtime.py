@@ -11,6 +11,7 @@ from torch.optim import AdamW
 from ml4t.models.portfolio.objective import Objective, score, windows_of
 from ml4t.models.training import batching, loop
 from ml4t.models.training import device as devices
+from ml4t.models.training.ambient import shut_out
 from ml4t.models.training.checkpoints import Schedule
 from ml4t.models.training.stopping import Better, Patience
 
@@ -53,6 +54,7 @@ class PortfolioTrainingArtifacts:
     best_validation_sharpe: float
 
 
+@shut_out(gradients=True)
 def fit_policy_network(
     policy: nn.Module,
     *,
@@ -137,6 +139,7 @@ def _phase(steps: _Steps, judged: Objective) -> loop.Phase:
     )
 
 
+@shut_out(gradients=False)
 def evaluate_pooled_sharpe(
     policy: nn.Module,
     batch: PortfolioSequenceBatch,
@@ -173,8 +176,7 @@ def evaluate_pooled_sharpe(
     was_training = policy.training
     policy.eval()
     try:
-        with torch.no_grad():
-            return float(_pooled_sharpe(Objective(policy, data, config)))
+        return float(_pooled_sharpe(Objective(policy, data, config)))
     finally:
         policy.train(was_training)
 

@@ -27,6 +27,7 @@ from ml4t.models.stochastic_discount_factor.checkpoint_names import (
 from ml4t.models.stochastic_discount_factor.feedforward import Rows, Workspace
 from ml4t.models.stochastic_discount_factor.losses import Panel
 from ml4t.models.stochastic_discount_factor.net import MomentNet, WeightNet
+from ml4t.models.training.ambient import shut_out
 from ml4t.models.training.checkpoints import Schedule, State
 from ml4t.models.training.device import (
     generator,
@@ -321,7 +322,7 @@ def _history(name: str, members: Sequence[Trained]) -> list[dict[str, float | st
     return entries
 
 
-@torch.no_grad()
+@shut_out(gradients=False)
 def member_values(
     config: StochasticDiscountFactorConfig,
     sizes: Widths,

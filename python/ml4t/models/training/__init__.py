@@ -2,6 +2,7 @@
 
 ==============  ==========================================================
 `requirement`   says what to install when PyTorch is absent (imports no torch)
+`ambient`       the caller's settings of torch, put aside around a call
 `device`        device, dtype, generators, array to tensor
 `initial`       parameters drawn from an own generator
 `noise`         dropout and Gaussian noise from an own generator
@@ -13,6 +14,6 @@
 `loop`          `Phase` and `run`
 ==============  ==========================================================
 
-Nothing here touches global state of torch or NumPy: every draw comes from a generator that the
-caller owns, so that fits in concurrent threads equal fits one after the other.
+Nothing here touches global state of torch or NumPy, or depends on it: every draw comes from a
+generator that the caller owns, so that fits in concurrent threads equal fits one after the other.
 """

@@ -27,13 +27,13 @@ class Neural(Fittable[ConfigT, FitT]):
         return super().load(path, device=device)
 
     def _run(self, estimate: Callable[[], Estimated[FitT]], *inputs: object) -> FitSummary:
-        """Train with gradients, whatever the caller switched off around the call."""
+        """Train with our settings of torch, whatever the caller's around the call."""
 
         def trained() -> Estimated[FitT]:
             require_torch(type(self).__name__)
-            import torch  # noqa: PLC0415 - torch is optional
+            from ml4t.models.training.ambient import shut_out  # noqa: PLC0415 - torch is optional
 
-            with torch.inference_mode(mode=False), torch.enable_grad():
+            with shut_out(gradients=True):
                 return estimate()
 
         return super()._run(trained, *inputs)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ml4t.models.asset_prediction.sae import objective
 from ml4t.models.asset_prediction.sae.net import PUBLISHED_RATES, Noise, SAENet, Sizes
+from ml4t.models.training.ambient import shut_out
 from ml4t.models.training.batching import shuffled, without_singleton
 from ml4t.models.training.checkpoints import Schedule
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, spawn, to_tensor
@@ -164,7 +165,7 @@ def _validate(config: SAEConfig, net: SAENet, data: _Data) -> Mapping[str, Tenso
     return {"val_loss": torch.stack(losses).sum() / total}
 
 
-@torch.no_grad()
+@shut_out(gradients=False)
 def predict(
     config: SAEConfig, state: Mapping[str, FloatArray], features: NDArray[Any]
 ) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from ml4t.models.latent_factors.cae.batchwise import Workspace
 from ml4t.models.latent_factors.cae.net import CAENet, Moments, Sizes
 from ml4t.models.latent_factors.cae.objective import BLOCK, Rows
 from ml4t.models.latent_factors.cae.sample import complete
+from ml4t.models.training.ambient import shut_out
 from ml4t.models.training.batching import shuffled
 from ml4t.models.training.checkpoints import Schedule
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, to_tensor
@@ -251,7 +252,7 @@ def network(config: CAEConfig, state: Mapping[str, FloatArray]) -> CAENet:
     return net.eval()
 
 
-@torch.no_grad()
+@shut_out(gradients=False)
 def member_betas(net: CAENet, cells: Cells) -> NDArray[np.float64]:
     """Betas of every member at every cell, shape (E, R, K)."""
     like = net.factor_weight
@@ -265,7 +266,7 @@ def member_betas(net: CAENet, cells: Cells) -> NDArray[np.float64]:
     return out
 
 
-@torch.no_grad()
+@shut_out(gradients=False)
 def member_factors(net: CAENet, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
     """Factors of every member at every date, shape (E, T, K); NaN where an input is missing."""
     like = net.factor_weight
