@@ -34,9 +34,11 @@ from ml4t.models import (
     RPPCAConfig,
     RPPCAModel,
     WalkForward,
+    predictions_frame_from_asset_forecast,
 )
 from ml4t.models.walk_forward import align, journal
 from ml4t.models.walk_forward.folds import schedule
+from ml4t.models.walk_forward.walk import CHAIN
 
 T, N = 30, 12
 
@@ -285,9 +287,9 @@ def test_the_number_of_workers_changes_no_bit(make, data, warm_start):
             walk = WalkForward(make(), min_periods=10, executor=pool, warm_start=warm_start)
             found.append(walk.run(batch))
     assert_same(found[1].result, found[0].result)
-    if not warm_start:
-        alone = WalkForward(make(), min_periods=10, warm_start=False).run(batch)
-        assert_same(found[0].result, alone.result)
+    alone = WalkForward(make(), min_periods=10, warm_start=warm_start).run(batch)
+    assert len(alone.folds) > CHAIN
+    assert_same(found[0].result, alone.result)
 
 
 @pytest.mark.parametrize("workers", [None, 2])
@@ -329,6 +331,79 @@ def _counting(write, written):
         write(self, number, outcome)
 
     return count
+
+
+FOLD, MODEL = "fold_{:05d}.safetensors", "model_{:05d}.safetensors"
+
+
+def copy_over(folder, name, at):
+    (folder / name.format(at)).write_bytes((folder / name.format(at + 1)).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda f: copy_over(f, FOLD, 1), "another run, or another fold"),
+        (lambda f: copy_over(f, MODEL, 1), "model_00001.* is not the model that was kept with it"),
+        (lambda f: (f / MODEL.format(1)).unlink(), "No such file"),
+        (lambda f: (f / MODEL.format(1)).write_bytes(b"{}"), "is not the model that was kept"),
+        (lambda f: (f / FOLD.format(1)).write_bytes(b"{}"), "not a model file"),
+    ],
+)
+def test_a_fold_that_is_not_what_was_kept_is_refused_by_name(tmp_path, harm, message):
+    walk, batch = WalkForward(ipca(), min_periods=26), cross_sections()
+    want = walk.run(batch, folder=tmp_path)
+    harm(tmp_path)
+    with pytest.raises(ValueError, match=rf"cannot go on from .*fold_00001.*{message}"):
+        walk.run(batch, folder=tmp_path)
+    (tmp_path / FOLD.format(1)).unlink()
+    assert_same(walk.run(batch, folder=tmp_path).result, want.result)
+
+
+def test_folds_of_another_run_are_not_taken_for_this_one(tmp_path):
+    walk = WalkForward(ipca(), min_periods=28)
+    walk.run(cross_sections(), folder=tmp_path)
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(ValueError, match="another run, or another fold"):
+        walk.run(cross_sections(seed=1), folder=tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(ValueError, match="folder must be of the same model, folds and data"):
+        walk.run(cross_sections(), folder=tmp_path)
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_an_error_says_in_which_window_it_came_up(workers):
+    batch = cross_sections()
+    returns = np.array(batch.returns)
+    returns[11:] = np.nan
+    batch = replace(batch, returns=returns)
+    walk = WalkForward(ipca(), min_periods=8, window=8)
+    with ThreadPoolExecutor(2) as pool:
+        walk.executor = pool if workers else None
+        with pytest.raises(ValueError, match="which does not") as caught:
+            walk.run(batch)
+    assert caught.value.__notes__ == ["in the window of dates 10 to 17"]
+    late = panel()
+    returns = np.array(late.returns)
+    returns[12:, 2] = np.nan
+    walk = WalkForward(PCAModel(PCAConfig(n_factors=1)), min_periods=8, window=8)
+    late = replace(late, returns=returns)
+    with pytest.raises(ValueError, match="asset 2 has none") as caught:
+        walk.run(late)
+    assert caught.value.__notes__ == ["in the window of dates 12 to 19"]
+
+
+def test_a_walk_gives_a_frame():
+    batch = cross_sections()
+    found = WalkForward(pipeline(), min_periods=26).run(batch)
+    frame = found.frame(constants={"run": 7})
+    want = predictions_frame_from_asset_forecast(found.result.asset_forecast, constants={"run": 7})
+    assert frame == want
+    assert frame.columns == ("timestamp", "asset", "prediction_value", "run")
+    weights = WalkForward(Greedy(), min_periods=26).run(windows()).frame()
+    assert weights.columns == ("timestamp", "asset", "weight", "selected")
+    with pytest.raises(TypeError, match="got LatentFactorState; factor models predict through"):
+        WalkForward(ipca(), min_periods=26).run(batch).frame()
 
 
 def test_a_folder_belongs_to_one_run(tmp_path):

@@ -7,7 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ml4t.models import WalkForward
+from ml4t.models import (
+    BetaLambdaMapper,
+    ExpandingMeanFactorForecaster,
+    LatentFactorForecastPipeline,
+    WalkForward,
+)
 from neural_families import FAMILIES, one_thread, ragged_batch
 
 __all__ = ["one_thread"]
@@ -109,6 +114,29 @@ def test_a_fold_goes_on_from_the_one_before(family):
         np.testing.assert_allclose(array[1], expected[name][7], rtol=0, atol=1e-12)
         np.testing.assert_array_equal(array[0], getattr(cold, name)[0])
         assert (array[1] != getattr(cold, name)[1]).any()
+
+
+def test_a_model_in_a_pipeline_goes_on_as_it_does_alone():
+    family = next(f for f in CHOSEN if f.name == "cae")
+    batch = family.batch(n_dates=8)
+
+    def walk(model):
+        return WalkForward(model, min_periods=6).run(batch)
+
+    made = LatentFactorForecastPipeline(
+        family.make(), ExpandingMeanFactorForecaster(), BetaLambdaMapper()
+    )
+    alone, piped = walk(family.make()).result, walk(made).result.state
+    np.testing.assert_array_equal(piped.asset_betas, alone.asset_betas)
+    np.testing.assert_array_equal(piped.factor_returns, alone.factor_returns)
+
+
+def test_the_weights_of_a_discount_factor_are_a_frame():
+    family = next(f for f in CHOSEN if f.name == "sdf")
+    found = walked(family, family.batch(n_dates=8))
+    frame = found.frame().to_polars()
+    weights = found.result.asset_weights
+    np.testing.assert_array_equal(frame["weight"], weights[np.isfinite(weights)])
 
 
 @families

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 import numbers
 import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn, TypeVar
 
 import numpy as np
@@ -97,6 +99,16 @@ def require_type(name: str, value: object, *types: type[T]) -> T:
         wanted = " or ".join(kind.__name__ for kind in types)
         raise TypeError(f"{name} must be a {wanted}; got {type(value).__name__}")
     return value
+
+
+@contextmanager
+def window_named(start: int, stop: int) -> Iterator[None]:
+    """Note on an error in which of many windows of dates it came up."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in the window of dates {start} to {stop - 1}")
+        raise
 
 
 def _refuse(name: str, rule: str, value: object) -> NoReturn:

@@ -20,7 +20,7 @@ from ml4t.models.types import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -97,6 +97,7 @@ class LatentFactorForecastPipeline(Parameters):
         *,
         validation_batch: PanelBatch | None = None,
         observed_factors: NDArray[Any] | None = None,
+        start: Mapping[str, Any] | None = None,
     ) -> PipelineFitResult:
         """Fit the model, realise its factors on the same batch, fit the forecaster on them.
 
@@ -108,6 +109,8 @@ class LatentFactorForecastPipeline(Parameters):
             For models that validate.
         observed_factors : array_like, shape (T, M), optional
             For models that take them (`IPCAModel`); their premia are forecast like the others.
+        start : mapping, optional
+            Further keyword arguments of the model's fit, such as its `continued_from` gives.
 
         Returns
         -------
@@ -118,10 +121,10 @@ class LatentFactorForecastPipeline(Parameters):
         ValueError
             When the model does not take what is given. A failure leaves every part as it was.
         """
-        validation = _options(self.model.fit, validation_batch=validation_batch)
+        given = _options(self.model.fit, validation_batch=validation_batch, **(start or {}))
         observed = _options(self.model.fit, observed_factors=observed_factors)
         with restored_on_failure(self.model, self.forecaster, self.mapper):
-            structural = self.model.fit(batch, **validation, **observed)
+            structural = self.model.fit(batch, **given, **observed)
             state = self._extract(batch, None, **observed)
             result = PipelineFitResult(structural, *_fit_both(self.forecaster, self.mapper, state))
             behind: dict[Any, tuple[FactorForecaster, AssetMapper]] = {}
@@ -209,7 +212,7 @@ class LatentFactorForecastPipeline(Parameters):
         parts = {"model": self.model, "forecaster": self.forecaster, "mapper": self.mapper}
         for key, (forecaster, mapper) in self._behind.items():
             parts |= {f"forecaster at {key}": forecaster, f"mapper at {key}": mapper}
-        return bundle.save(path, self._model_type(), parts)
+        return bundle.save(path, _model_type(type(self)), parts)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str | None = None) -> Self:
@@ -228,7 +231,7 @@ class LatentFactorForecastPipeline(Parameters):
         ValueError
             When the file is damaged, of another class, or not understood in full.
         """
-        parts = bundle.load(path, cls._model_type(), device=device)
+        parts = bundle.load(path, _model_type(cls), device=device)
         try:
             pipeline = cls(parts.pop("model"), parts.pop("forecaster"), parts.pop("mapper"))
             pipeline._behind = {
@@ -254,9 +257,9 @@ class LatentFactorForecastPipeline(Parameters):
             return state
         return replace(state, context_features=context)
 
-    @classmethod
-    def _model_type(cls) -> str:
-        return f"ml4t.models.{cls.__name__}"
+
+def _model_type(kind: type) -> str:
+    return f"ml4t.models.{kind.__name__}"
 
 
 def _options(method: Any, **given: Any) -> dict[str, Any]:
@@ -367,7 +370,7 @@ class PortfolioAllocationPipeline(Parameters):
             When the target cannot be written; what was there stays.
         """
         after = {f"postprocessor {i}": part for i, part in enumerate(self.postprocessors)}
-        return bundle.save(path, self._model_type(), {"model": self.model} | after)
+        return bundle.save(path, _model_type(type(self)), {"model": self.model} | after)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str | None = None) -> Self:
@@ -386,7 +389,7 @@ class PortfolioAllocationPipeline(Parameters):
         ValueError
             When the file is damaged, of another class, or not understood in full.
         """
-        parts = bundle.load(path, cls._model_type(), device=device)
+        parts = bundle.load(path, _model_type(cls), device=device)
         names = [f"postprocessor {i}" for i in range(len(parts) - 1)]
         if parts.keys() != {"model", *names}:
             raise ValueError(
@@ -394,7 +397,3 @@ class PortfolioAllocationPipeline(Parameters):
                 f"got {sorted(parts)}"
             )
         return cls(parts["model"], postprocessors=[parts[name] for name in names])
-
-    @classmethod
-    def _model_type(cls) -> str:
-        return f"ml4t.models.{cls.__name__}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 
-from ml4t.models.checks import require_type
+from ml4t.models.checks import require_type, window_named
 from ml4t.models.configs.base import BaseModelConfig
 from ml4t.models.configs.latent_factor import LatentFactorConfig
 from ml4t.models.latent_factors.statistics import (
@@ -108,7 +108,8 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         require_type("batch", batch, PersistentPanelBatch)
         returns = require_returns(type(self).__name__, batch.returns)
         for start, stop in windows:
-            require_panel(self.method, returns[start:stop], self.config.n_factors)
+            with window_named(start, stop):
+                require_panel(self.method, returns[start:stop], self.config.n_factors)
         estimates = self._estimate_windows(returns, tuple(batch.asset_ids), windows)
         fitted = []
         for (start, stop), found in zip(windows, estimates, strict=True):

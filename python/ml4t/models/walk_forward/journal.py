@@ -23,11 +23,12 @@ from ml4t.models.types import (
     PortfolioWeightsResult,
     StochasticDiscountFactorState,
 )
-from ml4t.models.walk_forward.folds import Fold
 from ml4t.models.walk_forward.refit import Course, Outcome
 
 if TYPE_CHECKING:
     import os
+
+    from ml4t.models.walk_forward.folds import Fold
 
 _MODEL_TYPE = "ml4t.models.WalkForwardFold"
 
@@ -51,6 +52,8 @@ class _Stored:
     bounds: tuple[int, int, int, int]
     summary: _Summary
     result: _Result
+    run: str
+    model: str
 
 
 class Journal:
@@ -89,32 +92,56 @@ class Journal:
         if course.observed is not None:
             told["observed_factors"] = hashlib.sha256(course.observed.tobytes()).hexdigest()
         record = self._folder / "run.json"
+        text = json.dumps(told)
+        self._run = hashlib.sha256(text.encode()).hexdigest()
+        self._folds = folds
         if not record.exists():
             unfinished = record.with_suffix(".tmp")
-            unfinished.write_text(json.dumps(told), encoding="utf-8")
+            unfinished.write_text(text, encoding="utf-8")
             unfinished.replace(record)
-        elif json.loads(record.read_text(encoding="utf-8")) != told:
+        elif record.read_text(encoding="utf-8") != text:
             raise ValueError(
                 f"folder must be of the same model, folds and data; {self._folder} holds another "
                 "run: take a new folder"
             )
 
     def read(self, number: int) -> Outcome | None:
-        """Give a fold that was finished; None if it was not."""
-        path = self._path(number)
+        """Give a fold that was finished; None if it was not.
+
+        Raises
+        ------
+        ValueError
+            When a file is damaged, or is not what this run wrote there.
+        """
+        path, model_path = self._path(number), self._model_path(number)
         if not path.exists():
             return None
+        try:
+            stored = self._stored(path)
+            if (stored.run, stored.bounds) != (self._run, _bounds(self._folds[number])):
+                raise ValueError("it is of another run, or another fold")
+            if _digest(model_path) != stored.model:
+                raise ValueError(f"{model_path.name} is not the model that was kept with it")
+            model = self._model_class.load(model_path)
+        except (ValueError, FileNotFoundError) as error:
+            raise ValueError(
+                f"cannot go on from {path}: {error}; without it, it is redone"
+            ) from error
+        return Outcome(self._folds[number], model, stored.summary, stored.result)
+
+    @staticmethod
+    def _stored(path: Path) -> _Stored:
         found = files.from_bytes(files.read(path))
         if found.model_type != _MODEL_TYPE:
-            raise ValueError(f"cannot load {path}: it is no fold")
-        stored = codec.unpack(found.state, _Stored, found.arrays, "fold")
-        model = self._model_class.load(self._model_path(number))
-        return Outcome(Fold(*stored.bounds), model, stored.summary, stored.result)
+            raise ValueError("it is no fold")
+        stored: _Stored = codec.unpack(found.state, _Stored, found.arrays, "fold")
+        return stored
 
     def write(self, number: int, outcome: Outcome) -> None:
         """Keep a fold: the model first, so that a fold that is there is complete."""
-        outcome.model.save(self._model_path(number))
-        stored = _Stored(_bounds(outcome.fold), outcome.summary, outcome.result)
+        model = _digest(outcome.model.save(self._model_path(number)))
+        bounds = _bounds(outcome.fold)
+        stored = _Stored(bounds, outcome.summary, outcome.result, self._run, model)
         state, arrays = codec.pack(stored, "fold")
         version = files.package_version()
         files.write(self._path(number), files.Artifact(_MODEL_TYPE, version, None, state, arrays))
@@ -124,6 +151,11 @@ class Journal:
 
     def _model_path(self, number: int) -> Path:
         return self._folder / f"model_{number:05d}.safetensors"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _bounds(fold: Fold) -> tuple[int, int, int, int]:

@@ -186,7 +186,7 @@ def _fit(model: Any, course: Course, fold: Fold, previous: Any) -> Any:
     if estimator is model:
         return model.fit(window, **options)
     if not isinstance(estimator, IPCAModel):
-        return model.fit(window)
+        return model.fit(window, start=options or None)
     return _completed(model, course, fold, estimator.fit(window, **options))
 
 

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml4t.models.checks import require_bool, require_int, require_shape
+from ml4t.models.checks import require_bool, require_int, require_shape, window_named
+from ml4t.models.integration.surfaces import (
+    ResultsFrame,
+    predictions_frame_from_asset_forecast,
+    predictions_frame_from_asset_signal,
+    weights_frame_from_asset_weights,
+)
 from ml4t.models.lifecycle.params import Parameters
 from ml4t.models.panel.progress import counting
 from ml4t.models.panel.work import Executor, in_order
 from ml4t.models.pipelines import PortfolioAllocationPipeline
+from ml4t.models.types import (
+    AssetForecastResult,
+    AssetSignalResult,
+    AssetWeightsResult,
+    PortfolioWeightsResult,
+    StochasticDiscountFactorState,
+)
 from ml4t.models.types.base import Record
 from ml4t.models.walk_forward.align import Alignment, aligned, matched
 from ml4t.models.walk_forward.book import one_book
@@ -28,7 +41,8 @@ if TYPE_CHECKING:
 
 
 CHAIN = 16
-"""Folds that a worker does in a row, each started from the one before; the first starts cold."""
+"""Folds in a row of which each starts from the one before; the first starts cold, so that a worker
+needs no other."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -78,6 +92,45 @@ class WalkForwardResult(Record):
         """The fitted models."""
         return tuple(fold.model for fold in self.folds)
 
+    def frame(self, *, constants: Mapping[str, Any] | None = None) -> ResultsFrame:
+        """Put the forecasts, signals or weights into one long frame.
+
+        Parameters
+        ----------
+        constants : mapping, optional
+            Columns that say the same in every row.
+
+        Returns
+        -------
+        PredictionsFrame or WeightsFrame
+            As the functions of `ml4t.models.integration` make them.
+
+        Raises
+        ------
+        TypeError
+            When the result holds none: factor models predict through a pipeline.
+        """
+        result = self.result
+        for part in ("asset_forecast", "processed_weights"):
+            result = getattr(result, part, result)
+        if isinstance(result, AssetForecastResult):
+            return predictions_frame_from_asset_forecast(result, constants=constants)
+        if isinstance(result, AssetSignalResult):
+            return predictions_frame_from_asset_signal(result, constants=constants)
+        if isinstance(result, StochasticDiscountFactorState):
+            result = AssetWeightsResult(
+                result.asset_weights,
+                timestamps=result.timestamps,
+                asset_ids=result.asset_ids,
+                metadata=result.metadata,
+            )
+        if isinstance(result, (AssetWeightsResult, PortfolioWeightsResult)):
+            return weights_frame_from_asset_weights(result, constants=constants)
+        raise TypeError(
+            f"result must hold forecasts, signals or weights; got {type(result).__name__}; "
+            "factor models predict through a pipeline"
+        )
+
 
 class WalkForward(Parameters):
     """Estimate again and again as time goes by; predict each date from what was known before it.
@@ -99,10 +152,12 @@ class WalkForward(Parameters):
         Begin an estimation where the last one ended, for models that can: IPCA always; PCA and
         RP-PCA by fitting all windows from one Gram matrix; others where they have a method
         `continued_from(model)` that gives keyword arguments for `fit`, as the networks of CAE, SAE
-        and discount factor do. No bit of an estimate comes from dates after its window.
+        and discount factor do. Every 16th fold starts cold. No bit of an estimate comes from dates
+        after its window.
     executor : object with submit(function, *arguments), optional
-        Works on several folds at a time; with `warm_start` on chains of 16 folds, of which the
-        first starts cold. The number of workers changes no bit.
+        Works on several folds at a time; with `warm_start` on chains of 16. The bits are the same
+        with any number of workers, and without. Start processes by spawn: torch hangs in forked
+        ones.
     progress : bool, default False
         Show a bar of folds (tqdm).
 
@@ -213,13 +268,14 @@ class WalkForward(Parameters):
     def _fresh(
         self, course: Course, folds: Sequence[Fold], n_done: int, previous: Any
     ) -> Iterator[Outcome]:
+        length = CHAIN if self.warm_start else 1
         if self.executor is None:
-            for fold in folds[n_done:]:
-                outcome = work_fold(course, fold, previous)
+            for number, fold in enumerate(folds[n_done:], start=n_done):
+                with window_named(fold.train_start, fold.train_stop):
+                    outcome = work_fold(course, fold, previous if number % length else None)
                 previous = outcome.model
                 yield outcome
             return
-        length = CHAIN if self.warm_start else 1
         # A chain that was interrupted is done again from where it started, so that every fold has
         # the predecessor that it would have had.
         first = n_done - n_done % length
@@ -240,7 +296,8 @@ def work_chain(task: tuple[Course, tuple[Fold, ...]]) -> list[Outcome]:
     course, folds = task
     origin, previous, outcomes = folds[0].train_start, None, []
     for fold in folds:
-        outcome = work_fold(course, fold.moved(-origin), previous)
+        with window_named(fold.train_start, fold.train_stop):
+            outcome = work_fold(course, fold.moved(-origin), previous)
         previous = outcome.model
         outcomes.append(replace(outcome, fold=fold))
     return outcomes
