@@ -84,21 +84,18 @@ def test_constant_weights_have_the_closed_form(returns):
     assert float(panel.sharpe(sdf_values)) == pytest.approx(np.sqrt(squared), abs=1e-3)
 
 
+def constant_weights(**settings):
+    """On asset dummies: one free weight per asset and no adversary worth the name."""
+    last = {"n_epochs_moment": 1, "n_epochs_cond": 1, "n_instruments": 1}
+    last |= {"dropout": 0.0, "checkpoint_interval": settings["n_epochs_unc"]}
+    return StochasticDiscountFactorModel(StochasticDiscountFactorConfig(**last, **settings))
+
+
 def test_a_network_of_asset_dummies_reaches_the_hansen_jagannathan_bound():
     rng = np.random.default_rng(1)
     returns = np.array([0.3, 0.1, -0.2]) + rng.standard_normal((120, 3))
     batch = CrossSectionBatch(np.broadcast_to(np.eye(3), (120, 3, 3)), returns=returns)
-    config = StochasticDiscountFactorConfig(
-        hidden_dim=8,
-        dropout=0.0,
-        n_epochs_unc=500,
-        n_epochs_moment=1,
-        n_epochs_cond=1,
-        n_instruments=1,
-        lr=0.02,
-        checkpoint_interval=500,
-    )
-    trained = StochasticDiscountFactorModel(config)
+    trained = constant_weights(hidden_dim=8, n_epochs_unc=500, lr=0.02)
     trained.fit(batch)
     state = trained.extract(batch, checkpoint=("unconditional", 500))
     second = returns.T @ returns / 120
@@ -107,6 +104,56 @@ def test_a_network_of_asset_dummies_reaches_the_hansen_jagannathan_bound():
     squared = squared_sharpe(returns)
     ratio = state.sdf_values.std() / state.sdf_values.mean()
     assert ratio == pytest.approx(np.sqrt(squared), abs=1e-3)
+
+
+def in_deviations(returns):
+    return np.diag(1.0 / returns.std(axis=0))
+
+
+def principal(returns):
+    values, vectors = np.linalg.eigh(returns.T @ returns / len(returns))
+    return vectors / np.sqrt(values)
+
+
+# Gradient steps see the portfolios through an invertible matrix, which moves neither the stochastic
+# discount factor nor the bound. Of 18 collinear sorts they would need too many otherwise.
+FRENCH = {
+    "factors": (("MktRF", "SMB", "HML", "Mom"), in_deviations, 0.02, 500, 8),
+    "industries": (
+        ("NoDur", "Enrgy", "Utils", "Telcm", "Hlth", "BusEq"),
+        in_deviations,
+        0.01,
+        2000,
+        8,
+    ),
+    "sorts": (("S1", "S3", "S5"), principal, 0.01, 400, 16),
+}
+
+
+@pytest.mark.parametrize("case", FRENCH.values(), ids=FRENCH)
+def test_training_on_french_portfolios_reaches_the_closed_form_and_the_bound(case):
+    names, matrix_of, lr, epochs, width = case
+    portfolios = pytest.importorskip("linearmodels.datasets.french").load()
+    returns = portfolios[[c for c in portfolios if c.startswith(names)]].to_numpy(float)
+    returns = returns[np.isfinite(returns).all(axis=1)]
+    n_dates, n_assets = returns.shape
+    matrix = matrix_of(returns)
+    dummies = np.broadcast_to(np.eye(n_assets), (n_dates, n_assets, n_assets))
+    batch = CrossSectionBatch(dummies, returns=returns @ matrix)
+    trained = constant_weights(hidden_dim=width, n_epochs_unc=epochs, lr=lr)
+    trained.fit(batch)
+    state = trained.extract(batch, checkpoint=("unconditional", epochs))
+    np.testing.assert_allclose(
+        state.asset_weights, state.asset_weights[:1] + 0.0 * returns, rtol=1e-12
+    )
+    second, mean = returns.T @ returns / n_dates, returns.mean(axis=0)
+    expected = np.linalg.solve(second, mean)
+    got = matrix @ state.asset_weights[0]
+    assert np.linalg.norm(got - expected) < 1e-3 * np.linalg.norm(expected)
+    np.testing.assert_allclose(state.sdf_values, 1.0 - returns @ got, rtol=1e-12)
+    values, bound = state.sdf_values, np.sqrt(squared_sharpe(returns))
+    assert values.std() / values.mean() == pytest.approx(bound, rel=1e-3)
+    np.testing.assert_allclose(returns.T @ values / n_dates, 0.0, atol=1e-3 * abs(mean).min())
 
 
 def test_loss_is_the_papers_on_ragged_panels():
