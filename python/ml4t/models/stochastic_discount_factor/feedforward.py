@@ -1,11 +1,10 @@
 r"""A network of two hidden layers over rows of cells, forward and backward block by block.
 
-.. math:: w = v'\,d(\max(U_2\,d(\max(U_1 z + c_{t}, 0)) + c_2, 0)) + c_3
+.. math:: w = v'\,d(\max(U_2\,d(\max(U_1 x, 0)) + c_2, 0)) + c_3, \qquad x = (z, 1, h_t)
 
-:math:`d` drops hidden units, :math:`c_t` is what the state of date t adds. The loss needs all
-weights of a date before any gradient is known, so activations are kept between the passes: in
-blocks that are allocated once per fit, since fresh memory of that size costs more than the
-arithmetic.
+:math:`d` drops hidden units, :math:`h_t` is the state of date t. The loss needs all weights of a
+date before any gradient is known, so activations are kept between the passes: in blocks that are
+allocated once per fit, since fresh memory of that size costs more than the arithmetic.
 """
 
 from __future__ import annotations
@@ -47,18 +46,51 @@ class Rows:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Memory of b rows.
+
+    Attributes
+    ----------
+    inputs : Tensor, shape (L + 1 + S, b)
+        Characteristics and ones, written once; states, written in every forward pass.
+    one, two : Tensor, shape (H, b)
+        Activations of the hidden layers.
+    dates : Tensor of int64, shape (b,)
+    """
+
+    inputs: Tensor
+    one: Tensor
+    two: Tensor
+    dates: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor, dates: Tensor, n_hidden: int, n_states: int) -> Block:
+        """Allocate for characteristics (b, L)."""
+        n_rows, n_chars = rows.shape
+        inputs = rows.new_ones(n_chars + 1 + n_states, n_rows)
+        inputs[:n_chars] = rows.T
+        shape = (n_hidden, n_rows)
+        return cls(inputs, rows.new_empty(shape), rows.new_empty(shape), dates)
+
+    def take_in(self, states: Tensor) -> None:
+        """Write the states (S, T) of the rows' dates, all at once or none."""
+        if len(states):
+            dates = self.dates.expand(len(states), -1)
+            torch.gather(states, 1, dates, out=self.inputs[-len(states) :])
+
+
 @dataclass(slots=True)
 class Workspace:
-    """Activations of both hidden layers, (H, b) per block, used again in every epoch."""
+    """Blocks of the rows of a fit, used again in every epoch."""
 
-    blocks: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
 
-    def block(self, index: int, n_hidden: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Memory for a block of as many rows as `like` has."""
-        if index == len(self.blocks):
-            shape = (n_hidden, len(like))
-            self.blocks.append((like.new_empty(shape), like.new_empty(shape)))
-        return self.blocks[index]
+    def of(self, rows: Rows, n_hidden: int, n_states: int) -> list[Block]:
+        """Give the blocks, which hold the same rows in every call."""
+        if not self.blocks:
+            self.blocks = [Block.of(*some, n_hidden, n_states) for some in rows.blocks()]
+        return self.blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,50 +125,47 @@ class Call:
 
 
 class _Feedforward(torch.autograd.Function):
-    """Inputs: U1 (H, L), c (H, T) or (H, 1), U2 (H, H), c2 (H, 1), v (1, H), c3 (1,)."""
+    """Inputs: h (S, T), U1 (H, L + 1 + S), U2 (H, H), c2 (H, 1), v (1, H), c3 (1,)."""
 
     @staticmethod
     def forward(ctx: Any, call: Call, *parameters: Tensor) -> Tensor:
-        first, by_date, second, shift, last, bias = parameters
+        states, first, second, shift, last, bias = parameters
         second, last = second * call.scale, last * call.scale
         out = []
-        for index, (rows, dates) in enumerate(call.rows.blocks()):
-            one, two = call.workspace.block(index, len(first), rows)
-            torch.mm(first, rows.T, out=one)
-            one += _at(by_date, dates)
-            call.rectify(one)
-            torch.addmm(shift, second, one, out=two)
-            call.rectify(two)
-            out.append((last @ two)[0] + bias)
+        for block in call.workspace.of(call.rows, len(first), len(states)):
+            block.take_in(states)
+            torch.mm(first, block.inputs, out=block.one)
+            call.rectify(block.one)
+            torch.addmm(shift, second, block.one, out=block.two)
+            call.rectify(block.two)
+            out.append((last @ block.two)[0] + bias)
         ctx.call = call
-        ctx.save_for_backward(first, by_date, second, last)
+        ctx.save_for_backward(states, first, second, last)
         return torch.cat(out)
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        first, by_date, second, last = ctx.saved_tensors
+        states, first, second, last = ctx.saved_tensors
         call: Call = ctx.call
-        sums = [torch.zeros_like(x) for x in (first, by_date, second, first[:, :1], last)]
-        d_first, d_by_date, d_second, d_shift, d_last = sums
+        of_states = first[:, first.shape[1] - len(states) :]
+        # The transpose of U1's gradient: a product half as fast again.
+        sums = [torch.zeros_like(x) for x in (states, first.T, second, first[:, :1], last)]
+        d_states, d_first, d_second, d_shift, d_last = sums
         start = 0
-        for (rows, dates), (one, two) in zip(
-            call.rows.blocks(), call.workspace.blocks, strict=True
-        ):
-            slope = outer[0][start : start + len(rows)]
-            start += len(rows)
-            d_last[0].addmv_(two, slope)
-            at_two = torch.ops.aten.threshold_backward(torch.outer(last[0], slope), two, 0)
-            d_second.addmm_(at_two, one.T)
+        for block in call.workspace.blocks:
+            slope = outer[0][start : start + len(block.dates)]
+            start += len(block.dates)
+            d_last[0].addmv_(block.two, slope)
+            at_two = torch.ops.aten.threshold_backward(torch.outer(last[0], slope), block.two, 0)
+            d_second.addmm_(at_two, block.one.T)
             d_shift += at_two.sum(dim=1, keepdim=True)
-            at_one = torch.ops.aten.threshold_backward(second.T @ at_two, one, 0)
-            d_first.addmm_(at_one, rows)
-            if by_date.shape[1] == 1:
-                d_by_date += at_one.sum(dim=1, keepdim=True)
-            else:
-                _add_by_date(d_by_date, dates, at_one)
+            at_one = torch.ops.aten.threshold_backward(second.T @ at_two, block.one, 0)
+            d_first.addmm_(block.inputs, at_one.T)
+            if len(states):
+                _add_by_date(d_states, block.dates, of_states.T @ at_one)
         scale = call.scale
         d_bias = outer[0].sum().view(1)
-        return None, d_first, d_by_date, d_second * scale, d_shift, d_last * scale, d_bias
+        return None, d_states, d_first.T, d_second * scale, d_shift, d_last * scale, d_bias
 
 
 def _at(by_date: Tensor, dates: Tensor) -> Tensor:
@@ -147,7 +176,7 @@ def _at(by_date: Tensor, dates: Tensor) -> Tensor:
 
 
 def _add_by_date(sums: Tensor, dates: Tensor, values: Tensor) -> None:
-    """Add columns of `values` (H, b) to the columns of their dates in `sums` (H, T).
+    """Add columns of `values` (S, b) to the columns of their dates in `sums` (S, T).
 
     Rows come in date order, so that the columns of a date are a segment: no scattered writes.
     """
@@ -164,7 +193,7 @@ def feedforward(call: Call, *parameters: Tensor) -> Tensor:
     call : Call
         Its workspace holds the activations until the backward pass.
     *parameters : Tensor
-        U1 (H, L), c (H, T) or (H, 1), U2 (H, H), c2 (H, 1), v (1, H), c3 (1,).
+        h (S, T), S perhaps 0; U1 (H, L + 1 + S), U2 (H, H), c2 (H, 1), v (1, H), c3 (1,).
     """
     out: Tensor = _Feedforward.apply(call, *parameters)
     return out
@@ -172,10 +201,14 @@ def feedforward(call: Call, *parameters: Tensor) -> Tensor:
 
 def evaluate(rows: Rows, *parameters: Tensor) -> Tensor:
     """Return the same (R,) without dropout and gradient; nothing is kept."""
-    first, by_date, second, shift, last, bias = (p.detach() for p in parameters)
+    states, first, second, shift, last, bias = (p.detach() for p in parameters)
+    n_chars = rows.characteristics.shape[1]
+    by_date = first[:, n_chars : n_chars + 1]
+    if len(states):
+        by_date = torch.addmm(by_date, first[:, n_chars + 1 :], states)
     out = []
     for block, dates in rows.blocks():
-        one = (first @ block.T).add_(_at(by_date, dates)).relu_()
+        one = (first[:, :n_chars] @ block.T).add_(_at(by_date, dates)).relu_()
         two = torch.addmm(shift, second, one).relu_()
         out.append((last @ two)[0] + bias)
     return torch.cat(out)

@@ -39,14 +39,27 @@ class _Conditioned(nn.Module):
         self.state_weight = nn.Parameter(both.detach()[:, n_chars:].clone()) if n_state else None
         self.bias = nn.Parameter(bias.detach().view(-1, 1))
 
+    def states(self, context: Tensor | None) -> Tensor:
+        """States of every date, (S, T); S = 0 without a recurrence."""
+        if self.lstm is None or context is None:
+            return self.bias.new_empty(0, 1)
+        if not len(context):  # the recurrence refuses an empty sequence
+            return context.new_empty(self.lstm.hidden_size, 0)
+        states: Tensor = self.lstm(context.unsqueeze(0))[0][0]
+        return states.T
+
+    def joined(self) -> Tensor:
+        """Weights of characteristics, of one, and of states: (out, L + 1 + S)."""
+        parts: list[Tensor] = [self.weight, self.bias]
+        if self.state_weight is not None:
+            parts.append(self.state_weight)
+        return torch.cat(parts, dim=1)
+
     def by_date(self, context: Tensor | None) -> Tensor:
         """Compute what the context (T, Q) adds to the first layer, (out, T) or (out, 1)."""
-        if self.lstm is None or self.state_weight is None or context is None:
+        if self.state_weight is None:
             return self.bias
-        if not len(context):  # the recurrence refuses an empty sequence
-            return self.bias[:, :0]
-        states, _ = self.lstm(context.unsqueeze(0))
-        return torch.addmm(self.bias, self.state_weight, states[0].T)
+        return torch.addmm(self.bias, self.state_weight, self.states(context))
 
 
 class WeightNet(nn.Module):
@@ -73,8 +86,8 @@ class WeightNet(nn.Module):
 
     def _parameters_at(self, context: Tensor | None) -> tuple[Tensor, ...]:
         return (
-            self.first.weight,
-            self.first.by_date(context),
+            self.first.states(context),
+            self.first.joined(),
             self.second_weight,
             self.second_bias,
             self.last_weight,
