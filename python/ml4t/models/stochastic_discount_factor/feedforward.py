@@ -152,20 +152,29 @@ class _Feedforward(torch.autograd.Function):
         sums = [torch.zeros_like(x) for x in (states, first.T, second, first[:, :1], last)]
         d_states, d_first, d_second, d_shift, d_last = sums
         start = 0
+        spare = torch.empty_like(call.workspace.blocks[0].two)
         for block in call.workspace.blocks:
             slope = outer[0][start : start + len(block.dates)]
             start += len(block.dates)
             d_last[0].addmv_(block.two, slope)
-            at_two = torch.ops.aten.threshold_backward(torch.outer(last[0], slope), block.two, 0)
+            at_two = spare.view(-1)[: block.two.numel()].view(block.two.shape)
+            _passed(torch.outer(last[0], slope, out=at_two), block.two)
             d_second.addmm_(at_two, block.one.T)
             d_shift += at_two.sum(dim=1, keepdim=True)
-            at_one = torch.ops.aten.threshold_backward(second.T @ at_two, block.one, 0)
+            # What the second layer put out is needed no more: a gradient takes its place.
+            at_one = _passed(torch.mm(second.T, at_two, out=block.two), block.one)
             d_first.addmm_(block.inputs, at_one.T)
             if len(states):
                 _add_by_date(d_states, block.dates, of_states.T @ at_one)
         scale = call.scale
         d_bias = outer[0].sum().view(1)
         return None, d_states, d_first.T, d_second * scale, d_shift, d_last * scale, d_bias
+
+
+def _passed(slope: Tensor, out: Tensor) -> Tensor:
+    """Zero the gradient `slope` in place where the layer put out nothing."""
+    torch.ops.aten.threshold_backward.grad_input(slope, out, 0, grad_input=slope)
+    return slope
 
 
 def _at(by_date: Tensor, dates: Tensor) -> Tensor:
@@ -191,7 +200,7 @@ def feedforward(call: Call, *parameters: Tensor) -> Tensor:
     Parameters
     ----------
     call : Call
-        Its workspace holds the activations until the backward pass.
+        Its workspace holds the activations until the backward pass, which can be done once.
     *parameters : Tensor
         h (S, T), S perhaps 0; U1 (H, L + 1 + S), U2 (H, H), c2 (H, 1), v (1, H), c3 (1,).
     """
