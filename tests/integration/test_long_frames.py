@@ -10,6 +10,7 @@ import zoneinfo
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -276,6 +277,20 @@ def test_arrays_are_columns_too(array, labels):
     batch = cross_section_batch_from_long_frame(frame, feature_cols=["x"])
     assert batch.timestamps == labels
     assert batch.characteristics[:, 0, 0].tolist() == [1.0, 2.0]
+
+
+def test_record_batches_and_arrays_of_arrow_are_frames_and_columns():
+    columns = {
+        "date": pa.array([dt.datetime(2024, 1, 2), dt.datetime(2024, 1, 1)], pa.timestamp("ns")),
+        "asset": pa.array(["a", "a"]).dictionary_encode(),
+        "x": pa.array([2, None], pa.int8()),
+    }
+    for frame in (columns, pa.RecordBatch.from_pydict(columns)):
+        batch = cross_section_batch_from_long_frame(frame, feature_cols=["x"])
+        assert batch.timestamps == tuple(Timestamp(2024, 1, day, unit="ns") for day in (1, 2))
+        assert [label.unit for label in batch.timestamps] == ["ns", "ns"]
+        assert batch.asset_ids == ("a",)
+        np.testing.assert_array_equal(batch.characteristics[:, 0, 0], [np.nan, 2.0])
 
 
 # --- context

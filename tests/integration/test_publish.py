@@ -154,6 +154,18 @@ def test_a_symbolic_link_to_a_directory_is_followed(target, tmp_path):
     assert (target / "predictions.parquet").is_file()
 
 
+@pytest.mark.usefixtures("swap")
+@pytest.mark.parametrize("n_before", [0, 1])
+@pytest.mark.parametrize("here", [".", "sub"])
+def test_the_working_directory_stays_the_published_one(target, monkeypatch, n_before, here):
+    (target / here).mkdir(parents=True)
+    monkeypatch.chdir(target / here)
+    for value in range(n_before + 1):
+        write_backtest_frames(os.path.relpath(target), predictions=predictions(float(value)))
+    assert (target / here).samefile(".")
+    assert pl.read_parquet(os.path.relpath(target / "predictions.parquet")).height == 6
+
+
 # --- failures
 
 
@@ -163,6 +175,12 @@ def test_a_file_in_the_way_is_refused(target):
     with pytest.raises(ValueError, match="artifact_dir must be a directory"):
         write_backtest_frames(target, predictions=predictions(1.0))
     assert target.read_text() == "a file"
+
+
+def test_what_is_no_frame_is_refused(target):
+    with pytest.raises(TypeError, match="predictions must be a ResultsFrame; got int"):
+        write_backtest_frames(target, predictions=1)
+    assert not target.exists()
 
 
 def assert_untouched(target, value):

@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +51,7 @@ from ml4t.models.types import (
 
 VALUES = np.array([[0.5, np.nan], [-0.25, 0.0]])
 DATES = (dt.date(2024, 1, 1), dt.date(2024, 1, 2))
+ARROW = pa.array(DATES)
 FORECAST = AssetForecastResult(VALUES, DATES, ("a", "b"), {"model": "m"})
 WEIGHTS = AssetWeightsResult(VALUES, DATES, ("a", "b"), {"model": "m"})
 
@@ -231,6 +233,18 @@ def test_context_of_several_windows_is_refused(n_windows):
         context_frame_from_weights(PortfolioWeightsResult(np.ones((n_windows, 1, 1))))
 
 
+def test_a_result_of_another_family_is_refused():
+    with pytest.raises(TypeError, match="result must have expected_returns; got AssetWeights"):
+        predictions_frame_from_asset_forecast(WEIGHTS)
+    with pytest.raises(TypeError, match="result must have weights; got AssetForecastResult"):
+        weights_frame_from_asset_weights(FORECAST)
+
+
+def test_a_threshold_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="selected_threshold must be a finite number; got nan"):
+        signals_frame_from_asset_weights(WEIGHTS, selected_threshold=np.nan)
+
+
 def test_a_constant_cannot_take_a_columns_name():
     with pytest.raises(ValueError, match="column 'asset' is there already"):
         predictions_frame_from_asset_forecast(FORECAST, constants={"asset": 1})
@@ -341,6 +355,20 @@ def test_labels_of_every_kind_are_typed(labels, dtype):
     assert made["timestamp"].equals(pl.Series("timestamp", labels))
     rows = predictions_frame_from_asset_forecast(result).rows
     assert [row[0] for row in rows] == list(labels)
+
+
+def test_labels_in_an_array_of_arrow_are_python_objects_in_rows():
+    made = predictions_frame_from_asset_forecast(AssetForecastResult(np.ones((2, 1)), ARROW))
+    assert [row[0] for row in made.rows] == list(DATES)
+    assert made.to_polars().schema["timestamp"] == pl.Date
+
+
+def test_labels_that_parquet_cannot_hold_are_refused_by_column(tmp_path):
+    months = pd.period_range("2024-01", periods=2, freq="M")
+    made = predictions_frame_from_asset_forecast(AssetForecastResult(np.ones((2, 1)), months))
+    with pytest.raises(ValueError, match=r"column 'timestamp' must hold what .* got Period"):
+        made.write_parquet(tmp_path / "deep" / "x.parquet")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rows_given_as_python_objects_keep_zone_and_unit():

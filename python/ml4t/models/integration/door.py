@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import narwhals as nw
@@ -147,8 +148,15 @@ def read_columns(frame: Any, names: Sequence[str]) -> dict[str, Column]:
 
 
 def _narwhals(frame: Any) -> nw.DataFrame[Any] | nw.LazyFrame[Any] | None:
+    if _is_one_chunk(frame) and hasattr(frame, "columns"):
+        frame = import_module("pyarrow").table(frame)
     found: Any = nw.from_native(frame, pass_through=True)
     return found if isinstance(found, (nw.DataFrame, nw.LazyFrame)) else None
+
+
+def _is_one_chunk(data: Any) -> bool:
+    """Say whether it is a record batch or array of Arrow; narwhals knows only tables of chunks."""
+    return hasattr(data, "__arrow_c_array__")
 
 
 def _zoned(dtype: Any) -> Any:
@@ -156,6 +164,8 @@ def _zoned(dtype: Any) -> Any:
 
 
 def _column_data(name: str, values: Any) -> Any:
+    if _is_one_chunk(values):
+        values = import_module("pyarrow").chunked_array([values])
     known: Any = nw.from_native(values, series_only=True, pass_through=True)
     if isinstance(known, nw.Series) or isinstance(values, list):
         return known

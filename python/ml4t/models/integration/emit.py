@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml4t.models.checks import require_real
 from ml4t.models.integration.columns import AnyColumn, Given, Labels, Values
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Surface:
     @classmethod
     def of(cls, result: Any, field: str) -> Surface:
         """Read the field of a result; labels that it lacks are numbered."""
+        if not hasattr(result, field):
+            raise TypeError(f"result must have {field}; got {type(result).__name__}")
         values = np.asarray(getattr(result, field))
         windows = values if values.ndim == 3 else values[None]
         n_windows, n_dates, n_assets = windows.shape
@@ -103,7 +106,8 @@ def long_columns(
         columns["batch_id"] = Values((rows // n_dates).astype(np.int64))
     columns[value] = Values(kept)
     if selected_threshold is not None:
-        columns["selected"] = Values(np.abs(kept) > selected_threshold)
+        threshold = require_real("selected_threshold", selected_threshold)
+        columns["selected"] = Values(np.abs(kept) > threshold)
     if outcomes is not None:
         columns[OUTCOME] = Values(_outcomes(outcomes, surface)[finite], nullable=True)
     return columns

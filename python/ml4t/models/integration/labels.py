@@ -167,7 +167,7 @@ def _tick(moment: datetime, unit: Unit) -> int:
 
 
 def plain(value: Any) -> Any:
-    """Turn a NumPy scalar into the label it stands for; everything else is a label already."""
+    """Turn a scalar of NumPy or Arrow into its label; everything else is a label already."""
     if isinstance(value, np.datetime64):
         unit = np.datetime_data(value.dtype)[0]
         if unit in ("Y", "M", "W", "D"):
@@ -175,7 +175,9 @@ def plain(value: Any) -> Any:
         known: Unit = unit if unit in UNITS else "ms" if unit in ("h", "m", "s") else "ns"
         ticks = value.astype(f"datetime64[{known}]").astype(np.int64)
         return _moment(int(ticks), known, None)
-    return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, np.generic):
+        return value.item()
+    return value.as_py() if hasattr(value, "as_py") else value
 
 
 def common_dtype(labels: Sequence[Any]) -> Dtype | None:

@@ -74,10 +74,13 @@ def publish(artifact_dir: Path, write: Callable[[Path], None]) -> None:
             shutil.copymode(target, staging)
             _carry(target, staging)
         _flush(staging)
+        inside = _working_directory(target)
         old = _swap(staging, target)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+    if inside is not None:
+        os.chdir(inside)
     _flush_directory(target.parent)
     if old is not None:
         _carry_latecomers(old, target)
@@ -125,6 +128,15 @@ def _digest(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _working_directory(target: Path) -> Path | None:
+    """Where this process works, when that is inside what the swap takes away."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return None
+    return here if here.is_relative_to(target) else None
 
 
 def _sibling(target: Path, role: str) -> Path:

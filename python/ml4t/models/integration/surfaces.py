@@ -133,9 +133,17 @@ class ResultsFrame:
         ------
         ImportError
             Without polars.
+        ValueError
+            When a column holds objects that Parquet has no type for.
         """
         target = Path(path)
         table = self.to_polars()
+        for column in table:
+            if str(column.dtype) == "Object":
+                raise ValueError(
+                    f"column {column.name!r} must hold what Parquet has a type for; "
+                    f"got {type(column[0]).__name__}"
+                )
         target.parent.mkdir(parents=True, exist_ok=True)
         table.write_parquet(target, compression=compression)
         return target
@@ -341,6 +349,8 @@ def write_backtest_frames(
     ------
     ValueError
         When `artifact_dir` is a file.
+    TypeError
+        When something else than a frame is given for one.
     OSError
         When a file cannot be written; the earlier generation is untouched.
     """
@@ -349,6 +359,10 @@ def write_backtest_frames(
         for name, frame in (("predictions", predictions), ("weights", weights))
         if frame is not None
     }
+
+    for name, frame in frames.items():
+        if not callable(getattr(frame, "write_parquet", None)):
+            raise TypeError(f"{name} must be a ResultsFrame; got {type(frame).__name__}")
 
     def write(staging: Path) -> None:
         for name, frame in frames.items():
