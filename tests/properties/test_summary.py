@@ -189,6 +189,13 @@ def test_pca_reports_the_variance_it_explains():
     assert dict(measured.rows)["total"][0] == pytest.approx(r2, rel=1e-10)
 
 
+def test_no_more_variance_is_explained_than_there_is():
+    for seed in range(10):
+        returns = np.random.default_rng(seed).standard_normal((40, 8))
+        summary = PCAModel(PCAConfig(n_factors=8)).fit(PersistentPanelBatch(returns))
+        assert 1 - 1e-12 < summary.train_metrics["explained_variance_ratio"] <= 1
+
+
 def test_rp_pca_reports_what_lettau_and_pelger_report():
     model, batch = RPPCAModel(RPPCAConfig(n_factors=2, gamma=10.0)), panel()
     model.fit(batch)

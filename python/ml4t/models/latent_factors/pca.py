@@ -133,9 +133,10 @@ class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
             asset_ids=asset_ids,
             explained_variance_ratio=found.explained_variance_ratio,
         )
+        share = min(1.0, float(found.explained_variance_ratio.sum()))  # the sum may round above
         summary = FitSummary(
             converged=True,
-            train_metrics={"explained_variance_ratio": float(found.explained_variance_ratio.sum())},
+            train_metrics={"explained_variance_ratio": share},
             notes=("Factors are raw returns times loadings of the demeaned panel.",),
         )
         return Estimated(fit, summary)
