@@ -8,11 +8,11 @@
 
 PYTHON ?= python3
 VENV := .venv
-BIN := $(CURDIR)/$(VENV)/bin
+BIN := $(VENV)/bin
 PEERS := .venv-peers
 STAMPS := .stamps
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
-export PYO3_PYTHON := $(BIN)/python
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 RUST := $(shell find rust -name '*.rs') $(wildcard rust/*/Cargo.toml) Cargo.toml Cargo.lock
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
