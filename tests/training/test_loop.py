@@ -213,6 +213,29 @@ def test_a_resumed_run_has_the_bits_of_an_unbroken_one(at, tmp_path):
     assert_same_bits(resumed, unbroken)
 
 
+def test_a_state_on_disk_is_whole_or_refused(tmp_path, monkeypatch):
+    stop, path = StopAfter("minibatch", 1), tmp_path / "run.pt"
+    with pytest.raises(InterruptError):
+        line_run(callbacks=[stop])
+    kept = stop.state.save(path).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("the disk is full")))
+        with pytest.raises(OSError, match="the disk is full"):
+            stop.state.save(path)
+    assert path.read_bytes() == kept
+    assert [one.name for one in tmp_path.iterdir()] == ["run.pt"]
+    for content in (b"", kept[:100], kept[: len(kept) // 2], b"{}"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"cannot load .*run\.pt: it is no state of a run"):
+            RunState.load(path)
+    torch.save({"other": 1}, path)
+    with pytest.raises(ValueError, match="it is no state of a run"):
+        RunState.load(path)
+    torch.save([1], path)
+    with pytest.raises(ValueError, match="it is no state of a run"):
+        RunState.load(path)
+
+
 def test_a_resumed_run_remembers_its_stopping_rules():
     rule = Patience((Better("val_loss"),), limit=2)
     unbroken, _ = line_run(epochs=25, lr=0.4, patience=rule)

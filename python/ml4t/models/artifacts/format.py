@@ -97,7 +97,11 @@ def write(path: str | os.PathLike[str], artifact: Artifact) -> Path:
     OSError
         When the target is a folder, is read-only, or cannot be written; no temporary file stays.
     """
-    content = to_bytes(artifact)
+    return write_whole(path, to_bytes(artifact))
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes | bytearray) -> Path:
+    """Write any bytes as `write` does."""
     given = Path(path)
     target = Path(os.path.realpath(given))
     _require_writable(target)

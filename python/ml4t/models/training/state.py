@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ml4t.models.artifacts import format as files
 from ml4t.models.checks import require_type
 from ml4t.models.training.checkpoints import Best, State
 from ml4t.models.training.stopping import PatienceSeen
@@ -95,16 +98,27 @@ class RunState:
     generators: tuple[Tensor, ...]
 
     def save(self, path: str | Path) -> Path:
-        """Write to a file; `load` reads it back."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(asdict(self), path)
-        return path
+        """Write to a file, whole or not at all; `load` reads it back."""
+        content = BytesIO()
+        torch.save(asdict(self), content)
+        return files.write_whole(path, content.getvalue())
 
     @classmethod
     def load(cls, path: str | Path) -> RunState:
-        """Read what `save` wrote. Only tensors and plain containers are accepted: no code runs."""
-        return cls(**torch.load(Path(path), weights_only=True, map_location="cpu"))
+        """Read what `save` wrote. Only tensors and plain containers are accepted: no code runs.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        ValueError
+            When the file is damaged or holds something else.
+        """
+        content = BytesIO(files.read(path))
+        try:
+            return cls(**torch.load(content, weights_only=True, map_location="cpu"))
+        except (UnpicklingError, RuntimeError, EOFError, TypeError, ValueError) as error:
+            raise ValueError(f"cannot load {path}: it is no state of a run") from error
 
 
 def capture(
