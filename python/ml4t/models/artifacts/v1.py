@@ -50,6 +50,14 @@ from ml4t.models.artifacts.format import strict_json
 from ml4t.models.types.record import FitRunRecord
 
 _KEYS = {"schema_version", "model_type", "config", "state", "arrays_sha256", "arrays"}
+_STATE_TYPES = {
+    "asset_ids": tuple,
+    "n_features": int,
+    "fit_iterations": int,
+    "fit_converged": bool,
+    "intercept": float,
+    "slope": float,
+}
 # A member that unpacks to more is no such file but a bomb.
 _MOST_BYTES = 1 << 28
 
@@ -92,6 +100,7 @@ def from_bytes(content: bytes) -> V1File:
         raise ValueError("manifest must not be nested that deep") from error
     if not isinstance(config, dict) or not isinstance(state, dict):
         raise ValueError("config and state must be objects")
+    _require_types(state)
     return V1File(
         model_type=manifest["model_type"],
         config=config,
@@ -105,6 +114,17 @@ def require_parts(what: str, parts: Mapping[str, Any], *names: str) -> None:
     """Refuse arrays or a state that are not exactly those that the model had."""
     if parts.keys() != set(names):
         raise ValueError(f"{what} must be {', '.join(names)}; got {', '.join(sorted(parts))}")
+
+
+def _require_types(state: dict[str, Any]) -> None:
+    """Refuse a state that 0.1.x could not have written; no identifier is quoted."""
+    for name, kind in _STATE_TYPES.items():
+        if name in state and type(state[name]) is not kind:
+            got = type(state[name]).__name__
+            raise ValueError(f"state {name!r} must be of type {kind.__name__}; got {got}")
+    ids = state.get("asset_ids", ())
+    if not all(isinstance(one, str) for one in ids) or len(set(ids)) < len(ids):
+        raise ValueError("state 'asset_ids' must hold texts, each once")
 
 
 def _unzip(content: bytes, what: str, names: Iterable[str]) -> dict[str, bytes]:
