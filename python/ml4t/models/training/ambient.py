@@ -2,9 +2,10 @@
 
 Precision (`torch.autocast`), gradients (`torch.no_grad`, `torch.inference_mode`) and the device of
 new tensors (`torch.set_default_device`) are settings of the calling thread, and this module puts
-them aside for as long as we compute. What is global to the
-process (default dtype, deterministic algorithms, anomaly detection) cannot be changed without
-disturbing other threads; it is left alone, and nothing here may depend on it.
+them aside for as long as we compute. What is global to the process (default dtype, deterministic
+algorithms, anomaly detection) cannot be changed without disturbing other threads; it is left alone,
+and nothing here depends on it. Of that kind `torch.set_float32_matmul_precision` alone tells: who
+allows the process shorter products of float32 gets them here too.
 """
 
 from __future__ import annotations
