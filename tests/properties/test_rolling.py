@@ -193,3 +193,62 @@ def test_refuses_an_asset_that_a_window_does_not_see():
     panel[:10, 7] = np.nan
     with pytest.raises(ValueError, match="no finite entry for asset 7"):
         rolling_pca(panel, 2, [(0, 20), (0, 9)])
+
+
+def long_panel(n_assets=450, n_dates=480):
+    """Six factors of falling strength, in as many dates as eigenvectors are predicted for."""
+    rng = np.random.default_rng(9)
+    strength = np.array([4.0, 3.0, 2.4, 2.0, 1.6, 0.4])
+    factors = rng.standard_normal((n_dates, 6)) * strength + 0.3
+    return factors @ rng.standard_normal((6, n_assets)) + 3 * rng.standard_normal(
+        (n_dates, n_assets)
+    )
+
+
+LONG_SPANS = {
+    "expanding": [(0, end) for end in range(440, 481)],
+    "by two dates": [(0, end) for end in range(440, 481, 2)],
+    "rolling": [(end - 420, end) for end in range(430, 481)],
+    "jumping": [(end - 420, end) for end in (430, 431, 432, 460, 461, 440, 440, 441, 443)],
+}
+
+
+@pytest.mark.parametrize("n_factors", [2, 5])
+@pytest.mark.parametrize("spans", LONG_SPANS)
+@pytest.mark.parametrize("kernel", [rolling_pca, rolling_rp_pca])
+def test_long_windows_that_follow_closely(kernel, spans, n_factors):
+    panel, windows = long_panel(), LONG_SPANS[spans]
+    single = {rolling_pca: pca, rolling_rp_pca: rp_pca}[kernel]
+    found = kernel(panel, n_factors, windows)
+    for row, (start, stop) in enumerate(windows):
+        expected = single(panel[start:stop], n_factors)
+        for name in set(found.__slots__) & set(expected.__slots__):
+            assert_close(getattr(found, name)[row], getattr(expected, name), name)
+
+
+@pytest.mark.parametrize("later", ["other", "huge", "missing"])
+@pytest.mark.parametrize("kernel", [rolling_pca, rolling_rp_pca])
+def test_later_returns_change_no_bit_of_an_earlier_long_window(kernel, later):
+    panel, windows = long_panel(), LONG_SPANS["expanding"]
+    seen = kernel(panel, 5, windows)
+    changed = panel.copy()
+    # Within windows whose eigenvectors are predicted together.
+    changed[444:] *= {"other": -1.0, "huge": 1e6, "missing": 1.0}[later]
+    if later == "missing":
+        changed[444:, ::3] = np.nan
+    blind = kernel(changed, 5, windows)
+    for name in seen.__slots__:
+        np.testing.assert_array_equal(getattr(blind, name)[:5], getattr(seen, name)[:5])
+
+
+@pytest.mark.parametrize("kernel", [rolling_pca, rolling_rp_pca])
+def test_a_factor_of_new_assets_alone_is_found_in_long_windows(kernel):
+    # Exactly orthogonal to all before: only the new dates point to it.
+    panel = np.hstack([long_panel(400), np.zeros((480, 60))])
+    shock = np.random.default_rng(2).standard_normal((2, 60))
+    panel[445:, 400:] = 12 * np.random.default_rng(5).standard_normal((35, 2)) @ shock
+    windows = LONG_SPANS["expanding"]
+    single = {rolling_pca: pca, rolling_rp_pca: rp_pca}[kernel]
+    found = kernel(panel, 5, windows)
+    for row, (start, stop) in enumerate(windows):
+        assert_close(found.loadings[row], single(panel[start:stop], 5).loadings, "loadings")

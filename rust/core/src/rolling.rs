@@ -21,9 +21,12 @@ use crate::rp_pca::{self, RpPca, Settings};
 use crate::stream::{self, Columns, Stream};
 use crate::{Real, Result, chebyshev, decompose, linalg, shape};
 
+mod ahead;
+mod basis;
 mod bordered;
 
-use bordered::{Bordered, Carried, carry};
+use ahead::Ahead;
+use bordered::{Bordered, Carried, Dates, carry};
 
 /// Windows that hand their eigenvectors on: the first of them costs as much as five others. Fixed, so
 /// that bits do not depend on the threads.
@@ -48,11 +51,12 @@ pub fn pca<R: Real>(
 ) -> Result<Vec<Pca>> {
     check(returns.nrows(), windows)?;
     let shared = Shared::new(returns, n_factors, windows)?;
-    chains(windows, |window, carried| {
+    chains(windows, |windows, carried| {
+        let window = &windows[0];
         let part = returns.slice(s![window.clone(), ..]);
         shape::require_between("n_factors", n_factors, 1, part.nrows().min(part.ncols()))?;
         let found = match &shared {
-            Some(shared) => shared.leading(window, 0.0, carried)?,
+            Some(shared) => shared.leading(windows, |_| 0.0, carried)?,
             None => None,
         };
         match (found, &shared) {
@@ -78,12 +82,15 @@ pub fn rp_pca<R: Real>(
     } else {
         Shared::new(returns, settings.n_factors, windows)?
     };
-    chains(windows, |window, carried| {
+    chains(windows, |windows, carried| {
+        let window = &windows[0];
         let part = returns.slice(s![window.clone(), ..]);
         settings.check(part.dim())?;
         let (rho, divisor) = settings.weights(part.nrows());
         let found = match &shared {
-            Some(shared) if rho >= 0.0 => shared.leading(window, rho, carried)?,
+            Some(shared) if rho >= 0.0 => {
+                shared.leading(windows, |n| settings.weights(n).0, carried)?
+            }
             _ => None,
         };
         match (found, &shared) {
@@ -119,17 +126,18 @@ fn check(n_dates: usize, windows: &[Range<usize>]) -> Result<()> {
 }
 
 /// Work through the windows, chain by chain in parallel; the first error by window wins.
+///
+/// `fit` fits the first of the windows that it gets.
 fn chains<T: Send>(
     windows: &[Range<usize>],
-    fit: impl Fn(&Range<usize>, &mut Carried) -> Result<T> + Sync,
+    fit: impl Fn(&[Range<usize>], &mut Carried) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
     let parts: Vec<Result<Vec<T>>> = windows
         .par_chunks(CHAIN)
         .map(|chain| {
-            let mut carried = None;
-            chain
-                .iter()
-                .map(|window| fit(window, &mut carried))
+            let mut carried = Carried::default();
+            (0..chain.len())
+                .map(|index| fit(&chain[index..], &mut carried))
                 .collect()
         })
         .collect();
@@ -152,6 +160,8 @@ struct Shared<'a, R> {
     gram: Array2<f64>,
     /// Whether every return of the date is there.
     complete: Vec<bool>,
+    /// Sums of the rows of `gram` up to a date, one date a row.
+    sums: Array2<f64>,
     /// These returns times `mean`, by date.
     along_mean: Array1<f64>,
 }
@@ -191,12 +201,19 @@ impl<'a, R: Real> Shared<'a, R> {
         let along_mean = stream.times(mean).remove_axis(Axis(1));
         let dates = used.axis_iter(Axis(0)).into_par_iter();
         let complete = dates.map(|date| date.iter().all(|&r| r.into().is_finite()));
+        let gram = stream.gram_of_rows();
+        let mut sums = Array2::zeros((gram.nrows() + 1, gram.nrows()));
+        for (date, row) in gram.outer_iter().enumerate() {
+            let next = &sums.row(date) + &row;
+            sums.row_mut(date + 1).assign(&next);
+        }
         Ok(Some(Self {
             returns,
             n_factors,
             first,
             complete: complete.collect(),
-            gram: stream.gram_of_rows(),
+            gram,
+            sums,
             along_mean,
             mean: columns.mean,
         }))
@@ -206,70 +223,108 @@ impl<'a, R: Real> Shared<'a, R> {
         window.start - self.first..window.end - self.first
     }
 
-    fn sums(&self, window: &Range<usize>) -> Sums {
-        let (local, n) = (self.local(window), window.len() as f64);
-        let gram = self.gram.slice(s![local.clone(), local.clone()]);
-        let apart = gram.sum() / n;
-        let along = self.along_mean.slice(s![local]).sum();
+    /// Products of a window's dates with its means, as far from `mean`.
+    fn within(&self, local: &Range<usize>) -> Array1<f64> {
+        let sum = |date: usize| self.sums.slice(s![date, local.clone()]);
+        (&sum(local.end) - &sum(local.start)) / local.len() as f64
+    }
+
+    fn sums_of(&self, local: &Range<usize>, within: &Array1<f64>) -> Sums {
+        let n = local.len() as f64;
+        let along = self.along_mean.slice(s![local.clone()]).sum();
+        let squares: f64 = self.gram.diag().slice(s![local.clone()]).sum();
+        let apart = within.sum();
         Sums {
-            within: gram.diag().sum() - apart,
+            within: squares - apart,
             apart,
             means: n * self.mean.dot(&self.mean) + 2.0 * along + apart,
         }
     }
 
-    /// Leading eigenpairs of a window's centred Gram matrix, bordered when `rho > 0`.
+    /// Leading eigenpairs of the first window's centred Gram matrix, bordered when `rho > 0`.
     ///
     /// None where a single fit is the safer way.
     fn leading(
         &self,
-        window: &Range<usize>,
-        rho: f64,
+        windows: &[Range<usize>],
+        rho: impl Fn(usize) -> f64,
         carried: &mut Carried,
     ) -> Result<Option<(Leading, Sums)>> {
-        let local = self.local(window);
+        let local = self.local(&windows[0]);
         let complete = self.complete[local.clone()].iter().all(|&all| all);
-        let sums = self.sums(window);
+        let sums = self.sums_of(&local, &self.within(&local));
         let moderate = stream::is_moderate(sums.within + sums.means);
         if !complete || !moderate || sums.apart > FAR * sums.within {
-            *carried = None;
+            *carried = Carried::default();
             return Ok(None);
         }
-        let block = Bordered::new(
-            self.gram.slice(s![local.clone(), local.clone()]),
-            self.along_mean.slice(s![local]),
-            self.mean.dot(&self.mean),
-            rho,
-        );
-        let found = self.eigenpairs(&block, window, carried)?;
+        let found = self.eigenpairs(windows, rho, carried)?;
         let k = self.n_factors;
         let clear = found.values[k - 1] > BLURRED * found.values[0];
         Ok(clear.then_some((found, sums)))
     }
 
+    fn block(&self, window: &Range<usize>, rho: f64) -> Bordered<'_> {
+        let all = Dates {
+            gram: self.gram.view(),
+            along_mean: self.along_mean.view(),
+            mean_square: self.mean.dot(&self.mean),
+        };
+        let local = self.local(window);
+        let within = self.within(&local);
+        Bordered::new(all, local, within, rho)
+    }
+
     fn eigenpairs(
         &self,
-        block: &Bordered<'_>,
-        window: &Range<usize>,
+        windows: &[Range<usize>],
+        rho: impl Fn(usize) -> f64,
         carried: &mut Carried,
     ) -> Result<Leading> {
+        let window = &windows[0];
+        let block = self.block(window, rho(window.len()));
         let (n, k) = (block.size(), self.n_factors);
         let width = krylov::wide(k);
-        let start = carry(carried, window, n, width);
-        *carried = None;
+        let near = self.near(windows, rho, carried);
+        let start = near.or_else(|| carry(carried, window, n, width));
+        carried.last = None;
         if let Some(start) = start
             && let Some((found, rows)) = chebyshev::polish(start, k, |q| block.times_rows(q))?
         {
-            *carried = Some((window.clone(), rows));
+            carried.last = Some((window.clone(), rows));
             return Ok(found);
         }
+        carried.ahead = None;
         match krylov::leading(n, k, width, n / (2 * width), None, |q| block.times(q))? {
             Outcome::Found(found, best) => {
-                *carried = Some((window.clone(), best.reversed_axes()));
+                carried.last = Some((window.clone(), best.reversed_axes()));
                 Ok(found)
             }
             Outcome::Stalled(_) => decompose::full(block.times(Array2::eye(n).view()).view(), k),
         }
+    }
+
+    /// Nearly eigenvectors of the first window, from what a window before it found out.
+    fn near(
+        &self,
+        windows: &[Range<usize>],
+        rho: impl Fn(usize) -> f64,
+        carried: &mut Carried,
+    ) -> Option<Array2<f64>> {
+        let (window, k) = (self.local(&windows[0]), self.n_factors);
+        let own = rho(window.len());
+        if let Some(start) = carried
+            .ahead
+            .as_ref()
+            .and_then(|a| a.start(&window, own, k))
+        {
+            return Some(start);
+        }
+        let (last, rows) = carried.last.as_ref()?;
+        let block = self.block(last, rho(last.len()));
+        let local: Vec<_> = windows.iter().map(|window| self.local(window)).collect();
+        carried.ahead = Ahead::new(&self.local(last), rows.view(), k, &local, &block);
+        carried.ahead.as_ref()?.start(&window, own, k)
     }
 
     /// Singular values, loadings and mean returns of a window.
