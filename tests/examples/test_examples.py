@@ -61,6 +61,28 @@ def test_the_autoencoder_beats_ipca_where_betas_are_nonlinear(tmp_path):
     assert "Plotly.newPlot" in page.read_text(encoding="utf-8")
 
 
+def test_the_shortest_pipeline_ranks_by_premia():
+    shown = dict(line.split(": ") for line in run("latent_factor_pipeline.py").splitlines())
+    assert shown["forecast shape"] == "(2, 6)"
+    # Betas times means of factors are means, up to the noise that two factors leave.
+    assert shown["largest expected return"] == shown["largest mean so far"]
+
+
+def test_the_hand_off_writes_what_it_shows(tmp_path):
+    shown = run("integration_handoff.py", "--output", str(tmp_path / "out"))
+    frame = pl.read_parquet(tmp_path / "out" / "predictions.parquet")
+    assert frame.height == 4
+    assert str(frame) in shown
+    assert (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_the_policies_keep_the_steps_they_were_asked_to():
+    shown = run("portfolio_neural.py")
+    for name in ("LSTMPortfolioModel", "DeepPortfolioModel"):
+        assert f"{name} checkpoints: (2, 4)" in shown
+    assert shown.count("moved since step 2: True") == 2
+
+
 def test_one_pipeline_serves_every_latent_factor_model():
     # Betas are a visible characteristic: each forecast must line up with realised means.
     shown = run("latent_factor_variants.py")
