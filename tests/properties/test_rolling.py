@@ -131,10 +131,13 @@ def test_slowly_moving_factors_are_followed_over_many_windows():
             assert_close(getattr(found, name)[row], getattr(single, name), name)
 
 
+@pytest.mark.parametrize("length", ["short", "long"])
 @pytest.mark.parametrize("kernel", [rolling_pca, rolling_rp_pca])
-def test_same_bits_for_any_number_of_threads(kernel):
-    panel = factor_panel(150, 200)
-    windows = [(end - 60, end) for end in range(60, 151)]
+def test_same_bits_for_any_number_of_threads(kernel, length):
+    if length == "short":
+        panel, windows = factor_panel(150, 200), [(end - 60, end) for end in range(60, 151)]
+    else:
+        panel, windows = long_panel(), LONG_SPANS["expanding"]
     before, results = get_num_threads(), []
     try:
         for n_threads in (1, 2, 5):

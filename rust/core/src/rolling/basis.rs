@@ -50,46 +50,20 @@ impl Basis {
         images
             .slice_mut(s![..n_known, ..])
             .assign(&(&known.images * &scale));
-        let own: Vec<usize> = (0..n_lanes)
-            .map(|lane| n_known + lane * (steps + 1))
-            .collect();
-        for (&row, start) in own.iter().zip(starts.outer_iter()).skip(1) {
-            images.row_mut(row).assign(&start);
+        let each = steps + 1;
+        let own = |lane: usize| n_known + lane * each;
+        for (lane, start) in starts.outer_iter().enumerate().skip(1) {
+            images.row_mut(own(lane)).assign(&start);
         }
         let exact = known.vectors.slice(s![..known.exact, ..]);
-        let mut lanes = starts;
-        let mut before = Array2::<f64>::zeros(lanes.raw_dim());
-        for step in 0..steps {
-            let share = linalg::product(lanes.view(), exact.t());
-            linalg::add_product(lanes.view_mut(), -1.0, share.view(), exact);
-            let mut image = block.times_rows(lanes.view());
-            for (lane, &first) in own.iter().enumerate() {
-                let (mut z, mut image) = (lanes.row_mut(lane), image.row_mut(lane));
-                let square = z.dot(&image);
-                let length = if square > 0.0 {
-                    square.sqrt()
-                } else {
-                    f64::INFINITY
-                };
-                z /= length;
-                image /= length;
-                let row = first + 1 + step;
-                vectors.row_mut(row).assign(&z);
-                images.row_mut(row).assign(&image);
-                // Three terms: z_next = YY'z - weight z - length z_before, and z becomes z_before.
-                let weight = image.dot(&image);
-                let back = if length.is_finite() { length } else { 0.0 };
-                Zip::from(&mut z)
-                    .and(&image)
-                    .and(before.row_mut(lane))
-                    .for_each(|z, &image, before| {
-                        let next = image - weight * *z - back * *before;
-                        *before = *z;
-                        *z = next;
-                    });
-            }
+        let mut spaces = Spaces::from(starts);
+        for first in n_known + 1..n_known + each {
+            let (z, image) = spaces.next(exact, block);
+            vectors.slice_mut(s![first..; each, ..]).assign(&z);
+            images.slice_mut(s![first..; each, ..]).assign(&image);
         }
         let mut products = linalg::product(vectors.view(), images.t());
+        let own: Vec<usize> = (0..n_lanes).map(own).collect();
         for &row in &own {
             let column = products.column(row).to_owned();
             products.row_mut(row).assign(&column);
@@ -97,12 +71,14 @@ impl Basis {
         for ((a, b), &square) in squares.indexed_iter() {
             products[(own[a], own[b])] = square;
         }
-        let factor = Factor::of(&products);
-        let mut along = products
-            .select(Axis(0), &own[1..])
-            .t()
-            .as_standard_layout()
-            .into_owned();
+        Self::orthonormal(images, &products, &own[1..])
+    }
+
+    /// Vectors with images `Yv` and these products among each other; those of `D` are in rows `own`.
+    fn orthonormal(images: Array2<f64>, products: &Array2<f64>, own: &[usize]) -> Self {
+        let factor = Factor::of(products);
+        let columns = products.select(Axis(0), own);
+        let mut along = columns.t().as_standard_layout().into_owned();
         factor.divide_rows(&mut along);
         let mut core = linalg::product(images.view(), images.t());
         factor.divide_rows(&mut core);
@@ -120,6 +96,59 @@ impl Basis {
     pub(super) fn images_of(&self, mut v: Array2<f64>) -> Array2<f64> {
         self.factor.divide_columns(&mut v);
         linalg::product(v.view(), self.images.slice(s![..v.ncols(), ..]))
+    }
+}
+
+/// Krylov spaces of `YY'` that grow side by side, in rows.
+struct Spaces {
+    now: Array2<f64>,
+    before: Array2<f64>,
+}
+
+impl Spaces {
+    fn from(starts: Array2<f64>) -> Self {
+        let before = Array2::zeros(starts.raw_dim());
+        Self {
+            now: starts,
+            before,
+        }
+    }
+
+    /// The next `z` of every space, without its part along `exact`, and its `YY'z`, both in the unit
+    /// in which `z'YY'z` is one; zeros where a space is at its end.
+    fn next(
+        &mut self,
+        exact: ArrayView2<'_, f64>,
+        block: &Bordered<'_>,
+    ) -> (Array2<f64>, Array2<f64>) {
+        let share = linalg::product(self.now.view(), exact.t());
+        linalg::add_product(self.now.view_mut(), -1.0, share.view(), exact);
+        let mut images = block.times_rows(self.now.view());
+        let mut lengths = Array1::zeros(images.nrows());
+        for ((mut z, mut image), length) in (self.now.outer_iter_mut())
+            .zip(images.outer_iter_mut())
+            .zip(&mut lengths)
+        {
+            let square = z.dot(&image);
+            *length = if square > 0.0 { square.sqrt() } else { 0.0 };
+            let unit = if square > 0.0 { *length } else { f64::INFINITY };
+            z /= unit;
+            image /= unit;
+        }
+        let found = self.now.clone();
+        // Three terms: z_next = YY'z - weight z - length z_before, and z becomes z_before.
+        for (lane, (image, &length)) in images.outer_iter().zip(&lengths).enumerate() {
+            let weight = image.dot(&image);
+            Zip::from(self.now.row_mut(lane))
+                .and(&image)
+                .and(self.before.row_mut(lane))
+                .for_each(|z, &image, before| {
+                    let next = image - weight * *z - length * *before;
+                    *before = *z;
+                    *z = next;
+                });
+        }
+        (found, images)
     }
 }
 
