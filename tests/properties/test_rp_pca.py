@@ -10,7 +10,7 @@ import pytest
 from ml4t.models.kernels import get_num_threads, pca, project_rp_pca, rp_pca, set_num_threads
 from oracles import rp_pca as oracle
 
-SHAPES = [(50, 20), (20, 50), (260, 300), (300, 260)]
+SHAPES = [(50, 20), (20, 50), (260, 300), (300, 260), (480, 450)]
 GAMMAS = [-30.0, -1.0, -0.5, 0.0, 10.0]
 SWITCHES = list(itertools.product([False, True], ["unit_length", "variance"], [False, True]))
 

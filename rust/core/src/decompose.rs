@@ -7,7 +7,7 @@
 use ndarray::{Array1, Array2, ArrayView2, s};
 
 use crate::krylov::{self, Leading, NARROW, Outcome};
-use crate::stream::Stream;
+use crate::stream::{Images, Stream};
 use crate::{CoreError, Real, Result, linalg};
 
 /// Squared singular values below this fraction of the largest are too blurred by rounding.
@@ -30,26 +30,30 @@ pub(crate) struct Triplets {
 ///
 /// [`CoreError::Rank`] when the panel's rank is below `k`.
 pub(crate) fn leading<R: Real>(stream: &Stream<'_, R>, k: usize) -> Result<Triplets> {
-    let found = eigenpairs(stream, k)?;
+    let (found, image) = eigenpairs(stream, k)?;
     if found.values[k - 1] <= BLURRED * found.values[0] || found.values[0] <= 0.0 {
         return by_svd(stream, k);
     }
-    Ok(triplets(stream, found))
+    let image = image.unwrap_or_else(|| image_of(stream, &found));
+    Ok(orthogonal(stream, found, image))
 }
 
-/// Singular triplets from eigenpairs of the lesser Gram matrix.
-///
-/// Orthogonalising in descending order takes out of the small ones what rounding mixed in from the
-/// large, and the length that is left is the singular value to full accuracy.
-pub(crate) fn triplets<R: Real>(stream: &Stream<'_, R>, found: Leading) -> Triplets {
-    let wide = stream.is_wide();
-    let image = if wide {
+/// The panel times eigenvectors of the lesser Gram matrix, shape (longer side, k).
+fn image_of<R: Real>(stream: &Stream<'_, R>, found: &Leading) -> Array2<f64> {
+    if stream.is_wide() {
         stream.transpose_times(found.vectors.view())
     } else {
         stream.times(found.vectors.view())
-    };
+    }
+}
+
+/// Singular triplets from eigenvectors and their image.
+///
+/// Orthogonalising in descending order takes out of the small ones what rounding mixed in from the
+/// large, and the length that is left is the singular value to full accuracy.
+fn orthogonal<R: Real>(stream: &Stream<'_, R>, found: Leading, image: Array2<f64>) -> Triplets {
     let (values, image) = krylov::orthonormal_columns(image.view());
-    let (right, left) = if wide {
+    let (right, left) = if stream.is_wide() {
         (image, found.vectors)
     } else {
         (found.vectors, image)
@@ -61,22 +65,24 @@ pub(crate) fn triplets<R: Real>(stream: &Stream<'_, R>, found: Leading) -> Tripl
     }
 }
 
-/// Eigenpairs of the Gram matrix of the lesser side.
-fn eigenpairs<R: Real>(stream: &Stream<'_, R>, k: usize) -> Result<Leading> {
+/// Eigenpairs of the Gram matrix of the lesser side, and the panel times them where that is known.
+fn eigenpairs<R: Real>(stream: &Stream<'_, R>, k: usize) -> Result<(Leading, Option<Array2<f64>>)> {
     let (short, _) = stream.sides();
     let affordable = short / (4 * NARROW);
     let mut start = None;
     if affordable >= 10 {
-        match krylov::leading(short, k, NARROW, affordable, None, |q| stream.gram_times(q))? {
-            Outcome::Found(found, _) => return Ok(found),
-            Outcome::Stalled(best) => start = Some(best),
+        // What is kept takes no more than an eighth of the panel.
+        let mut images = Images::new(short / (8 * NARROW));
+        let apply = |q: ArrayView2<'_, f64>| stream.gram_times(q, &mut images);
+        match krylov::search(short, k, NARROW, affordable, None, apply)? {
+            (Outcome::Found(found, _), weights) => {
+                return Ok((found, images.combined(weights.slice(s![.., ..k]))));
+            }
+            (Outcome::Stalled(best), _) => start = Some(best),
         }
     }
-    of_matrix(
-        stream.gram().view(),
-        k,
-        start.as_ref().map(|best| best.view()),
-    )
+    let start = start.as_ref().map(|best| best.view());
+    Ok((of_matrix(stream.gram().view(), k, start)?, None))
 }
 
 /// Leading eigenpairs of a symmetric matrix that is at hand.

@@ -69,11 +69,27 @@ pub fn leading(
     block: usize,
     max_steps: usize,
     start: Option<ArrayView2<'_, f64>>,
-    apply: impl Fn(ArrayView2<'_, f64>) -> Array2<f64>,
+    apply: impl FnMut(ArrayView2<'_, f64>) -> Array2<f64>,
 ) -> Result<Outcome> {
+    search(n, k, block, max_steps, start, apply).map(|(outcome, _)| outcome)
+}
+
+/// [`leading`], and the weights by which the vectors it finds combine the columns that were multiplied,
+/// shape `(columns, columns of the best block)`.
+pub(crate) fn search(
+    n: usize,
+    k: usize,
+    block: usize,
+    max_steps: usize,
+    start: Option<ArrayView2<'_, f64>>,
+    mut apply: impl FnMut(ArrayView2<'_, f64>) -> Array2<f64>,
+) -> Result<(Outcome, Array2<f64>)> {
     let max_steps = max_steps.min((n / block).saturating_sub(1));
     if max_steps * block <= k {
-        return Ok(Outcome::Stalled(Array2::zeros((n, 0))));
+        return Ok((
+            Outcome::Stalled(Array2::zeros((n, 0))),
+            Array2::zeros((0, 0)),
+        ));
     }
     let mut space = Space::new(n, block, max_steps, start);
     let first = if start.is_some() { 3 } else { 5 };
@@ -83,23 +99,28 @@ pub fn leading(
         seen: None,
     };
     loop {
-        let coupling = space.extend(&apply);
+        let coupling = space.extend(&mut apply);
         let step = space.done / block;
         if step < schedule.next {
             continue;
         }
         let ritz = space.ritz(&coupling, k)?;
-        let best = space.rotate(ritz.vectors.slice(s![.., ..block.max(k)]));
-        if ritz.excess <= 1.0 {
+        let is_found = ritz.excess <= 1.0;
+        if !is_found && schedule.plan(step, ritz.excess) {
+            continue;
+        }
+        let weights = ritz.vectors.slice_move(s![.., ..block.max(k)]);
+        let best = space.rotate(weights.view());
+        let outcome = if is_found {
             let found = Leading {
                 values: ritz.values.slice(s![..k]).to_owned(),
                 vectors: best.slice(s![.., ..k]).to_owned(),
             };
-            return Ok(Outcome::Found(found, best));
-        }
-        if !schedule.plan(step, ritz.excess) {
-            return Ok(Outcome::Stalled(best));
-        }
+            Outcome::Found(found, best)
+        } else {
+            Outcome::Stalled(best)
+        };
+        return Ok((outcome, weights));
     }
 }
 
@@ -145,7 +166,10 @@ impl Space {
     ///
     /// Returns how the new block couples to the old, shape `(block, block)`: the residual of a Ritz
     /// vector is this times its last `block` weights.
-    fn extend(&mut self, apply: &impl Fn(ArrayView2<'_, f64>) -> Array2<f64>) -> Array2<f64> {
+    fn extend(
+        &mut self,
+        apply: &mut impl FnMut(ArrayView2<'_, f64>) -> Array2<f64>,
+    ) -> Array2<f64> {
         let (old, end) = (self.done, self.done + self.block);
         let mut image = apply(self.basis.slice(s![.., old..end]));
         let lengths = image.map_axis(Axis(0), |column| column.dot(&column).sqrt());

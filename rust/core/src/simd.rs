@@ -16,7 +16,7 @@ use std::fmt::Debug;
 
 use crate::gram::{Plan, Scratch};
 use crate::real::Real;
-pub(crate) use kernels::fetch;
+pub(crate) use kernels::fetch_far;
 use lanes::{Lanes, LoadFrom};
 pub(crate) use rows::Rows;
 

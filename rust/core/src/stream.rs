@@ -19,9 +19,12 @@ use crate::{Real, linalg};
 
 mod columns;
 mod direct;
+mod images;
+mod rows;
 pub(crate) mod thin;
 
 pub(crate) use columns::{Columns, is_moderate, small_means};
+pub(crate) use images::Images;
 
 /// Numbers in a block: a megabyte and a quarter, of which most stays in the second-level cache.
 const BLOCK_CELLS: usize = 5 << 15;
@@ -253,9 +256,12 @@ fn empty() -> Array2<f64> {
 
 /// Width of a block of the longer side, given the shorter.
 fn block_width(short: usize) -> usize {
-    (BLOCK_CELLS / short.max(1))
-        .clamp(16, 512)
-        .next_multiple_of(8)
+    width_of(BLOCK_CELLS, short)
+}
+
+/// Width of a block of about so many numbers.
+fn width_of(cells: usize, short: usize) -> usize {
+    (cells / short.max(1)).clamp(16, 512).next_multiple_of(32)
 }
 
 /// The lower triangle of a Gram matrix in square tiles, so that threads can share the work.

@@ -125,11 +125,18 @@ unsafe fn prefetch(at: *const u8) {
     let _ = at;
 }
 
-/// Bring values nearer while something else is computed.
+/// Bring the first so many values, and what shares their cache lines, into the second-level cache
+/// while something else is computed: from far away that is quicker than into the first, which keeps
+/// few requests open.
 #[inline(always)]
-pub(crate) fn fetch(values: &[f64]) {
-    for line in values.chunks(8) {
-        // SAFETY: a prefetch of any address is harmless; this one lies within a slice.
-        unsafe { prefetch(line.as_ptr().cast()) }
+pub(crate) fn fetch_far<E>(values: &[E], count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..(count * size_of::<E>()).div_ceil(64) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        let at = values.as_ptr().cast::<i8>().wrapping_add(64 * line);
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at) }
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, count);
 }

@@ -6,11 +6,11 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::direct::slices;
-use super::thin::GROUP;
-use super::{block_width, widen};
-use crate::simd::fetch;
-use crate::{AnyView, CoreError, Real, Result, shape};
+use super::block_width;
+use super::rows::Rows;
+use super::thin::registers;
+use crate::simd::fetch_far;
+use crate::{CoreError, Real, Result, shape};
 
 /// Squared means may exceed squared deviations so many times before centring must come first.
 const LARGE_MEANS: f64 = 10.0;
@@ -18,6 +18,10 @@ const LARGE_MEANS: f64 = 10.0;
 /// Sizes of the largest return between which squares of its squares keep all their digits.
 const SMALLEST: f64 = 1e-60;
 const LARGEST: f64 = 1e60;
+
+/// Rows that are summed while the sums lie in registers, and registers' widths of columns.
+const GROUP: usize = 16;
+const WIDE: usize = 4;
 
 /// Centred squares below this share of the raw ones have lost digits, and are summed again.
 const SAFE_SHARE: f64 = 0.1;
@@ -97,17 +101,26 @@ fn require_moderate<R: Real>(returns: ArrayView2<'_, R>, squares: f64) -> Result
     )
 }
 
-fn column_moments<R: Real>(mut out: ArrayViewMut2<'_, f64>, block: ArrayView2<'_, R>) {
-    let width = block.ncols();
-    let (mut count, mut mean, mut squares) = (vec![0.0; width], vec![0.0; width], vec![0.0; width]);
+fn column_moments<R: Real>(out: ArrayViewMut2<'_, f64>, block: ArrayView2<'_, R>) {
     let mut buffer = Array2::zeros((0, 0));
-    let rows = rows_of(&block, &mut buffer);
-    Arch::new().dispatch(Sums {
-        rows: &rows,
-        count: &mut count,
-        sum: &mut mean,
-        squares: &mut squares,
-    });
+    match Rows::read(block, &mut buffer) {
+        Rows::Single(rows) => moments_of(&rows, out),
+        Rows::Double(rows) => moments_of(&rows, out),
+    }
+}
+
+fn moments_of<E: Real>(rows: &[&[E]], mut out: ArrayViewMut2<'_, f64>) {
+    let mut sums = Sums::of(rows, out.ncols(), false);
+    // Something missing, or beyond squaring, leaves no finite sum.
+    if !sums.squares.iter().chain(&sums.sum).all(|v| v.is_finite()) {
+        sums = Sums::of(rows, out.ncols(), true);
+    }
+    let Sums {
+        count,
+        sum: mut mean,
+        mut squares,
+        ..
+    } = sums;
     let mut large_mean = false;
     for ((m, n), s) in mean.iter_mut().zip(&count).zip(&mut squares) {
         *m /= n;
@@ -125,90 +138,116 @@ fn column_moments<R: Real>(mut out: ArrayViewMut2<'_, f64>, block: ArrayView2<'_
     }
 }
 
-/// Rows in double precision: in place where they are so, else widened into the buffer.
-fn rows_of<'s, R: Real>(block: &ArrayView2<'s, R>, buffer: &'s mut Array2<f64>) -> Vec<&'s [f64]> {
-    if let AnyView::F64(view) = R::any(*block)
-        && view.rows().into_iter().all(|row| row.to_slice().is_some())
-    {
-        return slices(view, 0..view.nrows(), 0..view.ncols());
-    }
-    *buffer = Array2::zeros(block.dim());
-    for (row, mut line) in block.rows().into_iter().zip(buffer.rows_mut()) {
-        if let Some(line) = line.as_slice_mut() {
-            widen(row, line);
-        }
-    }
-    slices(buffer.view(), 0..buffer.nrows(), 0..buffer.ncols())
+/// Count, sum and sum of squares by column: of what is finite where that is checked, else of all.
+///
+/// Rows are added one after the other, so that a check changes no bit of a complete column.
+struct Sums<'a, E> {
+    rows: &'a [&'a [E]],
+    checked: bool,
+    count: Vec<f64>,
+    sum: Vec<f64>,
+    squares: Vec<f64>,
 }
 
-/// Count, sum and sum of squares of what is finite, by column.
-struct Sums<'a> {
-    rows: &'a [&'a [f64]],
-    count: &'a mut [f64],
-    sum: &'a mut [f64],
-    squares: &'a mut [f64],
-}
-
-impl WithSimd for Sums<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        let (width, lanes) = (self.sum.len(), S::F64_LANES);
-        let whole = width - width % lanes;
-        for first in (0..self.rows.len()).step_by(GROUP) {
-            for start in (0..whole).step_by(lanes) {
-                self.tile::<S, true>(simd, first, start..start + lanes);
-            }
-            if whole < width {
-                self.tile::<S, false>(simd, first, whole..width);
-            }
-        }
-    }
-}
-
-impl Sums<'_> {
-    /// A group of rows in a register's width of columns, or in the few that do not fill one.
-    #[inline(always)]
-    fn tile<S: Simd, const WHOLE: bool>(&mut self, simd: S, first: usize, columns: Range<usize>) {
-        let load = |values: &[f64]| {
-            if WHOLE {
-                S::as_simd_f64s(values).0[0]
-            } else {
-                simd.partial_load_f64s(values)
-            }
+impl<'a, E: Real> Sums<'a, E> {
+    fn of(rows: &'a [&'a [E]], width: usize, checked: bool) -> Self {
+        let n = if checked { 0.0 } else { rows.len() as f64 };
+        let sums = Self {
+            rows,
+            checked,
+            count: vec![n; width],
+            sum: vec![0.0; width],
+            squares: vec![0.0; width],
         };
+        Arch::new().dispatch(sums)
+    }
+
+    /// Rows `first` and those after it in registers' width of columns; `W` of 1 may be a part of one.
+    #[inline(always)]
+    fn tile<S: Simd, const W: usize, const CHECKED: bool>(
+        &mut self,
+        simd: S,
+        first: usize,
+        columns: Range<usize>,
+    ) {
         let (zero, one) = (simd.splat_f64s(0.0), simd.splat_f64s(1.0));
-        let mut out = [&mut *self.count, &mut *self.sum, &mut *self.squares]
-            .map(|all| &mut all[columns.clone()]);
-        let [mut n, mut sum, mut squares] = [load(out[0]), load(out[1]), load(out[2])];
-        for (index, row) in self.rows.iter().enumerate().skip(first).take(GROUP) {
-            if let Some(next) = self.rows.get(index + GROUP) {
-                fetch(&next[columns.clone()]);
+        let mut n = registers::<S, f64, W>(simd, &self.count[columns.clone()]);
+        let mut sum = registers::<S, f64, W>(simd, &self.sum[columns.clone()]);
+        let mut squares = registers::<S, f64, W>(simd, &self.squares[columns.clone()]);
+        for row in self.rows.iter().skip(first).take(GROUP) {
+            let row = registers::<S, E, W>(simd, &row[columns.clone()]);
+            for w in 0..W {
+                let mut v = row[w];
+                if CHECKED {
+                    // Only what is finite leaves nothing when taken from itself.
+                    let finite = simd.equal_f64s(simd.sub_f64s(v, v), zero);
+                    v = simd.select_f64s(finite, v, zero);
+                    n[w] = simd.add_f64s(n[w], simd.select_f64s(finite, one, zero));
+                }
+                sum[w] = simd.add_f64s(sum[w], v);
+                squares[w] = simd.mul_add_e_f64s(v, v, squares[w]);
             }
-            let v = load(&row[columns.clone()]);
-            // Only what is finite leaves nothing when taken from itself.
-            let finite = simd.equal_f64s(simd.sub_f64s(v, v), zero);
-            let v = simd.select_f64s(finite, v, zero);
-            n = simd.add_f64s(n, simd.select_f64s(finite, one, zero));
-            sum = simd.add_f64s(sum, v);
-            squares = simd.mul_add_e_f64s(v, v, squares);
         }
-        for (out, found) in out.iter_mut().zip([n, sum, squares]) {
-            if WHOLE {
-                S::as_mut_simd_f64s(out).0[0] = found;
-            } else {
-                simd.partial_store_f64s(out, found);
+        store(simd, &mut self.count[columns.clone()], n);
+        store(simd, &mut self.sum[columns.clone()], sum);
+        store(simd, &mut self.squares[columns], squares);
+    }
+
+    #[inline(always)]
+    fn all<S: Simd, const CHECKED: bool>(&mut self, simd: S) {
+        let (width, one) = (self.sum.len(), S::F64_LANES);
+        let most = width - width % (WIDE * one);
+        for first in (0..self.rows.len()).step_by(GROUP) {
+            let rows = self.rows;
+            let later = &rows[rows.len().min(first + GROUP)..];
+            later[..later.len().min(GROUP)]
+                .iter()
+                .for_each(|row| fetch_far(row, row.len()));
+            for start in (0..most).step_by(WIDE * one) {
+                self.tile::<S, WIDE, CHECKED>(simd, first, start..start + WIDE * one);
+            }
+            for start in (most..width).step_by(one) {
+                self.tile::<S, 1, CHECKED>(simd, first, start..width.min(start + one));
             }
         }
     }
 }
 
-fn add_squares(row: &[f64], mean: &[f64], squares: &mut [f64]) {
-    Arch::new().dispatch(|| {
-        for ((&v, &m), s) in row.iter().zip(mean).zip(squares) {
-            let deviation = if v.is_finite() { v - m } else { 0.0 };
-            *s += deviation * deviation;
+impl<E: Real> WithSimd for Sums<'_, E> {
+    type Output = Self;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) -> Self {
+        if self.checked {
+            self.all::<S, true>(simd);
+        } else {
+            self.all::<S, false>(simd);
         }
-    });
+        self
+    }
+}
+
+/// Registers to as many values; the last one may be a part.
+#[inline(always)]
+fn store<S: Simd, const W: usize>(simd: S, out: &mut [f64], found: [S::f64s; W]) {
+    for (part, v) in out.chunks_mut(S::F64_LANES).zip(found) {
+        if part.len() == S::F64_LANES {
+            S::as_mut_simd_f64s(part).0[0] = v;
+        } else {
+            simd.partial_store_f64s(part, v);
+        }
+    }
+}
+
+fn add_squares<E: Real>(row: &[E], mean: &[f64], squares: &mut [f64]) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for ((&v, &m), s) in row.iter().zip(mean).zip(squares) {
+                let v: f64 = v.into();
+                let deviation = if v.is_finite() { v - m } else { 0.0 };
+                *s += deviation * deviation;
+            }
+        },
+    );
 }

@@ -1,18 +1,27 @@
 //! Thin products of the panel: of the returns as they are where that is exact, centred where not.
 //!
 //! What centring and the premium row would have changed has rank one in the means and is put in
-//! afterwards. Rows of doubles are read in place; others are widened block by block, to the same
-//! bits: neither type nor memory layout of a panel changes a result.
+//! afterwards. Contiguous rows are read in place, in their own precision; others are widened block by
+//! block, to the same bits: neither type nor memory layout of a panel changes a result.
 
 use std::ops::Range;
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array2, ArrayView2, Axis, s};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis, Ix2, s};
 
-use super::thin::{PAD, columns_times, rows_times};
-use super::{MAX_PARTS, Stream, block_width, empty, widen};
+use super::images::Images;
+use super::rows::Rows;
+use super::thin::{LANES, PAD, folded};
+use super::{BLOCK_CELLS, Stream, block_width, empty, width_of};
 use crate::vector::{add_scaled, dot};
 use crate::{AnyView, Real};
+
+/// Numbers in a block that is read in place: rows that go on for longer come faster from memory.
+const WALK_CELLS: usize = 1 << 18;
+
+/// Most parts of a walk, each of which adds up by itself: fixed, so that bits do not depend on the
+/// threads.
+const WALKERS: usize = 8;
 
 /// A thin matrix with rows of `pad` numbers.
 struct Thin {
@@ -44,14 +53,6 @@ impl Thin {
         &self.cells[index * self.pad..][..self.pad]
     }
 
-    fn row_mut(&mut self, index: usize) -> &mut [f64] {
-        &mut self.cells[index * self.pad..][..self.pad]
-    }
-
-    fn add(&mut self, other: &Self) {
-        add_scaled(&mut self.cells, 1.0, &other.cells);
-    }
-
     fn columns(&self, count: usize) -> Array2<f64> {
         let rows = self.cells.len() / self.pad.max(1);
         Array2::from_shape_fn((rows, count), |(i, j)| self.cells[i * self.pad + j])
@@ -68,14 +69,16 @@ impl Thin {
 }
 
 impl<R: Real> Stream<'_, R> {
-    /// Gram matrix of the lesser side times a block, in one walk over the panel.
-    pub(crate) fn gram_times(&self, q: ArrayView2<'_, f64>) -> Array2<f64> {
+    /// Gram matrix of the lesser side times a block, in one walk over the panel; the product with the
+    /// panel itself, which comes on the way, goes into `images`.
+    pub(crate) fn gram_times(&self, q: ArrayView2<'_, f64>, images: &mut Images) -> Array2<f64> {
         let thin = Thin::from(q);
-        let found = if self.is_wide() {
+        let (found, across) = if self.is_wide() {
             self.wide_gram_times(&thin)
         } else {
             self.tall_gram_times(&thin)
         };
+        images.push(across);
         found.columns(q.ncols())
     }
 
@@ -85,70 +88,73 @@ impl<R: Real> Stream<'_, R> {
     }
 
     /// The panel itself, where its rows may be read in place.
-    fn in_place(&self) -> Option<ArrayView2<'_, f64>> {
-        match R::any(self.returns.view()) {
-            AnyView::F64(view) if self.is_direct() => view
-                .rows()
-                .into_iter()
-                .all(|row| row.to_slice().is_some())
-                .then_some(view),
-            _ => None,
-        }
+    fn in_place(&self) -> Option<AnyView<'_, Ix2>> {
+        let contiguous = |row: ArrayView1<'_, R>| row.to_slice().is_some();
+        let is_readable = self.is_direct() && self.returns.rows().into_iter().all(contiguous);
+        is_readable.then(|| R::any(self.returns.view()))
     }
 
     /// Returns as they are, by row: in place, or widened into the buffer.
     fn raw<'s>(
         &self,
-        in_place: Option<ArrayView2<'s, f64>>,
+        in_place: Option<&'s AnyView<'_, Ix2>>,
         rows: Range<usize>,
         columns: Range<usize>,
         buffer: &'s mut Array2<f64>,
-    ) -> Vec<&'s [f64]> {
-        if let Some(view) = in_place {
-            return slices(view, rows, columns);
+    ) -> Rows<'s> {
+        match in_place {
+            Some(view) => Rows::of(view, rows, columns),
+            None => Rows::widened(self.returns.slice(s![rows, columns]), buffer),
         }
-        if buffer.dim() != (rows.len(), columns.len()) {
-            *buffer = Array2::zeros((rows.len(), columns.len()));
-        }
-        for (row, mut line) in rows.zip(buffer.rows_mut()) {
-            if let Some(line) = line.as_slice_mut() {
-                widen(self.returns.slice(s![row, columns.clone()]), line);
-            }
-        }
-        slices(buffer.view(), 0..buffer.nrows(), 0..buffer.ncols())
     }
 
-    fn wide_gram_times(&self, u: &Thin) -> Thin {
+    /// Rows and columns centred, filled and scaled in the buffer.
+    fn packed<'s>(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        buffer: &'s mut Array2<f64>,
+    ) -> Rows<'s> {
+        Rows::whole(self.read(rows, columns, buffer).view())
+    }
+
+    fn wide_gram_times(&self, u: &Thin) -> (Thin, Vec<Vec<f64>>) {
         let (direct, in_place) = (self.is_direct(), self.in_place());
         let shift = self.column_shift(u);
         let (dates, all, pad) = (self.returns.nrows(), self.n_rows(), u.pad);
-        // Behind the image the sum of z along the means, which centring needs.
-        let mut found = self.sum_parts(self.n_columns(), all + 1, pad, |range, buffer, sum| {
-            let width = range.len();
-            let mut z = vec![0.0; pad * width];
-            if !direct {
-                let packed = self.read(0..all, range, buffer);
-                let rows = slices(packed.view(), 0..all, 0..width);
-                columns_times(&rows, &u.cells, pad, &mut z);
-                rows_times(&rows, &z, pad, &mut sum.cells);
-                return;
+        let mean = self.mean.as_slice().unwrap_or_default();
+        let parts = self.parts(self.n_columns(), |ranges, buffer| {
+            let rows = if direct { dates } else { all };
+            let mut part = Part::new(rows * pad * LANES, pad);
+            for range in ranges {
+                let mut z = vec![0.0; pad * range.len()];
+                let rows = if direct {
+                    self.raw(in_place.as_ref(), 0..dates, range.clone(), buffer)
+                } else {
+                    self.packed(0..all, range.clone(), buffer)
+                };
+                rows.columns_times(&u.cells, pad, &mut z);
+                if direct {
+                    let mean = &mean[range.clone()];
+                    for (lane, column) in z.chunks_exact_mut(range.len()).enumerate() {
+                        add_scaled(column, shift[lane], mean);
+                        part.along[lane] += dot(column, mean);
+                    }
+                }
+                rows.rows_times(&z, pad, &mut part.sum);
+                part.across.push(z);
             }
-            let rows = self.raw(in_place, 0..dates, range.clone(), buffer);
-            columns_times(&rows, &u.cells, pad, &mut z);
-            let mean = &self.mean.as_slice().unwrap_or_default()[range];
-            for (lane, column) in z.chunks_exact_mut(width).enumerate() {
-                add_scaled(column, shift[lane], mean);
-                sum.row_mut(all)[lane] += dot(column, mean);
-            }
-            rows_times(&rows, &z, pad, &mut sum.cells);
+            part.sum = folded(&part.sum);
+            part
         });
-        let along = found.row(all).to_vec();
-        found.cells.truncate(all * pad);
+        let (sum, along, across) = Part::total(parts, pad);
+        let mut found = Thin { pad, cells: sum };
+        found.cells.resize(all * pad, 0.0);
         for (date, row) in found.cells.chunks_exact_mut(pad).enumerate() {
             let weight = if date < dates { -1.0 } else { self.premium };
             add_scaled(row, if direct { weight } else { 0.0 }, &along);
         }
-        found
+        (found, across)
     }
 
     /// Block' U for every block of the longer side of a panel with more columns than rows.
@@ -167,9 +173,9 @@ impl<R: Real> Stream<'_, R> {
             .for_each_init(empty, |buffer, (index, mut part)| {
                 let range = index * block..index * block + part.nrows();
                 let width = range.len();
-                let rows = self.raw(in_place, 0..dates, range.clone(), buffer);
+                let rows = self.raw(in_place.as_ref(), 0..dates, range.clone(), buffer);
                 let mut image = vec![0.0; thin.pad * width];
-                columns_times(&rows, &thin.cells, thin.pad, &mut image);
+                rows.columns_times(&thin.cells, thin.pad, &mut image);
                 let mean = self.mean.slice(s![range]);
                 for ((column, mut row), m) in part.rows_mut().into_iter().enumerate().zip(mean) {
                     for (lane, cell) in row.iter_mut().enumerate() {
@@ -193,90 +199,113 @@ impl<R: Real> Stream<'_, R> {
         shift
     }
 
-    fn tall_gram_times(&self, v: &Thin) -> Thin {
+    fn tall_gram_times(&self, v: &Thin) -> (Thin, Vec<Vec<f64>>) {
         let (direct, in_place) = (self.is_direct(), self.in_place());
         let along = v.weighted_sum(self.mean);
-        let width = self.n_columns();
-        let across = turned(&v.cells, v.pad, width);
+        let (width, pad) = (self.n_columns(), v.pad);
+        let turned_v = turned(&v.cells, pad, width);
         let long = if direct {
             self.returns.nrows()
         } else {
             self.n_rows()
         };
-        let found = self.sum_parts(long, width + 1, v.pad, |range, buffer, sum| {
-            let mut z = Thin::zeros(range.len(), v.pad);
-            let rows: Vec<&[f64]> = if direct {
-                self.raw(in_place, range, 0..width, buffer)
-            } else {
-                let packed = self.read(range, 0..width, buffer);
-                slices(packed.view(), 0..packed.nrows(), 0..width)
-            };
-            rows_times(&rows, &across, v.pad, &mut z.cells);
-            if direct {
-                for row in z.cells.chunks_exact_mut(v.pad) {
-                    row.iter_mut().zip(&along).for_each(|(z, m)| *z -= m);
+        let parts = self.parts(long, |ranges, buffer| {
+            let mut part = Part::new(width * pad, pad);
+            for range in ranges {
+                let height = range.len();
+                let rows = if direct {
+                    self.raw(in_place.as_ref(), range, 0..width, buffer)
+                } else {
+                    self.packed(range, 0..width, buffer)
+                };
+                let mut z = vec![0.0; height * pad * LANES];
+                rows.rows_times(&turned_v, pad, &mut z);
+                let mut z = folded(&z);
+                for row in z.chunks_exact_mut(pad) {
+                    add_scaled(row, if direct { -1.0 } else { 0.0 }, &along);
+                    // The sum of z, which centring needs.
+                    add_scaled(&mut part.along, 1.0, row);
                 }
+                // Transposed.
+                rows.columns_times(&z, pad, &mut part.sum);
+                part.across.push(turned(&z, pad, height));
             }
-            // Transposed; behind it the sum of z, which centring needs.
-            let (image, total) = sum.cells.split_at_mut(width * v.pad);
-            columns_times(&rows, &z.cells, v.pad, image);
-            for row in z.cells.chunks_exact(v.pad) {
-                total.iter_mut().zip(row).for_each(|(sum, z)| *sum += z);
-            }
+            part
         });
+        let (sum, total, mut across) = Part::total(parts, pad);
+        if direct && self.premium > 0.0 {
+            // The premium row is not among the returns, but it has an image, too.
+            across.push(along.iter().map(|sum| self.premium * sum).collect());
+        }
         let mut out = Thin {
-            pad: v.pad,
-            cells: turned(&found.cells[..width * v.pad], width, v.pad),
+            pad,
+            cells: turned(&sum, width, pad),
         };
         if direct {
-            let mut shift: Vec<f64> = found.row(width).iter().map(|sum| -sum).collect();
+            let mut shift: Vec<f64> = total.iter().map(|sum| -sum).collect();
             add_scaled(&mut shift, self.premium * self.premium, &along);
-            for (m, row) in self.mean.iter().zip(out.cells.chunks_exact_mut(v.pad)) {
+            for (m, row) in self.mean.iter().zip(out.cells.chunks_exact_mut(pad)) {
                 add_scaled(row, *m, &shift);
             }
         }
-        out
+        (out, across)
     }
 
-    /// Add up what blocks of the longer side contribute, in a fixed order.
-    fn sum_parts(
+    /// What parts of the longer side contribute, in a fixed order; a part is a few blocks.
+    fn parts(
         &self,
         long: usize,
-        rows: usize,
-        pad: usize,
-        add: impl Fn(Range<usize>, &mut Array2<f64>, &mut Thin) + Sync,
-    ) -> Thin {
-        let block = block_width(self.sides().0);
+        of: impl Fn(Vec<Range<usize>>, &mut Array2<f64>) -> Part + Sync,
+    ) -> Vec<Part> {
+        let cells = if self.is_direct() {
+            WALK_CELLS
+        } else {
+            BLOCK_CELLS
+        };
+        let block = width_of(cells, self.sides().0);
         let n_blocks = long.div_ceil(block);
-        let per_part = n_blocks.div_ceil(MAX_PARTS).max(1);
-        let parts: Vec<Thin> = (0..n_blocks.div_ceil(per_part))
+        let per_part = n_blocks.div_ceil(WALKERS).max(1);
+        let range = |index: usize| index * block..long.min((index + 1) * block);
+        (0..n_blocks.div_ceil(per_part))
             .into_par_iter()
             .map_init(empty, |buffer, part| {
-                let mut sum = Thin::zeros(rows, pad);
-                for index in part * per_part..n_blocks.min((part + 1) * per_part) {
-                    let range = index * block..long.min((index + 1) * block);
-                    add(range, buffer, &mut sum);
-                }
-                sum
+                let blocks = part * per_part..n_blocks.min((part + 1) * per_part);
+                of(blocks.map(range).collect(), buffer)
             })
-            .collect();
-        let mut total = Thin::zeros(rows, pad);
-        parts.iter().for_each(|part| total.add(part));
-        total
+            .collect()
     }
 }
 
-/// Pieces of contiguous rows.
-pub(super) fn slices(
-    a: ArrayView2<'_, f64>,
-    rows: Range<usize>,
-    columns: Range<usize>,
-) -> Vec<&[f64]> {
-    rows.map(|row| {
-        let row = a.index_axis_move(Axis(0), row).to_slice();
-        row.map_or(&[][..], |row| &row[columns.clone()])
-    })
-    .collect()
+/// What a few blocks of the longer side contribute to a product with the Gram matrix.
+struct Part {
+    /// To the product itself.
+    sum: Vec<f64>,
+    /// To what centring needs.
+    along: Vec<f64>,
+    /// Product of the panel and the block, by block of the longer side: `pad` rows each.
+    across: Vec<Vec<f64>>,
+}
+
+impl Part {
+    fn new(cells: usize, pad: usize) -> Self {
+        Self {
+            sum: vec![0.0; cells],
+            along: vec![0.0; pad],
+            across: Vec::new(),
+        }
+    }
+
+    /// Sums over all parts, and the blocks of all.
+    fn total(parts: Vec<Self>, pad: usize) -> (Vec<f64>, Vec<f64>, Vec<Vec<f64>>) {
+        let cells = parts.first().map_or(0, |part| part.sum.len());
+        let mut total = Self::new(cells, pad);
+        for part in parts {
+            add_scaled(&mut total.sum, 1.0, &part.sum);
+            add_scaled(&mut total.along, 1.0, &part.along);
+            total.across.extend(part.across);
+        }
+        (total.sum, total.along, total.across)
+    }
 }
 
 /// From rows of `width` numbers to `width` rows of `height`.

@@ -8,13 +8,17 @@ use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::simd::fetch;
+use crate::Real;
+use crate::simd::fetch_far;
 
 /// Thin matrices have a multiple of this many columns: half of the widest register.
 pub(crate) const PAD: usize = 4;
 
+/// Places of a sum that is kept by register lane: as many as the widest register has.
+pub(super) const LANES: usize = 8;
+
 /// Rows that are multiplied while their sums lie in registers; the rows after them are fetched.
-pub(super) const GROUP: usize = 8;
+const GROUP: usize = 16;
 
 /// So many numbers lie in the second-level cache already: all their rows are one group.
 const NEAR: usize = 1 << 16;
@@ -23,26 +27,40 @@ const NEAR: usize = 1 << 16;
 ///
 /// `rows` are the rows of `B`, all of length `w`; `u` holds as many rows of `pad` numbers; `out` holds
 /// `pad` rows of `w`.
-pub(crate) fn columns_times(rows: &[&[f64]], u: &[f64], pad: usize, out: &mut [f64]) {
+pub(crate) fn columns_times<E: Real>(rows: &[&[E]], u: &[f64], pad: usize, out: &mut [f64]) {
     Arch::new().dispatch(ColumnsTimes { rows, u, pad, out });
 }
 
-/// `out += B Z`.
+/// `out += B Z`, each sum by register lane: [`folded`] adds the lanes up.
 ///
 /// `rows` are the rows of `B`, all of length `w`; `z` holds the transpose of `Z`, `pad` rows of `w`;
-/// `out` holds `pad` numbers for every row of `B`.
-pub(crate) fn rows_times(rows: &[&[f64]], z: &[f64], pad: usize, out: &mut [f64]) {
+/// `out` holds `pad` sums of [`LANES`] numbers for every row of `B`.
+pub(crate) fn rows_times<E: Real>(rows: &[&[E]], z: &[f64], pad: usize, out: &mut [f64]) {
     Arch::new().dispatch(RowsTimes { rows, z, pad, out });
 }
 
-struct ColumnsTimes<'a> {
-    rows: &'a [&'a [f64]],
+/// Sums of [`LANES`] numbers each.
+pub(super) fn folded(lanes: &[f64]) -> Vec<f64> {
+    let mut out = vec![0.0; lanes.len() / LANES];
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (sum, v) in out.iter_mut().zip(lanes.chunks_exact(LANES)) {
+                *sum = ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+            }
+        },
+    );
+    out
+}
+
+struct ColumnsTimes<'a, E> {
+    rows: &'a [&'a [E]],
     u: &'a [f64],
     pad: usize,
     out: &'a mut [f64],
 }
 
-impl WithSimd for ColumnsTimes<'_> {
+impl<E: Real> WithSimd for ColumnsTimes<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -59,6 +77,7 @@ impl WithSimd for ColumnsTimes<'_> {
             let mut group = Group {
                 rows,
                 ahead: &ahead[..ahead.len().min(rows.len())],
+                fetching: &[],
                 u,
                 pad: self.pad,
                 width,
@@ -77,16 +96,18 @@ impl WithSimd for ColumnsTimes<'_> {
 }
 
 /// A few rows, whose products are added to all of `out`.
-struct Group<'a> {
-    rows: &'a [&'a [f64]],
-    ahead: &'a [&'a [f64]],
+struct Group<'a, E> {
+    rows: &'a [&'a [E]],
+    /// Rows to be fetched, and what is left of the one before them.
+    ahead: &'a [&'a [E]],
+    fetching: &'a [E],
     u: &'a [f64],
     pad: usize,
     width: usize,
     out: &'a mut [f64],
 }
 
-impl Group<'_> {
+impl<E: Real> Group<'_, E> {
     /// `J` columns of `u` at a time, against `W` registers' width of the rows.
     #[inline(always)]
     fn lanes<S: Simd, const J: usize, const W: usize>(&mut self, simd: S, lanes: Range<usize>) {
@@ -110,6 +131,19 @@ impl Group<'_> {
         }
     }
 
+    /// Fetch so many numbers, row after row: memory is quickest along a row.
+    #[inline(always)]
+    fn fetch(&mut self, count: usize) {
+        if self.fetching.is_empty() {
+            let Some((row, later)) = self.ahead.split_first() else {
+                return;
+            };
+            (self.fetching, self.ahead) = (row, later);
+        }
+        fetch_far(self.fetching, count);
+        self.fetching = self.fetching.get(count..).unwrap_or_default();
+    }
+
     #[inline(always)]
     fn tile<S: Simd, const J: usize, const W: usize>(
         &mut self,
@@ -118,24 +152,10 @@ impl Group<'_> {
         columns: Range<usize>,
     ) {
         let mut sums = [[simd.splat_f64s(0.0); W]; J];
-        for (index, (row, u)) in self
-            .rows
-            .iter()
-            .zip(self.u.chunks_exact(self.pad))
-            .enumerate()
-        {
-            if lane == 0
-                && let Some(ahead) = self.ahead.get(index)
-            {
-                fetch(&ahead[columns.clone()]);
-            }
+        for (row, u) in self.rows.iter().zip(self.u.chunks_exact(self.pad)) {
+            self.fetch(W * S::F64_LANES);
             let row = &row[columns.clone()];
-            let x: [_; W] = if W > 1 {
-                let (x, _) = S::as_simd_f64s(row);
-                std::array::from_fn(|w| x[w])
-            } else {
-                [simd.partial_load_f64s(row); W]
-            };
+            let x = registers::<S, E, W>(simd, row);
             let u = &u[lane..lane + J];
             for j in 0..J {
                 let weight = simd.splat_f64s(u[j]);
@@ -160,14 +180,14 @@ impl Group<'_> {
     }
 }
 
-struct RowsTimes<'a> {
-    rows: &'a [&'a [f64]],
+struct RowsTimes<'a, E> {
+    rows: &'a [&'a [E]],
     z: &'a [f64],
     pad: usize,
     out: &'a mut [f64],
 }
 
-impl WithSimd for RowsTimes<'_> {
+impl<E: Real> WithSimd for RowsTimes<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -190,31 +210,67 @@ impl WithSimd for RowsTimes<'_> {
     }
 }
 
-impl RowsTimes<'_> {
+impl<E: Real> RowsTimes<'_, E> {
     /// `R` rows against four columns of `Z`.
+    #[expect(clippy::needless_range_loop, reason = "indices are registers here")]
     #[inline(always)]
     fn tile<S: Simd, const R: usize>(&mut self, simd: S, first: usize, lane: usize) {
         let width = self.rows[first].len();
-        let rows: [_; R] = std::array::from_fn(|r| S::as_simd_f64s(&self.rows[first + r][..width]));
-        let columns: [_; PAD] = std::array::from_fn(|j| {
-            S::as_simd_f64s(&self.z[(lane + j) * width..(lane + j + 1) * width])
-        });
-        let whole = rows[0].0.len();
+        let rows: [_; R] = std::array::from_fn(|r| &self.rows[first + r][..width]);
+        let columns: [_; PAD] =
+            std::array::from_fn(|j| &self.z[(lane + j) * width..(lane + j + 1) * width]);
+        let place = |r: usize, j: usize| ((first + r) * self.pad + lane + j) * LANES;
         let mut sums = [[simd.splat_f64s(0.0); PAD]; R];
-        for at in 0..whole {
-            for r in 0..R {
-                let x = rows[r].0[at];
-                for j in 0..PAD {
-                    sums[r][j] = simd.mul_add_e_f64s(x, columns[j].0[at], sums[r][j]);
-                }
+        for r in 0..R {
+            for j in 0..PAD {
+                sums[r][j] = S::as_simd_f64s(&self.out[place(r, j)..][..LANES]).0[0];
             }
+        }
+        let whole = width - width % S::F64_LANES;
+        for start in (0..whole).step_by(S::F64_LANES) {
+            let at = start..start + S::F64_LANES;
+            add_products::<S, E, R>(simd, &rows, &columns, at, &mut sums);
+        }
+        if whole < width {
+            add_products::<S, E, R>(simd, &rows, &columns, whole..width, &mut sums);
         }
         for r in 0..R {
             for j in 0..PAD {
-                let rest: f64 = rows[r].1.iter().zip(columns[j].1).map(|(x, z)| x * z).sum();
-                let out = &mut self.out[(first + r) * self.pad + lane + j];
-                *out += simd.reduce_sum_f64s(sums[r][j]) + rest;
+                let out = &mut self.out[place(r, j)..][..LANES];
+                S::as_mut_simd_f64s(out).0[0] = sums[r][j];
             }
         }
     }
+}
+
+/// Add the products of a register's width of columns.
+#[inline(always)]
+fn add_products<S: Simd, E: Real, const R: usize>(
+    simd: S,
+    rows: &[&[E]; R],
+    columns: &[&[f64]; PAD],
+    at: Range<usize>,
+    sums: &mut [[S::f64s; PAD]; R],
+) {
+    let mut z = [simd.splat_f64s(0.0); PAD];
+    for j in 0..PAD {
+        [z[j]] = registers(simd, &columns[j][at.clone()]);
+    }
+    for r in 0..R {
+        let [x] = registers(simd, &rows[r][at.clone()]);
+        for j in 0..PAD {
+            sums[r][j] = simd.mul_add_e_f64s(x, z[j], sums[r][j]);
+        }
+    }
+}
+
+/// The first registers of doubles; zeros follow where values end.
+#[inline(always)]
+pub(super) fn registers<S: Simd, E: Real, const W: usize>(simd: S, values: &[E]) -> [S::f64s; W] {
+    // A loop: the closures of `array::from_fn` are not always inlined.
+    let mut out = [simd.splat_f64s(0.0); W];
+    for w in 0..W {
+        out[w] = E::widened(simd, &values[w * S::F64_LANES..]);
+    }
+    out
 }
