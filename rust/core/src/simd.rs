@@ -87,7 +87,7 @@ pub(crate) struct TileShape {
 }
 
 /// Most rows of a block, for any type.
-const MAX_BLOCK: usize = 128;
+const MAX_BLOCK: usize = 64;
 
 /// A type that products are computed in.
 pub(crate) trait Scalar: Real + Default + Debug {
@@ -214,7 +214,7 @@ macro_rules! scalar {
     };
 }
 
-scalar!(f64, block 128, [f64; 4], __m256d, __m512d);
+scalar!(f64, block 64, [f64; 4], __m256d, __m512d);
 scalar!(f32, block 64, [f32; 8], __m256, __m512);
 
 macro_rules! pack_from {

@@ -101,35 +101,60 @@ impl<'a, Z: Real, R: Real> Rows<'a, Z, R> {
     /// Candidates with a usable return, from `next` on until `found` is full: their number, and the
     /// first candidate not looked at.
     #[inline(always)]
-    unsafe fn find(&self, found: &mut [usize], next: usize) -> (usize, usize) {
-        if self.mask.is_null() {
-            self.find_where(found, next, |_| true)
-        } else {
-            self.find_where(found, next, |i| {
-                *self.mask.offset(i as isize * self.mask_row) != 0
-            })
+    unsafe fn find(&self, found: &mut [usize], mut next: usize) -> (usize, usize) {
+        let mut n = 0;
+        while n < found.len() && next < self.n {
+            let is_whole = n + RUN <= found.len() && next + RUN <= self.n;
+            if is_whole && self.is_usable_run(next) {
+                let run = &mut found[n..n + RUN];
+                (next..).zip(run).for_each(|(i, found)| *found = i);
+                n += RUN;
+                next += RUN;
+                continue;
+            }
+            let end = if is_whole { next + RUN } else { self.n };
+            let rest = &mut found[n..];
+            let more;
+            (more, next) = if self.mask.is_null() {
+                self.find_where(rest, next, end, |_| true)
+            } else {
+                self.find_where(rest, next, end, |i| {
+                    *self.mask.offset(i as isize * self.mask_row) != 0
+                })
+            };
+            n += more;
         }
+        (n, next)
     }
 
+    /// Whether the next few candidates all have a usable return, where that is seen at a glance.
+    #[inline(always)]
+    unsafe fn is_usable_run(&self, next: usize) -> bool {
+        const SEEN: u128 = u128::from_ne_bytes([1; RUN]);
+        let is_seen = self.mask.is_null()
+            || self.mask_row == 1 && self.mask.add(next).cast::<u128>().read_unaligned() == SEEN;
+        // No early end: one vector comparison.
+        is_seen
+            && self.r_row == 1
+            && (next..next + RUN).fold(true, |all, i| all & (*self.r.add(i)).into().is_finite())
+    }
+
+    /// Candidates that count, before `end` and until `found` is full.
     #[inline(always)]
     unsafe fn find_where(
         &self,
         found: &mut [usize],
         mut next: usize,
+        end: usize,
         is_seen: impl Fn(usize) -> bool,
     ) -> (usize, usize) {
-        let (r, r_row, end) = (self.r, self.r_row, self.n);
         let nothing = R::nearest(f64::NAN);
         let mut n = 0;
         while n < found.len() && next < end {
             // Written first and counted afterwards, so that holes cost no mispredicted branch.
             found[n] = next;
-            let at = r.wrapping_offset(next as isize * r_row);
-            let value = if is_seen(next) {
-                at
-            } else {
-                &raw const nothing
-            };
+            let at = self.r.wrapping_offset(next as isize * self.r_row);
+            let value = std::hint::select_unpredictable(is_seen(next), at, &raw const nothing);
             n += usize::from((*value).into().is_finite());
             next += 1;
         }
@@ -147,6 +172,9 @@ impl<'a, Z: Real, R: Real> Rows<'a, Z, R> {
         value.is_finite().then_some(value)
     }
 }
+
+/// Candidates that are looked at together.
+const RUN: usize = 16;
 
 /// Candidates that are copied together: one panel of all of them, then the next, while the source
 /// stays in the first-level cache.
@@ -230,6 +258,7 @@ impl<V: Lanes> Block<V> {
             rows.n_characteristics % V::WIDTH,
         );
         let (z, z_row) = (rows.z, rows.z_row);
+        let tails = self.tails(rows.n_characteristics);
         let mut mark = V::zero();
         let mut out = self.row(0);
         for bunch in found.chunks(BUNCH) {
@@ -243,13 +272,13 @@ impl<V: Lanes> Block<V> {
                 }
             }
             let tail = z.wrapping_add(full * V::WIDTH);
-            self.finish(rows, bunch, out, |candidate| {
+            self.finish(rows, bunch, out, &tails, |candidate, x| {
                 if rest == 0 {
-                    return V::zero();
+                    return x;
                 }
-                let x = V::load_first(tail.offset(candidate as isize * z_row), rest);
-                mark = x.mark_non_finite(mark);
-                x
+                let z = V::load_first(tail.offset(candidate as isize * z_row), rest);
+                mark = z.mark_non_finite(mark);
+                x.plus(z)
             });
             out = out.add(bunch.len() * V::WIDTH);
         }
@@ -260,9 +289,10 @@ impl<V: Lanes> Block<V> {
     #[inline(always)]
     unsafe fn gather<Z: Real, R: Real>(&self, rows: &Rows<'_, Z, R>, found: &[usize]) -> bool {
         let mut mark = 0.0;
+        let tails = self.tails(rows.n_characteristics);
         let mut out = self.row(0);
         for bunch in found.chunks(BUNCH) {
-            self.finish(rows, bunch, out, |_| V::zero());
+            self.finish(rows, bunch, out, &tails, |_, x| x);
             for column in 0..rows.n_characteristics {
                 let source = rows.z.offset(column as isize * rows.z_column);
                 let out = out.add(self.slot(column));
@@ -277,32 +307,38 @@ impl<V: Lanes> Block<V> {
         mark == 0.0
     }
 
-    /// Write the panels that hold constant and return; `tail` gives the characteristics of the
-    /// first of them.
+    /// The constant, and a one in place of the return, in the panels that hold them: the first of
+    /// which a characteristic may share, and one more.
+    #[inline(always)]
+    unsafe fn tails(&self, n_characteristics: usize) -> [(V, V); 2] {
+        let first = n_characteristics % V::WIDTH;
+        let at = [0, 1].map(|panel| {
+            let unit = |column: usize| V::unit(column.wrapping_sub(panel * V::WIDTH));
+            (unit(first), unit(first + usize::from(self.constant)))
+        });
+        let constant = |x| if self.constant { x } else { V::zero() };
+        at.map(|(one, at_return)| (constant(one), at_return))
+    }
+
+    /// Write the panels that hold constant and return; `with` adds the characteristics to the first.
     #[inline(always)]
     unsafe fn finish<Z: Real, R: Real>(
         &self,
         rows: &Rows<'_, Z, R>,
         bunch: &[usize],
         out: *mut V::Scalar,
-        mut tail: impl FnMut(usize) -> V,
+        tails: &[(V, V); 2],
+        mut with: impl FnMut(usize, V) -> V,
     ) {
         let first = rows.n_characteristics / V::WIDTH;
         let (r, r_row) = (rows.r, rows.r_row);
-        for panel in first..self.n_panels {
-            let unit = |column: usize| V::unit(column.wrapping_sub(panel * V::WIDTH));
-            let at_return = unit(rows.n_characteristics + usize::from(self.constant));
-            let constant = if self.constant {
-                unit(rows.n_characteristics)
-            } else {
-                V::zero()
-            };
+        for (panel, &(constant, at_return)) in (first..self.n_panels).zip(tails) {
             let out = out.add(panel * self.stride);
             for (row, &candidate) in bunch.iter().enumerate() {
                 let value = V::Scalar::nearest((*r.offset(candidate as isize * r_row)).into());
                 let mut x = constant.mul_add(at_return, V::splat(&raw const value));
                 if panel == first {
-                    x = x.plus(tail(candidate));
+                    x = with(candidate, x);
                 }
                 x.store(out.add(row * V::WIDTH));
             }

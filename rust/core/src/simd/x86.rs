@@ -9,7 +9,7 @@ macro_rules! vector {
         $vector:ty, $scalar:ty, width $width:literal, tile $rows:literal x $panels:literal,
         half $half:ty, zero $zero:ident, splat $splat:ident, load $load:ident,
         store $store:ident, fma $fma:ident, add $add:ident, sub $sub:ident,
-        is_zero |$z:ident| $is_zero:expr,
+        or |$new:ident, $old:ident| $or:expr, is_zero |$z:ident| $is_zero:expr,
         add_into |$a:ident, $sums:ident| $add_into:expr
     ) => {
         impl Lanes for $vector {
@@ -45,8 +45,9 @@ macro_rules! vector {
             }
             #[inline(always)]
             unsafe fn mark_non_finite(self, mark: Self) -> Self {
-                // x - x is zero for finite x and NaN otherwise.
-                $add(mark, $sub(self, self))
+                // x - x is zero for finite x and NaN otherwise, and bits are faster than a sum.
+                let ($new, $old) = ($sub(self, self), mark);
+                $or
             }
             #[inline(always)]
             unsafe fn is_zero(self) -> bool {
@@ -66,6 +67,10 @@ vector!(
     __m512d, f64, width 8, tile 8 x 3, half __m256d,
     zero _mm512_setzero_pd, splat _mm512_set1_pd, load _mm512_loadu_pd, store _mm512_storeu_pd,
     fma _mm512_fmadd_pd, add _mm512_add_pd, sub _mm512_sub_pd,
+    or |x, y| {
+        let bits = _mm512_or_si512(_mm512_castpd_si512(x), _mm512_castpd_si512(y));
+        _mm512_castsi512_pd(bits)
+    },
     is_zero |x| _mm512_cmpeq_pd_mask(x, _mm512_setzero_pd()) == 0xff,
     add_into |x, sums| {
         _mm512_storeu_pd(sums, _mm512_add_pd(_mm512_loadu_pd(sums), x));
@@ -76,6 +81,10 @@ vector!(
     __m512, f32, width 16, tile 8 x 3, half __m256,
     zero _mm512_setzero_ps, splat _mm512_set1_ps, load _mm512_loadu_ps, store _mm512_storeu_ps,
     fma _mm512_fmadd_ps, add _mm512_add_ps, sub _mm512_sub_ps,
+    or |x, y| {
+        let bits = _mm512_or_si512(_mm512_castps_si512(x), _mm512_castps_si512(y));
+        _mm512_castsi512_ps(bits)
+    },
     is_zero |x| _mm512_cmpeq_ps_mask(x, _mm512_setzero_ps()) == 0xffff,
     add_into |x, sums| {
         let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(x)));
@@ -88,6 +97,7 @@ vector!(
     __m256d, f64, width 4, tile 4 x 3, half __m256d,
     zero _mm256_setzero_pd, splat _mm256_set1_pd, load _mm256_loadu_pd, store _mm256_storeu_pd,
     fma _mm256_fmadd_pd, add _mm256_add_pd, sub _mm256_sub_pd,
+    or |x, y| _mm256_or_pd(x, y),
     is_zero |x| {
         let equal = _mm256_cmp_pd::<_CMP_EQ_OQ>(x, _mm256_setzero_pd());
         _mm256_movemask_pd(equal) == 0xf
@@ -101,6 +111,7 @@ vector!(
     __m256, f32, width 8, tile 4 x 3, half __m256,
     zero _mm256_setzero_ps, splat _mm256_set1_ps, load _mm256_loadu_ps, store _mm256_storeu_ps,
     fma _mm256_fmadd_ps, add _mm256_add_ps, sub _mm256_sub_ps,
+    or |x, y| _mm256_or_ps(x, y),
     is_zero |x| {
         let equal = _mm256_cmp_ps::<_CMP_EQ_OQ>(x, _mm256_setzero_ps());
         _mm256_movemask_ps(equal) == 0xff
