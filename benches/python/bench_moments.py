@@ -4,15 +4,25 @@ The share counts useful flops: n Q (Q + 1) for the upper triangle of n rows with
 (constant and return included), over the rate of a square matrix product in the same run and type.
 A product that computes the full square, as the twin's does, would reach half of it at best.
 
-Usage: python benches/python/bench_moments.py
+Measured at the best instruction set of the machine, and on one with AVX-512 at AVX2 too, in a
+process whose BLAS keeps to AVX2 as well.
+
+Usage: python benches/python/bench_moments.py [LEVEL], for one instruction set alone
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
+if sys.argv[1:] == ["avx2"]:
+    os.environ["OPENBLAS_CORETYPE"] = "Haswell"  # before numpy loads it
+
 import measure  # first: it pins the thread pools
 import numpy as np
 
-from ml4t.models.kernels import panel_moments
+from ml4t.models import _core
 
 SIZES = {"L94": (100, 3_000, 94), "L40": (200, 3_000, 40), "L12": (240, 3_000, 12)}
 
@@ -40,16 +50,17 @@ def numpy_twin(z, r, mask):
     return gram
 
 
-def one_row(size, dtype, missing, gemm_n=1024):
+def one_row(level, size, dtype, missing, gemm_n=1024):
     z, r, mask = panel(size, dtype, missing)
     columns = z.shape[2] + 2
     flops = mask.sum() * columns * (columns + 1)
     timings = measure.compare(
         {
-            "ours": lambda: panel_moments(z, r, mask),
+            "ours": lambda: _core.panel_moments(z, r, mask, True, level),
             "numpy": lambda: numpy_twin(z, r, mask),
             "gemm": measure.matrix_product(dtype, gemm_n),
-        }
+        },
+        budget=3.0,
     )
     ours = flops / timings["ours"].cpu / 1e9
     gemm = 2 * gemm_n**3 / timings["gemm"].cpu / 1e9
@@ -65,17 +76,17 @@ def one_row(size, dtype, missing, gemm_n=1024):
     )
 
 
-def main():
+def main(level=None):
     measure.require_release_build()
     with measure.single_thread():
         rows = [
-            one_row(size, dtype, missing)
+            one_row(level, size, dtype, missing)
             for dtype in (np.float64, np.float32)
             for size in SIZES
             for missing in (0.0, 0.2)
         ]
     measure.report(
-        "moments",
+        "moments" if level is None else f"moments, {level}",
         ["size", "type", "masked", "CPU ms", "useful GF/s", "GEMM GF/s", "share", "x numpy"],
         rows,
         note="Useful flops n Q (Q + 1), Q = L + 2; GEMM of the same type, same run.",
@@ -83,4 +94,6 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
+    if len(sys.argv) == 1 and "avx512f" in measure.machine():
+        subprocess.run([sys.executable, __file__, "avx2"], check=True)

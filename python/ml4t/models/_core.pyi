@@ -77,6 +77,7 @@ def panel_moments(
     returns: _Floats,
     mask: NDArray[np.bool_] | None,
     constant: bool,
+    level: str | None = None,
 ) -> _Moments: ...
 def row_moments(
     characteristics: _Floats,

@@ -1,10 +1,12 @@
 //! Bindings of the panel kernels: moments, ranks, managed portfolios.
 
 use ml4t_models_core::ranks::{Correlation, RankScale};
+use ml4t_models_core::simd::Level;
 use ml4t_models_core::{managed, moments, ranks};
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArray3, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3,
 };
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::bridge;
@@ -64,18 +66,37 @@ fn to_python(py: Python<'_>, moments: moments::Moments) -> Moments<'_> {
     )
 }
 
-/// See `ml4t.models.kernels.panel_moments`.
+/// The instruction set of a name, the best one without; a name is for tests and benches.
+fn level_named(name: Option<&str>) -> PyResult<Level> {
+    let Some(name) = name else {
+        return Ok(Level::best());
+    };
+    let all = Level::available();
+    let found = all
+        .iter()
+        .find(|level| format!("{level:?}").eq_ignore_ascii_case(name));
+    found.copied().ok_or_else(|| {
+        PyValueError::new_err(format!(
+            "level must be one of this machine's {all:?}; got {name:?}"
+        ))
+    })
+}
+
+/// See `ml4t.models.kernels.panel_moments`; its users leave the level out.
 #[pyfunction]
+#[pyo3(signature = (characteristics, returns, mask, constant, level=None))]
 pub(crate) fn panel_moments<'py>(
     py: Python<'py>,
     characteristics: Either3<'py>,
     returns: Either2<'py>,
     mask: Option<PyReadonlyArray2<'py, bool>>,
     constant: bool,
+    level: Option<&str>,
 ) -> PyResult<Moments<'py>> {
+    let level = level_named(level)?;
     let mask = mask.as_ref().map(|mask| mask.as_array());
     let found = with_views!((characteristics: Either3, returns: Either2) => {
-        bridge::run(py, || moments::from_panel(characteristics, returns, mask, constant))
+        bridge::run(py, || moments::from_panel_at(level, characteristics, returns, mask, constant))
     })?;
     Ok(to_python(py, found))
 }
