@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ml4t.models import _core
 from ml4t.models.kernels import panel_moments, row_moments
+from ml4t.models.kernels.panel import Moments
 from oracles import moments as oracle
 from strategies import panels, relaid
 
@@ -155,3 +157,22 @@ def test_says_which_shape_is_wrong(z, r, mask, message):
 def test_says_which_offsets_are_wrong(offsets, message):
     with pytest.raises(ValueError, match=message):
         row_moments(np.ones((4, 2)), np.ones(4), offsets)
+
+
+@pytest.mark.parametrize("level", ["portable", "avx2"])
+def test_a_lower_level_agrees_with_the_definition(level):
+    rng = np.random.default_rng(0)
+    z, r = rng.standard_normal((3, 40, 5)), rng.standard_normal((3, 40))
+    try:
+        got = _core.panel_moments(z, r, None, True, level=level)
+    except ValueError as error:
+        if level == "portable":
+            raise
+        pytest.skip(str(error))
+    want = oracle.panel_moments(z, r, np.ones((3, 40), dtype=bool), constant=True)
+    assert_moments(Moments(*got), want, TOLERANCE[z.dtype])
+
+
+def test_a_level_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match=r'^level must be one of this machine.s \[.*\]; got "abc"'):
+        _core.panel_moments(np.ones((1, 2, 1)), np.ones((1, 2)), None, True, level="abc")
