@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import date, datetime, timedelta
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -82,9 +83,9 @@ def test_blocks_of_rows_give_the_bits_of_the_panel_in_memory(case, n_rows):
         patch.setattr(sources, "BLOCK_BYTES", 8 * frame.width * n_rows)
         got = scan(frame, names)
         lazy = scan(frame.lazy(), names)
-    if n_rows >= int(panel.mask.sum(axis=1).max()):
+    if 4 * n_rows >= int(panel.mask.sum(axis=1).max()):
         assert got == in_memory(panel, names)
-    else:  # a date that is larger than a block is a sum of parts
+    else:  # a date that is larger than four blocks is a sum of parts
         assert_close(got, in_memory(panel, names))
     assert lazy == got
 
@@ -120,6 +121,50 @@ def test_large_dates_are_summed_in_parts_and_do_not_travel(case, n_rows):
         patch.setattr(scanning, "CUT_ROWS", 3)
         got = scan(frame, names, entity_col=None)
     assert_close(got, in_memory(panel, names))
+
+
+@pytest.mark.parametrize("sizes", [[9_000] * 8, [40_000, 1, 17_000, 60_000, 16_385, 30, 16_384]])
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_large_dates_have_the_bits_of_the_panel_in_memory(tmp_path, blocks, sizes, newest_first):
+    rng = np.random.default_rng(0)
+    at = np.repeat(np.arange(len(sizes)), sizes)
+    z, returns = rng.standard_normal((len(at), 3)), rng.standard_normal(len(at))
+    panel = np.full((len(sizes), max(sizes), 4), np.nan)
+    panel[at, np.concatenate([np.arange(n) for n in sizes])] = np.column_stack([z, returns])
+    days = [DAY + timedelta(days=int(t)) for t in range(len(sizes))]
+    batch = CrossSectionBatch(panel[..., :3], returns=panel[..., 3], timestamps=days)
+    in_one = CharacteristicMoments.from_batch(batch, feature_names=["c0", "c1", "c2"])
+    frame = pl.DataFrame({"date": [days[t] for t in at], "ret": returns}).with_columns(
+        pl.Series(f"c{i}", z[:, i]) for i in range(3)
+    )
+    if newest_first:
+        order = pl.col("date").rank("dense", descending=True)
+        frame = frame.sort(order, maintain_order=True)
+    blocks(1 << 14, frame)
+    frame.write_parquet(tmp_path / "a.parquet", row_group_size=sizes[0])
+    for source in (frame, frame.lazy(), tmp_path / "a.parquet"):
+        assert scan(source, ["c0", "c1", "c2"], entity_col=None) == in_one
+        assert scan_in_threads(2, source, ["c0", "c1", "c2"], entity_col=None) == in_one
+
+
+def test_no_rows_of_a_file_travel(tmp_path, blocks):
+    class Here:
+        def __init__(self):
+            self.pieces = []
+
+        def submit(self, function, *arguments):
+            self.pieces.append(function(*arguments))
+            return SimpleNamespace(result=lambda piece=self.pieces[-1]: piece)
+
+    frame = sample_frame(n_dates=20)
+    names = ["c0", "c1"]
+    blocks(16, frame)
+    frame.write_parquet(tmp_path / "a.parquet")
+    here = Here()
+    got = scan(tmp_path, names, executor=here, rank=True)
+    assert len(here.pieces) == 10  # of two dates of seven rows
+    assert all(piece.first is None and piece.last is None for piece in here.pieces)
+    assert got == scan(frame, names, rank=True)
 
 
 def scan_in_threads(n_workers, frame, names, **options):

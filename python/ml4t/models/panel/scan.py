@@ -1,9 +1,9 @@
 """Moments of a long frame, block by block.
 
-Where rows are in order of date, a block is a few whole dates between two that may be cut: those two
-travel as rows and are put together with their other parts, so that every date is ranked and summed
-whole, as it would be in memory. Where rows are in no order, a block gives what it knows of each
-date, and dates are sums over blocks.
+Where rows are in order of date, a block is some whole dates. A date that another file may go on
+with travels as rows and is put together with its other parts, so that every date is ranked and
+summed whole, as it would be in memory. Where rows are in no order, a block gives what it knows of
+each date, and dates are sums over blocks.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Piece:
     first, last : Day or None
         Dates that other blocks may know more of; `last` is None where there is one date only.
     body : Dated
-        The dates between, or all of a block that is not in order.
+        The other dates, or all of a block that is not in order.
     """
 
     n_rows: int
@@ -170,12 +170,12 @@ def _pieces(
         return
     with ThreadPoolExecutor(1, thread_name_prefix="ml4t-read") as reader:
         # One block is read while another is worked off.
-        for frame, first in in_order(reader, _read, blocks, plan, ahead=2):
-            yield _worked_off(frame, first, plan)
+        for block, frame in in_order(reader, _read, blocks, plan, ahead=2):
+            yield _worked_off(block, frame, plan)
 
 
-def _read(block: Block, plan: Plan) -> tuple[pl.DataFrame, int]:
-    return block.read(plan.columns), block.first
+def _read(block: Block, plan: Plan) -> tuple[Block, pl.DataFrame]:
+    return block, block.read(plan.columns)
 
 
 def read_piece(block: Block, plan: Plan) -> Piece:
@@ -183,9 +183,9 @@ def read_piece(block: Block, plan: Plan) -> Piece:
     return _worked_off(*_read(block, plan), plan)
 
 
-def _worked_off(frame: pl.DataFrame, first_row: int, plan: Plan) -> Piece:
+def _worked_off(block: Block, frame: pl.DataFrame, plan: Plan) -> Piece:
     key = str(plan.timestamp)
-    times = _labels_column(frame[key], first_row)
+    times = _labels_column(frame[key], block.first)
     n_instruments = 1 + len(plan.features)
     if frame.is_empty():
         return Piece(0, None, nothing(n_instruments), None)
@@ -194,7 +194,7 @@ def _worked_off(frame: pl.DataFrame, first_row: int, plan: Plan) -> Piece:
         if plan.whole_dates:
             raise ValueError(
                 f"{plan.whole_dates} needs rows in order of {key!r}; they are not, in the block at "
-                f"row {first_row}: sort the source first, or rank before the scan"
+                f"row {block.first}: sort the source first, or rank before the scan"
             )
         frame = frame.with_columns(times).sort(key, maintain_order=True)
         times = frame[key]
@@ -214,7 +214,8 @@ def _worked_off(frame: pl.DataFrame, first_row: int, plan: Plan) -> Piece:
         # Copies: rows of the edges alone outlive the block.
         return Day(labels[i], z[start:stop].copy(), r[start:stop].copy(), named)
 
-    first, last = cut(0), cut(len(labels) - 1) if len(labels) > 1 else None
+    first = cut(0) if block.cut[0] or (block.cut[1] and len(labels) == 1) else None
+    last = cut(len(labels) - 1) if block.cut[1] and len(labels) > 1 else None
     begin, end = int(first is not None), len(labels) - (last is not None)
     inner = slice(ends[begin], ends[end])
     body = _moments(

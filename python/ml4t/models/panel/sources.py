@@ -1,6 +1,7 @@
 """Long frames as blocks of rows: polars frames, lazy frames, Parquet files.
 
-How a source is cut into blocks depends on the source and the number of columns alone.
+Blocks end where dates end, so that a date is summed and ranked whole, where it is read. How a
+source is cut depends on the source and the number of columns alone.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ BLOCK_BYTES = 1 << 27
 """Size of a block in float64, at most (128 MiB)."""
 
 _MOST_ROWS = 1 << 20
+_MOST_BLOCKS = 4
+"""A date of more rows than so many blocks have is cut: what is held at a time has an end."""
 _AT_A_TIME = 24
 """Columns that are read at a time."""
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -55,11 +58,14 @@ class FileRows:
     first : int
         Position of the first row in the file.
     n_rows : int
+    cut : (bool, bool)
+        Whether other blocks may hold rows of the first date before these, of the last date after.
     """
 
     path: str
     first: int
     n_rows: int
+    cut: tuple[bool, bool]
 
     def read(self, columns: Sequence[str]) -> pl.DataFrame:
         """Read these rows of some columns, and no others."""
@@ -81,10 +87,13 @@ class FrameRows:
     frame : polars DataFrame
     first : int
         Position of the first row in the whole.
+    cut : (bool, bool)
+        As in `FileRows`.
     """
 
     frame: pl.DataFrame
     first: int
+    cut: tuple[bool, bool]
 
     def read(self, columns: Sequence[str]) -> pl.DataFrame:
         """Take some columns."""
@@ -105,7 +114,8 @@ class Table:
     n_rows : int or None
         None where only reading tells.
     blocks : callable
-        `blocks(columns, n)` yields the rows in order, n at a time.
+        `blocks(columns, n)` yields the rows in order: whole dates, which the first column names,
+        of n rows together at most, or one date that is larger.
     ahead : int
         Blocks that may be under way at a time: many of files, few that hold rows.
     """
@@ -225,19 +235,26 @@ def _by_number(path: str) -> list[str | int]:
 
 def _of_frame(frame: pl.DataFrame) -> Callable[[Sequence[str], int], Iterator[Block]]:
     def blocks(columns: Sequence[str], n_rows: int) -> Iterator[Block]:
-        del columns
-        for first in range(0, frame.height, n_rows):
-            yield FrameRows(frame.slice(first, n_rows), first)
+        dates = frame[columns[0]]
+        for first, stop, cut in _whole_dates(dates.slice, n_rows, frame.height):
+            yield FrameRows(frame.slice(first, stop - first), first, cut)
 
     return blocks
 
 
 def _of_files(sizes: Mapping[str, int]) -> Callable[[Sequence[str], int], Iterator[Block]]:
     def blocks(columns: Sequence[str], n_rows: int) -> Iterator[Block]:
-        del columns
+        paths = [*sizes]
         for path, size in sizes.items():
-            for first in range(0, size, n_rows):
-                yield FileRows(path, first, min(n_rows, size - first))
+
+            def dates(first: int, n: int, path: str = path) -> pl.Series:
+                return FileRows(path, first, n, (False, False)).read(columns[:1]).to_series()
+
+            for first, stop, (before, after) in _whole_dates(dates, n_rows, size):
+                # The first and the last date of a file may go on in its neighbours.
+                earlier = before or (first == 0 and path != paths[0])
+                later = after or (stop == size and path != paths[-1])
+                yield FileRows(path, first, stop - first, (earlier, later))
 
     return blocks
 
@@ -248,16 +265,56 @@ def _of_lazy_frame(frame: pl.LazyFrame) -> Callable[[Sequence[str], int], Iterat
         if not hasattr(wanted, "collect_batches"):  # an old polars cannot stream to Python
             yield from _of_frame(wanted.collect())(columns, n_rows)
             return
-        pl, first, held = polars(), 0, []
-        for batch in wanted.collect_batches(chunk_size=n_rows, maintain_order=True):
-            held.append(batch)
-            while sum(part.height for part in held) >= n_rows:
-                whole = pl.concat(held)
-                yield FrameRows(whole.slice(0, n_rows), first)
-                first += n_rows
-                held = [whole.slice(n_rows)]
-        rest = pl.concat(held) if held else None
-        if rest is not None and rest.height:
-            yield FrameRows(rest, first)
+        concat = polars().concat
+        held: pl.DataFrame = polars().DataFrame(schema=wanted.collect_schema())
+        batches = wanted.collect_batches(chunk_size=n_rows, maintain_order=True)
+
+        def dates(_first: int, n: int) -> pl.Series:
+            nonlocal held
+            while held.height < n and (batch := next(batches, None)) is not None:
+                held = concat([held, batch])
+            return held[columns[0]].slice(0, n)
+
+        for first, stop, cut in _whole_dates(dates, n_rows, None):
+            yield FrameRows(held.slice(0, stop - first), first, cut)
+            held = held.slice(stop - first)
 
     return blocks
+
+
+def _whole_dates(
+    dates: Callable[[int, int], pl.Series], n_rows: int, size: int | None
+) -> Iterator[tuple[int, int, tuple[bool, bool]]]:
+    """Yield where blocks begin and end, and whether either end cuts a date.
+
+    Parameters
+    ----------
+    dates : callable
+        `dates(first, n)` gives the dates of n rows, or as many as there are.
+    n_rows : int
+    size : int or None
+        Number of rows, where it is known.
+    """
+    first, before = 0, False
+    while first != size:
+        stop, after = _end_of_block(dates, first, n_rows, size)
+        if stop == first:
+            return
+        yield first, stop, (before, after)
+        first, before = stop, after
+
+
+def _end_of_block(
+    dates: Callable[[int, int], pl.Series], first: int, n_rows: int, size: int | None
+) -> tuple[int, bool]:
+    if size is not None and size - first <= n_rows:
+        return size, False
+    near = dates(first, n_rows + 1)
+    if len(near) <= n_rows:
+        return first + len(near), False
+    runs = near.rle().struct.field("len")
+    if len(runs) > 1:  # the last one goes on, or begins, with the row too many
+        return first + len(near) - int(runs[-1]), False
+    most = _MOST_BLOCKS * n_rows
+    run = int(dates(first, most + 1).rle().struct.field("len")[0])
+    return (first + run, False) if run <= most else (first + n_rows, True)
