@@ -178,11 +178,10 @@ class CharacteristicMoments(Record):
         source : polars DataFrame or LazyFrame, path, glob, folder, or list of paths
             One row per date and asset; paths of Parquet files. A column that a file lacks and its
             folder names (``date=2001-01-31``) is taken from there. Where rows of a date follow each
-            other, it has the bits that the panel in memory gives, unless it is larger than four
-            blocks (512 MiB in float64, or four million rows), or two files share it and one of them
-            has more than 16,384 rows of it; such dates, and rows in no order, are summed in parts
-            (relative difference below 1e-13). A lazy frame holds what polars reads ahead of us,
-            some GiB of wide files: paths need less.
+            other, it has the bits of the panel in memory, unless it is larger than four blocks (512
+            MiB in float64, or four million rows), or in two files, over 16,384 rows in one; such
+            dates, and rows in no order, are summed in parts (relative difference below 1e-13). A
+            lazy frame holds what polars reads ahead of us, some GiB of wide files.
         feature_cols : sequence of str
             Known before the return is earned. Null, NaN and infinite are missing: the row does
             not count, unless `rank` or `missing` fills the gap.
