@@ -176,6 +176,19 @@ def test_later_returns_change_no_bit_of_an_earlier_window(kernel, later):
         np.testing.assert_array_equal(getattr(blind, name)[:5], getattr(seen, name)[:5])
 
 
+@pytest.mark.parametrize("shape", [(131, 150), (140, 128), (150, 31)], ids=str)
+@pytest.mark.parametrize("kernel", [rolling_pca, lambda *a: rolling_rp_pca(*a, gamma=10.0)])
+def test_windows_to_come_change_no_bit(kernel, shape):
+    # One window, a last tile of few dates, more dates than assets, too many for a Gram matrix.
+    panel = factor_panel(*shape)
+    windows = [(0, end) for end in range(115, len(panel) + 1)]
+    whole = kernel(panel, 3, windows)
+    for n in range(1, len(windows)):
+        part = kernel(panel[: windows[n - 1][1]], 3, windows[:n])
+        for name in whole.__slots__:
+            np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[:n])
+
+
 def test_no_windows_give_no_fits():
     assert rolling_pca(factor_panel(20, 10), 2, []).loadings.shape[0] == 0
 

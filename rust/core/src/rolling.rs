@@ -6,9 +6,10 @@
 //! one walk over its returns for the loadings, which yields the means as well.
 //!
 //! The Gram matrix is taken around the means of the window that ends first, so that no bit of an
-//! estimate comes from returns after its window. Windows with missing returns or with means far from
-//! those, panels with many more dates than assets or scaled by volatility are fitted one by one.
-//! Either way a window's result is that of a single fit, to about 1e-11.
+//! estimate comes from returns after its window, nor from the windows after it. Windows with missing
+//! returns, with means far from those or with dates too many for a Gram matrix, and panels scaled by
+//! volatility are fitted one by one. Either way a window's result is that of a single fit, to about
+//! 1e-11.
 
 use std::ops::Range;
 
@@ -31,7 +32,8 @@ use bordered::{Bordered, Carried, Dates, carry};
 /// Windows that hand their eigenvectors on: the first of them costs as much as five others. Fixed, so
 /// that bits do not depend on the threads.
 const CHAIN: usize = 64;
-/// A Gram matrix of the dates may be this many times as large as the panel.
+/// A Gram matrix may hold this many times as many dates as there are assets; windows that end later
+/// are fitted one by one.
 const LARGEST_GRAM: usize = 4;
 /// Eigenvalues below this fraction of the largest are left to a single fit.
 const BLURRED: f64 = 1e-6;
@@ -185,23 +187,20 @@ impl<'a, R: Real> Shared<'a, R> {
     ) -> Result<Option<Self>> {
         let first = windows.iter().map(|w| w.start).min().unwrap_or(0);
         let last = windows.iter().map(|w| w.end).max().unwrap_or(0);
-        let used = returns.slice(s![first..last, ..]);
+        let last = last.min(first + LARGEST_GRAM * returns.ncols());
         let earliest = windows.iter().min_by_key(|w| w.end).cloned();
-        let Some(earliest) = earliest.filter(|_| windows.len() > 1) else {
+        let Some(earliest) = earliest.filter(|w| w.end <= last) else {
             return Ok(None);
         };
-        if used.nrows() > LARGEST_GRAM * used.ncols() {
-            return Ok(None);
-        }
+        let used = returns.slice(s![first..last, ..]);
         let Ok(columns) = Columns::of(returns.slice(s![earliest, ..])) else {
             return Ok(None);
         };
         let stream = Stream::plain(used, &columns.mean);
-        let mean = columns.mean.view().insert_axis(Axis(1));
-        let along_mean = stream.times(mean).remove_axis(Axis(1));
+        let along_mean = stream.rows_times(&columns.mean.to_vec());
         let dates = used.axis_iter(Axis(0)).into_par_iter();
         let complete = dates.map(|date| date.iter().all(|&r| r.into().is_finite()));
-        let gram = stream.gram_of_rows();
+        let gram = stream.gram_of_rows_to_come();
         let mut sums = Array2::zeros((gram.nrows() + 1, gram.nrows()));
         for (date, row) in gram.outer_iter().enumerate() {
             let next = &sums.row(date) + &row;
@@ -221,6 +220,10 @@ impl<'a, R: Real> Shared<'a, R> {
 
     fn local(&self, window: &Range<usize>) -> Range<usize> {
         window.start - self.first..window.end - self.first
+    }
+
+    fn holds(&self, local: &Range<usize>) -> bool {
+        local.end <= self.gram.nrows()
     }
 
     /// Products of a window's dates with its means, as far from `mean`.
@@ -251,6 +254,9 @@ impl<'a, R: Real> Shared<'a, R> {
         carried: &mut Carried,
     ) -> Result<Option<(Leading, Sums)>> {
         let local = self.local(&windows[0]);
+        if !self.holds(&local) {
+            return Ok(None);
+        }
         let complete = self.complete[local.clone()].iter().all(|&all| all);
         let sums = self.sums_of(&local, &self.within(&local));
         let moderate = stream::is_moderate(sums.within + sums.means);
@@ -322,7 +328,11 @@ impl<'a, R: Real> Shared<'a, R> {
         }
         let (last, rows) = carried.last.as_ref()?;
         let block = self.block(last, rho(last.len()));
-        let local: Vec<_> = windows.iter().map(|window| self.local(window)).collect();
+        let local: Vec<_> = windows
+            .iter()
+            .map(|window| self.local(window))
+            .take_while(|window| self.holds(window))
+            .collect();
         carried.ahead = Ahead::new(&self.local(last), rows.view(), k, &local, &block);
         carried.ahead.as_ref()?.start(&window, own, k)
     }

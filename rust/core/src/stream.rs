@@ -15,6 +15,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 use pulp::Arch;
 
+use crate::vector::dot;
 use crate::{Real, linalg};
 
 mod columns;
@@ -32,6 +33,8 @@ const BLOCK_CELLS: usize = 5 << 15;
 const MAX_PARTS: usize = 32;
 /// Side of the tiles in which a Gram matrix is computed.
 const TILE: usize = 128;
+/// Smaller tiles are multiplied in another way, with other last bits.
+const LEAST: usize = 64;
 /// Columns multiplied at a time while a Gram matrix is computed.
 const DEPTH: usize = 256;
 
@@ -209,13 +212,37 @@ impl<'a, R: Real> Stream<'a, R> {
 
     /// Gram matrix of the rows, full and symmetric.
     pub(crate) fn gram_of_rows(&self) -> Array2<f64> {
-        let mut tiles = Tiles::new(self.n_rows());
+        self.gram_in(Tiles::new(self.n_rows()))
+    }
+
+    /// The same, every entry with the bits that it has in a matrix of more rows.
+    pub(crate) fn gram_of_rows_to_come(&self) -> Array2<f64> {
+        self.gram_in(Tiles::padded(self.n_rows()))
+    }
+
+    fn gram_in(&self, mut tiles: Tiles) -> Array2<f64> {
         let mut buffer = empty();
         for start in (0..self.n_columns()).step_by(DEPTH) {
             let columns = start..self.n_columns().min(start + DEPTH);
-            tiles.add(self.read(0..self.n_rows(), columns, &mut buffer).view());
+            if buffer.dim() != (tiles.n_rows, columns.len()) {
+                buffer = Array2::zeros((tiles.n_rows, columns.len()));
+            }
+            self.pack(0..self.n_rows(), columns, &mut buffer);
+            tiles.add(buffer.view());
         }
         tiles.assemble()
+    }
+
+    /// `X v`, every entry from its row alone.
+    pub(crate) fn rows_times(&self, v: &[f64]) -> Array1<f64> {
+        let entries: Vec<f64> = (0..self.n_rows())
+            .into_par_iter()
+            .map_init(empty, |buffer, row| {
+                let row = self.read(row..row + 1, 0..self.n_columns(), buffer);
+                dot(row.as_slice().unwrap_or_default(), v)
+            })
+            .collect();
+        entries.into()
     }
 
     /// Gram matrix of the columns, full and symmetric, shape `(N, N)`.
@@ -267,24 +294,45 @@ fn width_of(cells: usize, short: usize) -> usize {
 /// The lower triangle of a Gram matrix in square tiles, so that threads can share the work.
 struct Tiles {
     side: usize,
+    /// Rows that are multiplied, those beyond the side all zero.
+    n_rows: usize,
     tiles: Vec<(usize, usize, Array2<f64>)>,
 }
 
 impl Tiles {
     fn new(side: usize) -> Self {
-        let extent = |tile: usize| TILE.min(side - tile * TILE);
+        Self::of(side, side)
+    }
+
+    /// With a last tile as large as it takes for the others' way of multiplying.
+    fn padded(side: usize) -> Self {
+        let last = side % TILE;
+        let missing = if last > 0 {
+            LEAST.saturating_sub(last)
+        } else {
+            0
+        };
+        Self::of(side, side + missing)
+    }
+
+    fn of(side: usize, n_rows: usize) -> Self {
+        let extent = |tile: usize| TILE.min(n_rows - tile * TILE);
         let n_tiles = side.div_ceil(TILE);
         let tiles = (0..n_tiles)
             .flat_map(|i| (0..=i).map(move |j| (i, j)))
             .map(|(i, j)| (i, j, Array2::zeros((extent(i), extent(j)))))
             .collect();
-        Self { side, tiles }
+        Self {
+            side,
+            n_rows,
+            tiles,
+        }
     }
 
     /// Add `B B'`.
     fn add(&mut self, block: ArrayView2<'_, f64>) {
-        let side = self.side;
-        let band = |tile: usize| block.slice_move(s![tile * TILE..side.min((tile + 1) * TILE), ..]);
+        let end = self.n_rows;
+        let band = |tile: usize| block.slice_move(s![tile * TILE..end.min((tile + 1) * TILE), ..]);
         self.tiles.par_iter_mut().for_each(|(i, j, tile)| {
             linalg::add_product(tile.view_mut(), 1.0, band(*i), band(*j).reversed_axes());
         });
@@ -292,7 +340,9 @@ impl Tiles {
 
     fn assemble(self) -> Array2<f64> {
         let mut out = Array2::zeros((self.side, self.side));
+        let extent = |tile: usize| TILE.min(self.side - tile * TILE);
         for (i, j, tile) in self.tiles {
+            let tile = tile.slice(s![..extent(i), ..extent(j)]);
             let rows = i * TILE..i * TILE + tile.nrows();
             let columns = j * TILE..j * TILE + tile.ncols();
             out.slice_mut(s![columns.clone(), rows.clone()])
