@@ -43,6 +43,15 @@ def walked(model, batch, **rule):
     return WalkForward(model, **({"min_periods": 10, "refit_every": 2} | rule)).run(batch)
 
 
+def until(batch, stop):
+    return replace(
+        batch,
+        features=batch.features[:, :stop],
+        returns=batch.returns[:, :stop],
+        timestamps=batch.timestamps[:stop],
+    )
+
+
 @every
 def test_a_planted_future_is_not_found(make):
     batch = data()
@@ -65,16 +74,46 @@ def test_a_fold_is_a_fit_of_its_window(make):
     assert found.result.weights.shape == (2, 4, N)
     assert found.result.timestamps == (10, 11, 12, 13)
     model = small(make)
-    model.fit(
-        replace(
-            batch,
-            features=batch.features[:, :10],
-            returns=batch.returns[:, :10],
-            timestamps=batch.timestamps[:10],
-        )
-    )
+    model.fit(until(batch, 10))
     want = model.predict(batch).weights[:, 10:12]
     np.testing.assert_allclose(found.result.weights[:, :2], want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", [lstm, deep])
+def test_a_fold_goes_on_from_the_one_before(make):
+    batch = data()
+    first, second, cold = small(make), small(make), small(make)
+    first.fit(until(batch, 10))
+    second.fit(until(batch, 12), **second.continued_from(first))
+    cold.fit(until(batch, 12))
+    warm = walked(small(make), batch).result.weights[:, 2:]
+    anew = walked(small(make), batch, warm_start=False).result.weights[:, 2:]
+    for found, model in ((warm, second), (anew, cold)):
+        want = model.predict(batch).weights[:, 12:]
+        np.testing.assert_allclose(found, want, rtol=0, atol=1e-12)
+    assert (warm != anew).any()
+    assert second.last_fit_record.input_sha256 != cold.last_fit_record.input_sha256
+
+
+@pytest.mark.parametrize("make", [lstm, deep])
+def test_a_fit_without_steps_to_speak_of_keeps_what_it_began_with(make):
+    first, second = small(make), make(max_iters=1, burn_in=1, learning_rate=1e-12, weight_decay=0.0)
+    first.fit(data())
+    second.fit(data(), **second.continued_from(first))
+    start, end = (model.continued_from(model)["resume"] for model in (first, second))
+    for name, value in start.items():
+        np.testing.assert_allclose(end[name], value, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("make", [lstm, deep])
+def test_a_start_of_other_sizes_or_another_class_is_refused(make):
+    batch, model = data(), small(make)
+    model.fit(batch)
+    narrow = replace(batch, features=batch.features[..., :2])
+    with pytest.raises(ValueError, match="resume"):
+        small(make).fit(narrow, **model.continued_from(model))
+    with pytest.raises(TypeError, match="previous"):
+        small(lstm if make is deep else deep).continued_from(model)
 
 
 @every

@@ -12,6 +12,7 @@ from ml4t.models.portfolio.objective import weights_of, windows_of
 from ml4t.models.portfolio.runtime import PortfolioTrainingArtifacts, fit_policy_network
 from ml4t.models.training.ambient import shut_out
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, to_tensor
+from ml4t.models.training.start import begin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ml4t.models.configs.portfolio import NeuralPortfolioConfig
     from ml4t.models.training.checkpoints import State
     from ml4t.models.training.progress import Callback
-    from ml4t.models.training.state import RunState
+    from ml4t.models.training.start import Resume
     from ml4t.models.types import PortfolioSequenceBatch
     from ml4t.models.types.arrays import FloatArray
 
@@ -40,9 +41,9 @@ def learn(
     group_ids: NDArray[np.int64] | None,
     config: NeuralPortfolioConfig,
     heard: tuple[Callback, ...],
-    resume: RunState | None,
+    resume: Resume | None,
 ) -> PortfolioTrainingArtifacts:
-    """Train a policy on the configured device."""
+    """Train a policy on the configured device, from its parameters or from former ones."""
     return fit_policy_network(
         policy,
         batch=batch,
@@ -51,7 +52,7 @@ def learn(
         device=resolve_device(config.device),
         group_ids=group_ids,
         listeners=heard,
-        resume=resume,
+        resume=begin(policy, resume),
     )
 
 

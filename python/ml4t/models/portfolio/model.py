@@ -22,6 +22,7 @@ from ml4t.models.portfolio.base import (
 from ml4t.models.training.neural import Neural, choose_checkpoint
 from ml4t.models.training.progress import Callback, listeners
 from ml4t.models.training.requirement import require_torch
+from ml4t.models.training.start import parts
 from ml4t.models.types import FitSummary, PortfolioSequenceBatch, PortfolioWeightsResult
 from ml4t.models.types.arrays import FloatArray
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ml4t.models.portfolio.runtime import PortfolioTrainingArtifacts
-    from ml4t.models.training.state import RunState
+    from ml4t.models.training.start import Resume
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class NeuralPortfolioModel(
         validation_batch: PortfolioSequenceBatch | None = None,
         callbacks: Sequence[Callback] = (),
         progress: bool = False,
-        resume: RunState | None = None,
+        resume: Resume | None = None,
     ) -> FitSummary:
         """Train the policy on all windows.
 
@@ -114,8 +115,9 @@ class NeuralPortfolioModel(
             Hear every step.
         progress : bool, default False
             Show a bar (needs tqdm).
-        resume : RunState, optional
-            Go on from what a callback captured in an interrupted fit.
+        resume : RunState or mapping of str to ndarray, optional
+            Go on from what a callback captured in an interrupted fit; or begin with the parameters
+            of another fit in place of random ones, as `continued_from` gives them.
 
         Returns
         -------
@@ -133,7 +135,9 @@ class NeuralPortfolioModel(
         require_torch(type(self).__name__)
         heard = listeners(callbacks, progress=progress)
         inputs = (batch,) if validation_batch is None else (batch, validation_batch)
-        return self._run(lambda: self._estimate(batch, validation_batch, heard, resume), *inputs)
+        return self._run(
+            lambda: self._estimate(batch, validation_batch, heard, resume), *inputs, *parts(resume)
+        )
 
     def predict(
         self, batch: PortfolioSequenceBatch, *, checkpoint: int | None = None
@@ -191,7 +195,7 @@ class NeuralPortfolioModel(
         batch: PortfolioSequenceBatch,
         validation_batch: PortfolioSequenceBatch | None,
         heard: tuple[Callback, ...],
-        resume: RunState | None,
+        resume: Resume | None,
     ) -> Estimated[NeuralPortfolioFit]:
         name = type(self).__name__
         require_training_batch(name, batch)

@@ -29,6 +29,7 @@ from ml4t.models.types import CrossSectionBatch, FitSummary, StochasticDiscountF
 
 if TYPE_CHECKING:
     from ml4t.models.training.start import Resume
+    from ml4t.models.types.arrays import FloatArray
 
 __all__ = [
     "VAL_BEST_LOSS_CONDITIONAL",
@@ -122,19 +123,9 @@ class StochasticDiscountFactorModel(
             *parts(resume),
         )
 
-    def continued_from(self, previous: StochasticDiscountFactorModel) -> dict[str, Any]:
-        """Keyword arguments for a `fit` that begins with the last parameters of another.
-
-        Parameters
-        ----------
-        previous : StochasticDiscountFactorModel
-            Fitted, of the same sizes; `fit` refuses others. The adversary starts anew.
-        """
-        fit = require_type("previous", previous, StochasticDiscountFactorModel)._fitted(
-            "continued_from"
-        )
+    def _last_parameters(self, fit: StochasticDiscountFactorFit) -> dict[str, FloatArray]:
         label = [one for one in names.in_order(fit.checkpoints) if one[1] > 0][-1]
-        return {"resume": dict(fit.checkpoints[label])}
+        return dict(fit.checkpoints[label])
 
     def _estimate(
         self,

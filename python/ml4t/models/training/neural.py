@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os  # noqa: TC003 - public signatures stay readable at run time
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from ml4t.models.checks import require_type
 from ml4t.models.lifecycle.fittable import Estimated, Fittable
 from ml4t.models.training.requirement import require_torch
 
 if TYPE_CHECKING:
     from ml4t.models.types import FitSummary
+    from ml4t.models.types.arrays import FloatArray
 
 ConfigT = TypeVar("ConfigT")
 FitT = TypeVar("FitT")
@@ -25,6 +27,21 @@ class Neural(Fittable[ConfigT, FitT]):
         """Read a file that `save` wrote; see `Fittable.load`."""
         require_torch(cls.__name__)
         return super().load(path, device=device)
+
+    def continued_from(self, previous: Self) -> dict[str, Any]:
+        """Keyword arguments for a `fit` that begins with the last parameters of another.
+
+        Parameters
+        ----------
+        previous : model of this class
+            Fitted, of the same sizes; `fit` refuses others. Optimisers start anew, and so does the
+            adversary of a discount factor.
+        """
+        fit = require_type("previous", previous, type(self))._fitted("continued_from")
+        return {"resume": self._last_parameters(fit)}
+
+    def _last_parameters(self, fit: Any) -> dict[str, FloatArray]:
+        return dict(fit.checkpoints[max(fit.checkpoints)])
 
     def _run(self, estimate: Callable[[], Estimated[FitT]], *inputs: object) -> FitSummary:
         """Train with our settings of torch, whatever the caller's around the call."""

@@ -151,9 +151,8 @@ class WalkForward(Parameters):
     warm_start : bool, default True
         Begin an estimation where the last one ended, for models that can: IPCA always; PCA and
         RP-PCA by fitting all windows from one Gram matrix; others where they have a method
-        `continued_from(model)` that gives keyword arguments for `fit`, as the networks of CAE, SAE
-        and discount factor do. Every 16th fold starts cold. No bit of an estimate comes from dates
-        after its window.
+        `continued_from(model)` that gives keyword arguments for `fit`, as all networks have. Every
+        16th fold starts cold. No bit of an estimate comes from dates after its window.
     executor : object with submit(function, *arguments), optional
         Works on several folds at a time; with `warm_start` on chains of 16. The bits are the same
         with any number of workers, and without. Start processes by spawn: torch hangs in forked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -106,17 +106,6 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
             extras,
             *parts(resume),
         )
-
-    def continued_from(self, previous: SAEModel) -> dict[str, Any]:
-        """Keyword arguments for a `fit` that begins with the last parameters of another.
-
-        Parameters
-        ----------
-        previous : SAEModel
-            Fitted, of the same sizes; `fit` refuses others. Optimisers start anew.
-        """
-        fit = require_type("previous", previous, SAEModel)._fitted("continued_from")
-        return {"resume": dict(fit.checkpoints[max(fit.checkpoints)])}
 
     def _estimate(
         self,

@@ -110,17 +110,6 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
             *parts(resume),
         )
 
-    def continued_from(self, previous: CAEModel) -> dict[str, Any]:
-        """Keyword arguments for a `fit` that begins with the last parameters of another.
-
-        Parameters
-        ----------
-        previous : CAEModel
-            Fitted, of the same sizes; `fit` refuses others. Optimisers start anew.
-        """
-        fit = require_type("previous", previous, CAEModel)._fitted("continued_from")
-        return {"resume": dict(fit.checkpoints[max(fit.checkpoints)])}
-
     def _estimate(
         self,
         batch: CrossSectionBatch,
