@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote
 
+from ml4t.models.panel.lazy import slices_are_cheap
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -70,12 +72,7 @@ class FileRows:
     def read(self, columns: Sequence[str]) -> pl.DataFrame:
         """Read these rows of some columns, and no others."""
         with _naming(self.path):
-            rows = _lazy(self.path).slice(self.first, self.n_rows)
-            # Of each column that is asked for at a time, polars holds the whole row group.
-            groups = [columns[i : i + _AT_A_TIME] for i in range(0, len(columns), _AT_A_TIME)]
-            parts = [rows.select(group).collect() for group in groups]
-        whole: pl.DataFrame = polars().concat(parts, how="horizontal")
-        return whole
+            return _collected(_lazy(self.path).slice(self.first, self.n_rows), columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +97,42 @@ class FrameRows:
         return self.frame.select(columns)
 
 
-Block: TypeAlias = FileRows | FrameRows
+@dataclass(frozen=True, slots=True)
+class PlanRows:
+    """Some rows of a lazy frame, not yet read.
+
+    Attributes
+    ----------
+    plan : polars LazyFrame
+        The columns that are wanted, and no others.
+    first, n_rows : int
+    cut : (bool, bool)
+        As in `FileRows`.
+    """
+
+    plan: pl.LazyFrame
+    first: int
+    n_rows: int
+    cut: tuple[bool, bool]
+
+    def read(self, columns: Sequence[str]) -> pl.DataFrame:
+        """Read these rows of some columns, and no others."""
+        return _collected(self.plan.slice(self.first, self.n_rows), columns)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as rows: what a plan reads need not be where the worker is."""
+        return FrameRows, (self.read(self.plan.collect_schema().names()), self.first, self.cut)
+
+
+Block: TypeAlias = FileRows | FrameRows | PlanRows
+
+
+def _collected(rows: pl.LazyFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Read some columns at a time: of each of them, polars holds the whole row group."""
+    groups = [columns[i : i + _AT_A_TIME] for i in range(0, len(columns), _AT_A_TIME)]
+    parts = [rows.select(group).collect() for group in groups]
+    whole: pl.DataFrame = polars().concat(parts, how="horizontal")
+    return whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +294,13 @@ def _of_files(sizes: Mapping[str, int]) -> Callable[[Sequence[str], int], Iterat
 def _of_lazy_frame(frame: pl.LazyFrame) -> Callable[[Sequence[str], int], Iterator[Block]]:
     def blocks(columns: Sequence[str], n_rows: int) -> Iterator[Block]:
         wanted = frame.select(columns)
+        if slices_are_cheap(wanted):
+            key = wanted.select(columns[0])
+            for first, stop, cut in _whole_dates(
+                lambda first, n: key.slice(first, n).collect().to_series(), n_rows, None
+            ):
+                yield PlanRows(wanted, first, stop - first, cut)
+            return
         if not hasattr(wanted, "collect_batches"):  # an old polars cannot stream to Python
             yield from _of_frame(wanted.collect())(columns, n_rows)
             return
