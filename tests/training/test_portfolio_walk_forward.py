@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -125,6 +126,22 @@ def test_workers_and_a_folder_change_no_bit(make, tmp_path):
         done, again = (walk.run(batch, folder=tmp_path) for _ in range(2))
     np.testing.assert_array_equal(done.result.weights, alone.result.weights)
     np.testing.assert_array_equal(again.result.weights, alone.result.weights)
+
+
+def test_a_network_in_a_pipeline_goes_on_as_it_does_alone():
+    alone = walked(small(lstm), data()).result.weights
+    piped = walked(PortfolioAllocationPipeline(small(lstm)), data()).result.raw_weights
+    np.testing.assert_array_equal(getattr(piped, "weights", piped), alone)
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, PortfolioAllocationPipeline])
+def test_a_pool_that_forks_is_refused_rather_than_waited_for(wrap):
+    forks = multiprocessing.get_context("fork")
+    with (
+        ProcessPoolExecutor(1, mp_context=forks) as pool,
+        pytest.raises(ValueError, match="executor must start its processes afresh, since torch"),
+    ):
+        walked(wrap(small(lstm)), data(), executor=pool)
 
 
 def test_a_pipeline_walks():

@@ -314,6 +314,7 @@ class PortfolioAllocationPipeline(Parameters):
         batch: PortfolioSequenceBatch,
         *,
         validation_batch: PortfolioSequenceBatch | None = None,
+        start: Mapping[str, Any] | None = None,
     ) -> PortfolioPipelineFitResult:
         """Fit the model.
 
@@ -321,12 +322,15 @@ class PortfolioAllocationPipeline(Parameters):
         ----------
         batch, validation_batch : PortfolioSequenceBatch
             As the model takes them.
+        start : mapping, optional
+            Further keyword arguments of the model's fit, such as its `continued_from` gives.
 
         Returns
         -------
         PortfolioPipelineFitResult
         """
-        return PortfolioPipelineFitResult(self.model.fit(batch, validation_batch=validation_batch))
+        given = _options(self.model.fit, validation_batch=validation_batch, **(start or {}))
+        return PortfolioPipelineFitResult(self.model.fit(batch, **given))
 
     def predict(
         self, batch: PortfolioSequenceBatch, *, checkpoint: int | None = None
@@ -374,21 +378,7 @@ class PortfolioAllocationPipeline(Parameters):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str | None = None) -> Self:
-        """Read what `save` wrote; the predictions are the same bit for bit.
-
-        Parameters
-        ----------
-        path : path-like
-        device : str, optional
-            Instead of the stored one.
-
-        Raises
-        ------
-        FileNotFoundError
-            When there is no such file.
-        ValueError
-            When the file is damaged, of another class, or not understood in full.
-        """
+        """Read what `save` wrote; arguments and errors of `LatentFactorForecastPipeline.load`."""
         parts = bundle.load(path, _model_type(cls), device=device)
         names = [f"postprocessor {i}" for i in range(len(parts) - 1)]
         if parts.keys() != {"model", *names}:

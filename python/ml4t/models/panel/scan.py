@@ -148,7 +148,7 @@ class Piece:
 
 def scan(source: Source, plan: Plan, *, executor: Executor | None, progress: bool) -> Dated:
     """Take the moments of a source; see `CharacteristicMoments.scan`."""
-    require_no_fork(executor)
+    require_no_fork(executor, "polars")
     table = opened(source)
     plan = plan.resolved(table.schemas)
     n_rows = block_rows(len(plan.columns))

@@ -63,8 +63,8 @@ def in_order(
             getattr(future, "cancel", _nothing)()
 
 
-def require_no_fork(executor: Executor | None) -> None:
-    """Refuse a pool that forks: the threads of polars are not in the child, which waits forever.
+def require_no_fork(executor: Executor | None, library: str) -> None:
+    """Refuse a pool that forks: the threads of a library are not in the child, which waits forever.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def require_no_fork(executor: Executor | None) -> None:
     context: Any = getattr(executor, "_mp_context", None)
     if isinstance(executor, ProcessPoolExecutor) and context.get_start_method() == "fork":
         raise ValueError(
-            "executor must start its processes afresh, since polars hangs in forked ones: "
+            f"executor must start its processes afresh, since {library} hangs in forked ones: "
             'ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))'
         )
 

@@ -75,7 +75,7 @@ class Course:
     ) -> Course:
         """Take the moments once if the model needs no more."""
         training: Data = data
-        estimator = structural(model)
+        estimator = estimator_of(model)
         if isinstance(estimator, IPCAModel) and isinstance(data, CrossSectionBatch):
             unnamed = replace(data, timestamps=())
             config = estimator.config
@@ -105,7 +105,7 @@ class Course:
 
     def with_windows(self, folds: Sequence[Fold]) -> Course:
         """Fit all windows together, where a model can and warm starts are wanted."""
-        estimator = structural(self.model)
+        estimator = estimator_of(self.model)
         if not (self.warm_start and isinstance(estimator, StablePanelModel)):
             return self
         if not isinstance(self.training, PersistentPanelBatch):
@@ -135,9 +135,10 @@ class Outcome:
     result: Any
 
 
-def structural(model: Any) -> Any:
-    """Find the estimator of exposures inside a pipeline."""
-    return model.model if isinstance(model, LatentFactorForecastPipeline) else model
+def estimator_of(model: Any) -> Any:
+    """Find the estimator inside a pipeline."""
+    pipelines = (LatentFactorForecastPipeline, PortfolioAllocationPipeline)
+    return model.model if isinstance(model, pipelines) else model
 
 
 def work_fold(course: Course, fold: Fold, previous: Any) -> Outcome:
@@ -146,7 +147,7 @@ def work_fold(course: Course, fold: Fold, previous: Any) -> Outcome:
     known = course.fitted.get((fold.train_start, fold.train_stop))
     if known is None:
         summary = _fit(model, course, fold, previous if course.warm_start else None)
-    elif structural(model) is model:
+    elif estimator_of(model) is model:
         model, summary = known
     else:
         model.model, summary = known
@@ -164,7 +165,7 @@ def loadings(model: Any, course: Course, fold: Fold) -> NDArray[Any] | None:
 
     Gamma where there is one, else the exposures at the last date of the window.
     """
-    estimator = structural(model)
+    estimator = estimator_of(model)
     if isinstance(estimator, IPCAModel):
         return estimator.gamma
     if not hasattr(getattr(estimator, "config", None), "n_factors"):
@@ -174,19 +175,19 @@ def loadings(model: Any, course: Course, fold: Fold) -> NDArray[Any] | None:
 
 def exposures_at(model: Any, course: Course, date: int) -> NDArray[Any] | None:
     """Exposures (N, K) of one date, where the model extracts any."""
-    state = structural(model).extract(hidden(span(course.data, date, date + 1), 1))
+    state = estimator_of(model).extract(hidden(span(course.data, date, date + 1), 1))
     return state.asset_betas[0] if isinstance(state, LatentFactorState) else None
 
 
 def _fit(model: Any, course: Course, fold: Fold, previous: Any) -> Any:
-    estimator, before = structural(model), structural(previous)
+    estimator, before = estimator_of(model), estimator_of(previous)
     window = span(course.training, fold.train_start, fold.train_stop)
     options = {} if before is None else _continued(estimator, before)
     options |= course.observed_span(fold.train_start, fold.train_stop)
     if estimator is model:
         return model.fit(window, **options)
     if not isinstance(estimator, IPCAModel):
-        return model.fit(window, start=options or None)
+        return model.fit(window, **({"start": options} if options else {}))
     return _completed(model, course, fold, estimator.fit(window, **options))
 
 
@@ -230,7 +231,7 @@ def _carries(model: Any, data: Data) -> bool:
     """Say whether a model may read a date in the light of those before it."""
     if isinstance(data, CrossSectionBatch):
         # Latent factor models of this package see every date for itself.
-        latent = isinstance(structural(model), BaseLatentFactorModel)
+        latent = isinstance(estimator_of(model), BaseLatentFactorModel)
         return data.context_features is not None and not latent
     return isinstance(data, PortfolioSequenceBatch)
 
@@ -242,7 +243,7 @@ def _with_realised(model: Any, course: Course, fold: Fold, result: Any) -> Any:
         return result
     first = fold.train_start if _carries(model, course.data) else fold.predict_start
     observed = course.observed_span(first, fold.predict_stop)
-    seen = structural(model).extract(span(course.data, first, fold.predict_stop), **observed)
+    seen = estimator_of(model).extract(span(course.data, first, fold.predict_stop), **observed)
     seen = span(seen, fold.predict_start - first, fold.predict_stop - first)
     if isinstance(state, StochasticDiscountFactorState):
         return replace(state, sdf_values=seen.sdf_values)

@@ -17,8 +17,9 @@ from ml4t.models.integration.surfaces import (
 )
 from ml4t.models.lifecycle.params import Parameters
 from ml4t.models.panel.progress import counting
-from ml4t.models.panel.work import Executor, in_order
+from ml4t.models.panel.work import Executor, in_order, require_no_fork
 from ml4t.models.pipelines import PortfolioAllocationPipeline
+from ml4t.models.training.neural import Neural
 from ml4t.models.types import (
     AssetForecastResult,
     AssetSignalResult,
@@ -31,7 +32,7 @@ from ml4t.models.walk_forward.align import Alignment, aligned, matched
 from ml4t.models.walk_forward.book import one_book
 from ml4t.models.walk_forward.folds import Fold, schedule
 from ml4t.models.walk_forward.journal import Journal
-from ml4t.models.walk_forward.refit import Course, Outcome, loadings, structural, work_fold
+from ml4t.models.walk_forward.refit import Course, Outcome, estimator_of, loadings, work_fold
 from ml4t.models.walk_forward.spans import Data, joined, labelled, require_data
 
 if TYPE_CHECKING:
@@ -222,10 +223,13 @@ class WalkForward(Parameters):
         TypeError
             When `data` is no batch, or there is a folder and the model cannot be saved.
         ValueError
-            When no date is left to predict, the folder belongs to another run, or observed factors
-            are not finite, of other dates or of no use to the model; whatever the model raises.
+            When no date is left to predict, the folder belongs to another run, observed factors are
+            not finite, of other dates or of no use to the model, or a network is to be trained in
+            forked processes; whatever the model raises.
         """
         require_data(data)
+        if isinstance(estimator_of(self.model), Neural):
+            require_no_fork(self.executor, "torch")
         folds = schedule(
             data.n_periods,
             min_periods=self.min_periods,
@@ -353,4 +357,4 @@ def _alignments(course: Course, outcomes: Sequence[Outcome]) -> list[Alignment |
 
 
 def _n_latent(model: Any, found: NDArray[Any]) -> int:
-    return int(min(structural(model).config.n_factors, found.shape[1]))
+    return int(min(estimator_of(model).config.n_factors, found.shape[1]))
