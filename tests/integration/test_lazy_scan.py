@@ -6,9 +6,9 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from integration.test_scan import sample_frame, scan, scan_in_threads
+from integration.test_scan import DAY, sample_frame, scan, scan_in_threads
 from ml4t.models.panel import sources
-from ml4t.models.panel.lazy import slices_are_cheap
+from ml4t.models.panel.lazy import ranges_of_dates, slices_are_cheap
 from properties.test_characteristic_moments import assert_close
 
 NAMES = ["c0", "c1"]
@@ -27,15 +27,24 @@ ROW_BY_ROW = {
     "gaps": lambda frame: frame.with_columns(c1=pl.when(SIZE > 0).then("c1")),
     "text": lambda frame: frame.with_columns(symbol=pl.col("symbol").str.to_uppercase()),
 }
-ACROSS_ROWS = {
+BY_DATE = {
     "filter": lambda frame: frame.filter(SIZE > 0),
-    "lag": lambda frame: frame.with_columns(SIZE.shift(1).over("symbol")),
+    "dates": lambda frame: frame.filter(pl.col("date").is_between(DAY + DAYS / 6, DAY + DAYS / 2)),
+    "known": lambda frame: frame.filter(SIZE > -1).drop_nulls(["ret", "c0"]),
+    "then": lambda frame: frame.filter(SIZE > 0).rename({"c1": "x"}).with_columns(c1=SIZE * 2),
     "rank": lambda frame: frame.with_columns(SIZE.rank().over("date")),
+    "middle": lambda frame: frame.filter(SIZE > 0).with_columns(
+        SIZE - SIZE.max().over("date"), c1=pl.col("c1").fill_null(SIZE.median().over("date"))
+    ),
+}
+STREAMED = {
+    "lag": lambda frame: frame.with_columns(SIZE.shift(1).over("symbol")),
     "sum": lambda frame: frame.with_columns(SIZE.cum_sum()),
-    "mean": lambda frame: frame.with_columns(SIZE - SIZE.mean()),
+    "mean": lambda frame: frame.filter(SIZE.mean() < SIZE),
     "join": lambda frame: frame.join(SCALE, on="symbol", how="left", maintain_order="left"),
     "tail": lambda frame: frame.tail(20),
     "sort": lambda frame: frame.sort("date", "c0"),
+    "reverse": lambda frame: frame.filter(SIZE > 0).reverse(),
     "unique": lambda frame: frame.unique(["date", "symbol"], maintain_order=True),
     "explode": lambda frame: frame.with_columns(c1=pl.concat_list("c1")).explode("c1"),
     "concat": lambda frame: pl.concat([frame, frame.with_columns(pl.col("date") + DAYS)]),
@@ -43,10 +52,11 @@ ACROSS_ROWS = {
         SIZE.map_batches(lambda column: column * 2, is_elementwise=True)
     ),
     "opaque": lambda frame: frame.map_batches(lambda all_rows: all_rows.reverse()),
+    "window": lambda frame: frame.with_columns(pl.col("date").max().over("date")),
 }
 EITHER = {"head": lambda frame: frame.head(25), "slice": lambda frame: frame.slice(9, 20)}
 DAYS = timedelta(days=31 * 6)
-PLANS = ROW_BY_ROW | ACROSS_ROWS | EITHER
+PLANS = ROW_BY_ROW | BY_DATE | STREAMED | EITHER
 
 
 @pytest.fixture
@@ -73,14 +83,89 @@ def test_files_that_are_scanned_lazily_give_the_bits_of_their_paths(folder):
     assert scan(lazy, NAMES, rank=True) == scan(folder, NAMES, rank=True)
 
 
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_what_costs_its_own_rows_is_read_in_parts(folder, plan, request):
+    name, lazy = request.node.callspec.id, plan(pl.scan_parquet(folder))
+    assert slices_are_cheap(lazy) is (name in ROW_BY_ROW) or name in EITHER
+    assert bool(ranges_of_dates(lazy, "date", 16, 64)) is (name not in STREAMED | EITHER)
+
+
+def test_ranges_are_as_many_whole_dates_as_fit(folder):
+    lazy = pl.scan_parquet(folder)
+    for n_rows, want in [(13, [7] * 6), (14, [14] * 3), (27, [21, 21]), (42, [42])]:
+        ranges = ranges_of_dates(lazy, "date", n_rows, 100)
+        assert [size for size, _ in ranges] == want
+        assert pl.concat([rows.collect() for _, rows in ranges]).equals(lazy.collect())
+    assert not ranges_of_dates(lazy, "date", 2, 6)  # a date would have to be cut
+
+
 @pytest.mark.parametrize(
-    ("plan", "cheap"),
-    [(plan, True) for plan in ROW_BY_ROW.values()]
-    + [(plan, False) for plan in ACROSS_ROWS.values()],
-    ids=[*ROW_BY_ROW, *ACROSS_ROWS],
+    ("kind", "cheap"),
+    [
+        (pl.Int32, True),
+        (pl.UInt8, True),
+        (pl.String, True),
+        (pl.Datetime("ms"), True),
+        (pl.Datetime("us"), True),
+        (pl.Datetime("ns"), False),
+        (pl.Datetime("us", "UTC"), False),
+        (pl.Categorical, False),
+    ],
+    ids=str,
 )
-def test_slices_are_read_where_rows_stand_alone(folder, plan, cheap):
-    assert slices_are_cheap(plan(pl.scan_parquet(folder))) is cheap
+def test_dates_of_all_types(tmp_path, monkeypatch, kind, cheap):
+    frame = sample_frame()
+    monkeypatch.setattr(sources, "BLOCK_BYTES", 8 * frame.width * 16)
+    month = pl.col("date").rle_id()
+    if kind in (pl.String, pl.Categorical):
+        month = month.cast(pl.String)
+    elif str(kind).startswith("Datetime"):
+        month = pl.col("date").cast(pl.Datetime("us"))
+    frame = frame.with_columns(month.cast(kind).alias("date"))
+    frame.write_parquet(tmp_path / "a.parquet", row_group_size=5)
+    lazy = pl.scan_parquet(tmp_path / "a.parquet").filter(SIZE > 0)
+    assert bool(ranges_of_dates(lazy, "date", 16, 64)) is cheap
+    assert scan(lazy, NAMES) == scan(frame.filter(SIZE > 0), NAMES)
+
+
+@pytest.mark.parametrize("order", [["c1"], ["symbol", "date"]])
+def test_filtered_rows_in_no_order_are_streamed(tmp_path, order):
+    frame = sample_frame().sort(order)
+    frame.write_parquet(tmp_path / "a.parquet", row_group_size=5)
+    lazy = pl.scan_parquet(tmp_path / "a.parquet").filter(SIZE > 0)
+    assert not ranges_of_dates(lazy, "date", 16, 64)
+    assert scan(lazy, NAMES) == scan(frame.filter(SIZE > 0), NAMES)
+
+
+def test_sums_of_windows_are_rounded_by_polars(folder):
+    """Its engines differ among themselves in the last bit."""
+    lazy = pl.scan_parquet(folder).with_columns(SIZE - SIZE.mean().over("date"))
+    assert ranges_of_dates(lazy, "date", 16, 64)
+    assert_close(scan(lazy, NAMES), scan(lazy.collect(), NAMES))
+
+
+def test_a_window_is_read_in_one_run(folder, monkeypatch):
+    monkeypatch.setattr(sources, "_AT_A_TIME", 1)
+    rows = pl.scan_parquet(folder).with_columns(SIZE.shuffle().over("date"))
+    columns, widths, collect = ["date", "c0", "c1"], [], pl.LazyFrame.collect
+
+    def counted(self, *arguments, **options):
+        found = collect(self, *arguments, **options)
+        widths.append(found.width)
+        return found
+
+    monkeypatch.setattr(pl.LazyFrame, "collect", counted)
+    for plan, want in [(rows, 3), (pl.scan_parquet(folder).filter(SIZE > 0), 1)]:
+        widths.clear()
+        for block in sources.opened(plan).blocks(columns, 16):
+            block.read(columns)
+        assert set(widths) == {want}
+
+
+def test_rows_that_change_meanwhile_are_found_out(folder):
+    block = sources.PlanRows(pl.scan_parquet(folder), 14, 41, (False, False), at_once=False)
+    with pytest.raises(ValueError, match=r"whenever it is read; from row 14 it gave 41 .* then 42"):
+        block.read(["date", "c0"])
 
 
 def test_frames_that_are_no_files_are_streamed(tmp_path):
@@ -111,6 +196,7 @@ def test_names_that_look_like_plans_deceive_nobody(folder, name):
     renamed = pl.scan_parquet(folder).rename({"c0": name})
     for plan in (renamed.filter(pl.col(name) > 0), renamed.with_columns(pl.col(name).cum_sum())):
         assert not slices_are_cheap(plan)
+        assert not ranges_of_dates(plan.with_columns(pl.col(name).cum_sum()), "date", 16, 64)
         assert scan(plan, [name, "c1"]) == scan(plan.collect(), [name, "c1"])
     assert scan(renamed, [name, "c1"]) == scan(renamed.collect(), [name, "c1"])
 
@@ -123,6 +209,9 @@ def test_dates_that_only_folders_name_are_read(tmp_path):
     lazy = pl.scan_parquet(tmp_path, hive_partitioning=True)
     assert slices_are_cheap(lazy)
     assert lazy.collect_schema()["date"] == pl.Date
+    assert scan(lazy, NAMES) == scan(frame, NAMES)
+    lazy, frame = (each.filter(SIZE > 0) for each in (lazy, frame))
+    assert ranges_of_dates(lazy, "date", 16, 64)
     assert scan(lazy, NAMES) == scan(frame, NAMES)
 
 
@@ -148,14 +237,14 @@ def test_a_block_is_read_at_a_time(folder, monkeypatch, plan, old):
 
 def test_an_old_polars_collects_what_cannot_be_sliced(folder, monkeypatch):
     monkeypatch.delattr(pl.LazyFrame, "collect_batches", raising=False)
-    lazy = ACROSS_ROWS["filter"](pl.scan_parquet(folder))
+    lazy = STREAMED["sum"](pl.scan_parquet(folder))
     assert scan(lazy, NAMES) == scan(lazy.collect(), NAMES)
 
 
 def test_blocks_of_a_plan_travel_as_rows(folder):
     columns = ["date", "c0"]
     plan = pl.scan_parquet(folder).select(columns)
-    block = sources.PlanRows(plan, 14, 14, (False, True))
+    block = sources.PlanRows(plan.slice(14, 14), 14, 14, (False, True), at_once=False)
     got = pickle.loads(pickle.dumps(block))
     assert isinstance(got, sources.FrameRows)
     assert (got.first, got.cut) == (14, (False, True))
@@ -170,8 +259,10 @@ def test_a_file_without_rows_has_no_dates(tmp_path):
 def test_a_missing_date_is_named_by_its_row(tmp_path):
     frame = sample_frame().with_columns(pl.when(pl.int_range(pl.len()) != 30).then("date"))
     frame.write_parquet(tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match="got a missing one at row 30"):
-        scan(pl.scan_parquet(tmp_path / "a.parquet"), NAMES)
+    lazy = pl.scan_parquet(tmp_path / "a.parquet")
+    for source, row in [(lazy, 30), (lazy.filter(pl.col("symbol") != "s0"), 25)]:
+        with pytest.raises(ValueError, match=f"got a missing one at row {row}"):
+            scan(source, NAMES)
 
 
 def test_rows_in_no_order_are_summed(tmp_path):

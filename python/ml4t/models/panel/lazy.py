@@ -1,47 +1,138 @@
-"""Whether the rows of a lazy frame can be read a slice at a time, at no more than their own cost.
+"""Rows of a lazy frame a part at a time, where a part costs no more than its own rows.
 
 Polars' engine reads ahead of whom it streams to, by row groups and threads: some GiB of wide files.
-A slice that polars pushes into the scan of a Parquet file needs none of that. Whatever the plan,
-`LazyFrame.slice` gives its rows; what polars says it would do decides about cost alone.
+A slice, or a range of dates, that polars pushes into the scan of Parquet files needs none of that.
+Whatever the plan, `LazyFrame.slice` and `LazyFrame.filter` give its rows; what polars says that it
+would do with them decides about cost alone.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import polars as pl
 
 _MOST_FILES = 64
-"""A slice of more files costs as much for finding its first row as for reading it."""
+"""Looking up a part in more files costs as much as reading it."""
 
 _SCAN = re.compile(r"Parquet SCAN \[.*?(?:, \.\.\. (\d+) other sources?)?\]")
 _SLICE = re.compile(r"SLICE: (?:Positive \{ offset: \d+, len: \d+ \}|\(\d+, \d+\))")
-# Nothing here changes which rows there are, nor looks at other rows.
+_SELECTION = re.compile(r"SELECTION: .*")
+# Nothing else may follow a scan: no filter, no join, no function that sees other rows.
 _ROW_BY_ROW = re.compile(
     r"PROJECT (?:\*|\d+)/\d+ COLUMNS|ESTIMATED ROWS: \d+|simple π \d+/\d+ \[.*\]"
     r"|SELECT \[.*\](?: FROM)?|WITH_COLUMNS:|\[.*\]|RENAME"
 )
+_COMPARED = re.compile(r"U?Int\d+|Date|String|Datetime\(time_unit='[mu]s', time_zone=None\)")
 _PYTHON = re.compile(r"\b(?:python_udf|map\w*|apply\w*)\(")
 
 
 def slices_are_cheap(frame: pl.LazyFrame) -> bool:
-    """Say whether a slice reads its own rows of few local Parquet files, and no others.
+    """Say whether a slice reads its own rows of a few local Parquet files, and no others.
 
-    So it is where polars pushes a slice into the only scan of the plan, and all that comes after
-    goes row by row. A line of the plan that is not known, a filter, a join or a function of the
-    user's make the answer no.
+    So it is where polars pushes a slice into the only scan of the plan. A line of the plan that is
+    not known, or a function of the user's, make the answer no.
 
     Parameters
     ----------
     frame : polars LazyFrame
     """
-    lines = [line.strip() for line in frame.slice(1, 1).explain().splitlines()]
-    scans = [found for line in lines if (found := _SCAN.fullmatch(line))]
-    slices = [line for line in lines if _SLICE.fullmatch(line)]
-    others = [line for line in lines if not (_SCAN.fullmatch(line) or _SLICE.fullmatch(line))]
-    if len(scans) != 1 or len(slices) != 1 or not all(map(_ROW_BY_ROW.fullmatch, others)):
-        return False
+    return _lines_of_a_scan(frame.slice(1, 1), _SLICE) == 1
+
+
+def ranges_of_dates(
+    frame: pl.LazyFrame, key: str, n_rows: int, most: int
+) -> list[tuple[int, pl.LazyFrame]]:
+    """Cut a frame into ranges of whole dates, where it is in order and a range reads little else.
+
+    So it is where polars pushes a filter by date into the only scan of the plan, whose statistics
+    then tell which row groups to read. The column of dates is read here; what is kept of it is how
+    many rows a date has.
+
+    Parameters
+    ----------
+    frame : polars LazyFrame
+    key : str
+        The column of dates.
+    n_rows, most : int
+        Rows of a range of several dates, and of any range.
+
+    Returns
+    -------
+    list of (int, polars LazyFrame)
+        Number of rows, and the rows; empty where the frame is not to be read in this way.
+    """
+    column, dates = frame.select(key), import_module("polars").col(key)
+    kind = column.collect_schema()[key]
+    # Dates that a window makes are refused: polars 1.10 filters before it.
+    if not _COMPARED.fullmatch(str(kind)) or has_windows(column):
+        return []
+    if _lines_of_a_scan(frame.filter(dates >= dates), _SELECTION) != 1:
+        return []
+    sizes = _rows_of_dates(column)
+    if not sizes or max(sizes.values()) > most:
+        return []
+    lit = partial(import_module("polars").lit, dtype=kind)
+    return [
+        (size, frame.filter((dates >= lit(first)) & (dates <= lit(last))))
+        for first, last, size in _together(sizes, n_rows)
+    ]
+
+
+def _lines_of_a_scan(frame: pl.LazyFrame, what: re.Pattern[str]) -> int | None:
+    """Count such lines of a plan that scans a few local files and goes row by row; else None."""
+    lines = [line.strip() for line in frame.explain().splitlines()]
+    others = [line for line in lines if not what.fullmatch(line)]
+    scans = [found for line in others if (found := _SCAN.fullmatch(line))]
+    known = all(_SCAN.fullmatch(line) or _ROW_BY_ROW.fullmatch(line) for line in others)
+    if not known or len(scans) != 1 or int(scans[0][1] or 0) >= _MOST_FILES:
+        return None
     text = "\n".join(lines)
-    return int(scans[0][1] or 0) < _MOST_FILES and "://" not in text and not _PYTHON.search(text)
+    return None if "://" in text or _PYTHON.search(text) else len(lines) - len(others)
+
+
+def _rows_of_dates(column: pl.LazyFrame) -> dict[Any, int]:
+    """Count the rows of each date, in order; nothing where dates are missing or not in order."""
+    # An old polars cannot stream to Python.
+    stream = getattr(column, "collect_batches", lambda: [column.collect()])
+    sizes: dict[Any, int] = {}
+    latest = None
+    for batch in stream():
+        dates = batch.to_series()
+        if dates.is_empty():
+            continue
+        if dates.null_count() or not dates.is_sorted() or (sizes and dates[0] < latest):
+            return {}
+        runs = dates.rle().struct
+        for date, size in zip(runs.field("value"), runs.field("len"), strict=True):
+            sizes[date] = sizes.get(date, 0) + size
+        latest = dates[-1]
+    return sizes
+
+
+def _together(sizes: Mapping[Any, int], n_rows: int) -> Iterator[tuple[Any, Any, int]]:
+    """Yield the first date, the last and the rows of as many dates as fit into a block."""
+    held: list[Any] = []
+    total = 0
+    for date, size in sizes.items():
+        if held and total + size > n_rows:
+            yield held[0], held[-1], total
+            held, total = [], 0
+        held.append(date)
+        total += size
+    yield held[0], held[-1], total
+
+
+def has_windows(frame: pl.LazyFrame) -> bool:
+    """Say whether some column looks at other rows: chance may play a part, so it is read once.
+
+    Parameters
+    ----------
+    frame : polars LazyFrame
+    """
+    return ".over(" in frame.explain()

@@ -181,7 +181,7 @@ class CharacteristicMoments(Record):
             other, it has the bits of the panel in memory, unless it is larger than four blocks (512
             MiB in float64, or four million rows), or in two files, over 16,384 rows in one; such
             dates, and rows in no order, are summed in parts (relative difference below 1e-13). Lazy
-            frames with a filter, a join or over 64 files are streamed: some GiB are read ahead.
+            frames with joins, lags or over 64 files are streamed: polars reads some GiB ahead.
         feature_cols : sequence of str
             Known before the return is earned. Null, NaN and infinite are missing: the row does
             not count, unless `rank` or `missing` fills the gap.

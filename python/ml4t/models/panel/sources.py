@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote
 
-from ml4t.models.panel.lazy import slices_are_cheap
+from ml4t.models.panel.lazy import has_windows, ranges_of_dates, slices_are_cheap
 
 if TYPE_CHECKING:
     import polars as pl
@@ -103,25 +103,35 @@ class PlanRows:
 
     Attributes
     ----------
-    plan : polars LazyFrame
+    rows : polars LazyFrame
         The columns that are wanted, and no others.
     first, n_rows : int
     cut : (bool, bool)
         As in `FileRows`.
+    at_once : bool
+        Whether all columns must be of one run of the plan.
     """
 
-    plan: pl.LazyFrame
+    rows: pl.LazyFrame
     first: int
     n_rows: int
     cut: tuple[bool, bool]
+    at_once: bool
 
     def read(self, columns: Sequence[str]) -> pl.DataFrame:
         """Read these rows of some columns, and no others."""
-        return _collected(self.plan.slice(self.first, self.n_rows), columns)
+        rows = self.rows.select(columns)
+        found = rows.collect() if self.at_once else _collected(rows, columns)
+        if len(found) != self.n_rows:
+            raise ValueError(
+                "source must give the same rows whenever it is read; from row "
+                f"{self.first} it gave {self.n_rows} rows, then {len(found)}"
+            )
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as rows: what a plan reads need not be where the worker is."""
-        return FrameRows, (self.read(self.plan.collect_schema().names()), self.first, self.cut)
+        return FrameRows, (self.read(self.rows.collect_schema().names()), self.first, self.cut)
 
 
 Block: TypeAlias = FileRows | FrameRows | PlanRows
@@ -295,11 +305,13 @@ def _of_lazy_frame(frame: pl.LazyFrame) -> Callable[[Sequence[str], int], Iterat
     def blocks(columns: Sequence[str], n_rows: int) -> Iterator[Block]:
         wanted = frame.select(columns)
         if slices_are_cheap(wanted):
-            key = wanted.select(columns[0])
-            for first, stop, cut in _whole_dates(
-                lambda first, n: key.slice(first, n).collect().to_series(), n_rows, None
-            ):
-                yield PlanRows(wanted, first, stop - first, cut)
+            yield from _by_slices(wanted, columns[0], n_rows)
+            return
+        first, at_once = 0, has_windows(wanted)
+        for size, rows in ranges_of_dates(wanted, columns[0], n_rows, _MOST_BLOCKS * n_rows):
+            yield PlanRows(rows, first, size, (False, False), at_once)
+            first += size
+        if first:
             return
         if not hasattr(wanted, "collect_batches"):  # an old polars cannot stream to Python
             yield from _of_frame(wanted.collect())(columns, n_rows)
@@ -319,6 +331,14 @@ def _of_lazy_frame(frame: pl.LazyFrame) -> Callable[[Sequence[str], int], Iterat
             held = held.slice(stop - first)
 
     return blocks
+
+
+def _by_slices(frame: pl.LazyFrame, key: str, n_rows: int) -> Iterator[Block]:
+    def dates(first: int, n: int) -> pl.Series:
+        return frame.select(key).slice(first, n).collect().to_series()
+
+    for first, stop, cut in _whole_dates(dates, n_rows, None):
+        yield PlanRows(frame.slice(first, stop - first), first, stop - first, cut, at_once=False)
 
 
 def _whole_dates(
