@@ -146,6 +146,16 @@ def test_public_names_load_without_an_optional_package(package):
     )
 
 
+@pytest.mark.parametrize("module", ["ml4t.models", "ml4t.models.portfolio"])
+@pytest.mark.parametrize("name", sorted(NEED_TORCH))
+def test_networks_of_portfolios_ask_for_torch_when_they_are_touched(module, name):
+    told = run_fresh(
+        REFUSE_IMPORTS.format(package="torch") + f"import {module}\n"
+        f"try:\n    {module}.{name}\nexcept ImportError as error:\n    print(error)"
+    )
+    assert told == f"{name} needs PyTorch; install ml4t-models[deep]"
+
+
 @pytest.mark.parametrize(
     ("module", "name"),
     [

@@ -1,11 +1,19 @@
 """Models that learn portfolio weights, and what makes weights obey constraints."""
 
-from ml4t.models.portfolio.linear import LinearFeaturePortfolioModel
-from ml4t.models.portfolio.model import DeepPortfolioModel, LSTMPortfolioModel
-from ml4t.models.portfolio.postprocessors import (
-    VolatilityTargetPostprocessor,
-    WeightConstraintPostprocessor,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ml4t.models.training.requirement import require_torch
+
+if TYPE_CHECKING:
+    from ml4t.models.portfolio.linear import LinearFeaturePortfolioModel
+    from ml4t.models.portfolio.model import DeepPortfolioModel, LSTMPortfolioModel
+    from ml4t.models.portfolio.postprocessors import (
+        VolatilityTargetPostprocessor,
+        WeightConstraintPostprocessor,
+    )
 
 __all__ = [
     "DeepPortfolioModel",
@@ -14,3 +22,22 @@ __all__ = [
     "VolatilityTargetPostprocessor",
     "WeightConstraintPostprocessor",
 ]
+
+_MODULE_OF = {
+    "DeepPortfolioModel": "model",
+    "LSTMPortfolioModel": "model",
+    "LinearFeaturePortfolioModel": "linear",
+    "VolatilityTargetPostprocessor": "postprocessors",
+    "WeightConstraintPostprocessor": "postprocessors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for; networks need PyTorch from then on."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _MODULE_OF[name] == "model":
+        require_torch(name)
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 
 def require_torch(what: str) -> None:
     """Refuse to go on without PyTorch.
@@ -19,11 +17,10 @@ def require_torch(what: str) -> None:
         Naming PyTorch and the extra that installs it.
     """
     try:
-        import_module("torch")
+        import torch  # noqa: F401, PLC0415 - optional
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise ModuleNotFoundError(
-            f'{what} needs PyTorch, which is not installed: pip install "ml4t-models[deep]"',
-            name="torch",
+            f"{what} needs PyTorch; install ml4t-models[deep]", name="torch"
         ) from error
