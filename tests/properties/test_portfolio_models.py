@@ -188,8 +188,9 @@ def test_same_seed_same_bits_saved_loaded_refitted(make, tmp_path):
 
 @neural
 def test_the_reported_sharpe_is_that_of_the_predicted_weights(make):
-    data, judged = batch(), batch(7)
-    model = make(burn_in=2, turnover_penalty=0.01, default_checkpoint="best")
+    data, judged = batch(), replace(batch(7), group_ids=[7, 4, 4, 7, 4])
+    settings = {"burn_in": 2, "turnover_penalty": 0.01, "default_checkpoint": "best"}
+    model = make(use_group_embedding=True, **settings)
     summary = model.fit(data, validation_batch=judged)
     result = model.predict(judged)
     assert result.checkpoint_step == summary.best_epoch
@@ -344,7 +345,27 @@ def test_divergence_names_the_step():
         device="cpu",
     )
     assert again == pytest.approx(found.best_validation_sharpe, rel=1e-12)
-    assert runtime.AdamW is torch.optim.AdamW
+
+
+class Exploding(torch.optim.AdamW):
+    def step(self):
+        self.param_groups[0]["params"][0].data.fill_(np.inf)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "stand_in", "what"),
+    [
+        (runtime, "evaluate_pooled_sharpe", lambda *_, **__: np.inf, "validation Sharpe"),
+        (nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(np.inf), "training gradient norm"),
+        (runtime, "AdamW", Exploding, "model parameter"),
+    ],
+)
+def test_what_diverged_is_named_wherever_it_began(monkeypatch, module, name, stand_in, what):
+    monkeypatch.setattr(module, name, stand_in)
+    config = lstm(eval_every=1).config
+    arguments = {"batch": batch(holes=0.0), "validation_batch": None, "config": config}
+    with pytest.raises(FloatingPointError, match=f"non-finite {what} at step 1"):
+        fit_policy_network(Broken(1.0), device="cpu", **arguments)
 
 
 def planted(seed, cost):

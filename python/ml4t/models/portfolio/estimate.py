@@ -38,7 +38,6 @@ def learn(
     policy: nn.Module,
     batch: PortfolioSequenceBatch,
     validation_batch: PortfolioSequenceBatch | None,
-    group_ids: NDArray[np.int64] | None,
     config: NeuralPortfolioConfig,
     heard: tuple[Callback, ...],
     resume: Resume | None,
@@ -50,7 +49,6 @@ def learn(
         validation_batch=validation_batch,
         config=config,
         device=resolve_device(config.device),
-        group_ids=group_ids,
         listeners=heard,
         resume=begin(policy, resume),
     )
@@ -69,7 +67,6 @@ def weights(
     build: Callable[[Maker], nn.Module],
     state: Mapping[str, FloatArray],
     batch: PortfolioSequenceBatch,
-    group_ids: NDArray[np.int64] | None,
     config: NeuralPortfolioConfig,
 ) -> NDArray[np.float64]:
     """Weights (B, T, N) of the policy that `build` makes, with the given parameters, in chunks."""
@@ -78,7 +75,9 @@ def weights(
     policy = build(maker(config))
     policy.load_state_dict({name: to_tensor(value, device=cpu) for name, value in state.items()})
     policy.eval()
-    data = windows_of(batch, device=device, dtype=dtype, group_ids=group_ids, costs=batch.costs)
+    data = windows_of(
+        batch, device=device, dtype=dtype, group_ids=batch.group_ids, costs=batch.costs
+    )
     found: list[Any] = []
     for start in range(0, len(data), config.batch_size):
         part = data.take(slice(start, start + config.batch_size))

@@ -184,8 +184,7 @@ class NeuralPortfolioModel(
         weights = estimate.weights(
             partial(self._policy, fit),
             fit.checkpoints[step],
-            batch,
-            self._group_places(fit.groups, batch),
+            self._placed(fit.groups, batch),
             self.config,
         )
         return self._result(batch, weights, step, fit.asset_ids)
@@ -218,9 +217,8 @@ class NeuralPortfolioModel(
 
         found = estimate.learn(
             self._policy(blank, estimate.maker(self.config)),
-            batch,
-            validation_batch,
-            self._group_places(groups, batch),
+            self._placed(groups, batch),
+            None if validation_batch is None else self._placed(groups, validation_batch),
             self.config,
             heard,
             resume,
@@ -246,12 +244,12 @@ class NeuralPortfolioModel(
             return ()
         return tuple(np.unique(batch.group_ids).tolist())
 
-    def _group_places(
+    def _placed(
         self, groups: tuple[int, ...], batch: PortfolioSequenceBatch
-    ) -> NDArray[np.int64] | None:
-        """Where each slot's group stands among the fitted ones."""
+    ) -> PortfolioSequenceBatch:
+        """Give the groups of the slots by their place among the fitted ones."""
         if not groups or batch.group_ids is None:
-            return None
+            return batch
         unseen = sorted(set(batch.group_ids.tolist()) - set(groups))
         if unseen:
             slot = batch.group_ids.tolist().index(unseen[0])
@@ -259,7 +257,7 @@ class NeuralPortfolioModel(
                 f"{type(self).__name__}: group_ids must be among the fitted {groups}; "
                 f"got {unseen[0]} of {_name(batch, slot)}, which was not in the fit"
             )
-        return np.searchsorted(np.array(groups), batch.group_ids).astype(np.int64)
+        return replace(batch, group_ids=np.searchsorted(np.array(groups), batch.group_ids))
 
     def _policy(self, fit: NeuralPortfolioFit, maker: Any) -> nn.Module:
         raise NotImplementedError

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.optim import AdamW
 
+from ml4t.models.portfolio.base import available, require_finite_features
 from ml4t.models.portfolio.objective import Objective, score, windows_of
 from ml4t.models.training import batching, loop
 from ml4t.models.training import device as devices
@@ -16,7 +17,7 @@ from ml4t.models.training.checkpoints import Schedule
 from ml4t.models.training.stopping import Better, Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -62,7 +63,6 @@ def fit_policy_network(
     validation_batch: PortfolioSequenceBatch | None,
     config: PortfolioConfig,
     device: torch.device | str,
-    group_ids: NDArray[np.int64] | None = None,
     listeners: Sequence[Callback] = (),
     resume: RunState | None = None,
 ) -> PortfolioTrainingArtifacts:
@@ -78,11 +78,10 @@ def fit_policy_network(
     batch : PortfolioSequenceBatch
         With returns.
     validation_batch : PortfolioSequenceBatch, optional
-        Chooses the best step and stops training; the training batch where None.
+        Chooses the best step and stops training; the training batch where None. Groups and costs
+        that it lacks are those of the training batch.
     config : PortfolioConfig
     device : torch.device or str
-    group_ids : ndarray of int64, shape (N,), optional
-        Instead of the batch's own.
     listeners : sequence of Callback
     resume : RunState, optional
 
@@ -95,27 +94,34 @@ def fit_policy_network(
     FloatingPointError
         When a loss, gradient, parameter or validation Sharpe ratio is not finite, naming the step.
     """
-    place = torch.device(device)
-    groups = batch.group_ids if group_ids is None else group_ids
-    data, judged = (
-        windows_of(
-            one,
-            device=place,
-            dtype=devices.resolve_dtype(config.dtype),
-            group_ids=groups,
-            costs=batch.costs if one.costs is None else one.costs,
-        )
-        for one in (batch, batch if validation_batch is None else validation_batch)
+    judged = batch if validation_batch is None else validation_batch
+    require_finite_features(judged, available(judged))
+    data = windows_of(
+        batch,
+        device=torch.device(device),
+        dtype=devices.resolve_dtype(config.dtype),
+        group_ids=batch.group_ids,
+        costs=batch.costs,
     )
     shuffle = devices.generator(config.seed, torch.device("cpu"))
     steps = _Steps(Objective(policy, data, config), shuffle)
-    phase = _phase(steps, Objective(policy, judged, config))
+    told: dict[str, Any] = {
+        "group_ids": batch.group_ids if judged.group_ids is None else judged.group_ids,
+        "costs": batch.costs if judged.costs is None else judged.costs,
+        "config": config,
+        "device": device,
+    }
+    phase = _phase(steps, policy, config, lambda: evaluate_pooled_sharpe(policy, judged, **told))
     (trained,) = loop.run([phase], generators=[shuffle], listeners=listeners, resume=resume)
     return _artifacts(trained)
 
 
-def _phase(steps: _Steps, judged: Objective) -> loop.Phase:
-    config, policy = judged.config, judged.policy
+def _phase(
+    steps: _Steps,
+    policy: nn.Module,
+    config: PortfolioConfig,
+    judge: Callable[[], float],
+) -> loop.Phase:
     return loop.Phase(
         name=config.model_name,
         network=policy,
@@ -125,7 +131,7 @@ def _phase(steps: _Steps, judged: Objective) -> loop.Phase:
         losses=steps.losses,
         report=steps.report,
         schedule=Schedule(total=config.max_iters, grid=config.checkpoint_grid),
-        evaluate=lambda: {_VALIDATION: _pooled_sharpe(judged)},
+        evaluate=lambda: {_VALIDATION: judge()},
         evaluate_every=config.eval_every,
         keep_best={_BEST: Better(_VALIDATION, "max")},
         patience=Patience(
@@ -176,7 +182,8 @@ def evaluate_pooled_sharpe(
     was_training = policy.training
     policy.eval()
     try:
-        return float(_pooled_sharpe(Objective(policy, data, config)))
+        net = torch.cat(list(Objective(policy, data, config).net_returns()))
+        return float(score(net, config).sharpe_pool)
     finally:
         policy.train(was_training)
 
@@ -207,10 +214,6 @@ class _Steps:
         seen = torch.tensor(self._seen, dtype=torch.float64)
         objective, sharpe = (seen[:, :1] * seen[:, 1:]).sum(dim=0) / seen[:, 0].sum()
         return {"train_objective": objective, "train_sharpe_pool": sharpe}
-
-
-def _pooled_sharpe(objective: Objective) -> Tensor:
-    return score(torch.cat(list(objective.net_returns())), objective.config).sharpe_pool
 
 
 def _artifacts(trained: loop.Trained) -> PortfolioTrainingArtifacts:

@@ -207,7 +207,7 @@ def _train_epoch(phase: Phase, epoch: int) -> Tensor:
     phase.network.train()
     for module in phase.frozen:
         module.eval()
-    parameters = [p for group in phase.optimizer.param_groups for p in group["params"]]
+    parameters = list(phase.network.parameters())
     total: Tensor | None = None
     updates = 0
     for loss in phase.losses(epoch):
@@ -221,7 +221,7 @@ def _train_epoch(phase: Phase, epoch: int) -> Tensor:
         updates += 1
     if total is None:
         raise ValueError(f"{phase.name}: {phase.unit} {epoch} yielded no loss")
-    for parameter in phase.network.parameters():
+    for parameter in parameters:
         _require_finite(parameter.detach(), "model parameter", phase, epoch)
     return _as_metric(total / updates)
 
