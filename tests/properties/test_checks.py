@@ -73,7 +73,9 @@ def test_real_numbers_pass_as_floats(value):
     assert type(got) is float
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("-inf"), True, None, 1j, np.ones(2)])
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("-inf"), 10**400, True, None, 1j, np.ones(2)]
+)
 def test_what_is_no_finite_number_is_refused(value):
     with pytest.raises(ValueError, match=r"^x must be a finite number; got"):
         checks.require_real("x", value)

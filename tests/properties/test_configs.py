@@ -606,5 +606,5 @@ def test_an_integer_default_is_the_label_that_0_1_x_printed():
     config = SDFConfig(n_epochs_unc=256, n_epochs_cond=1024, default_checkpoint=1280)
     assert config.legacy_label(1280) == ("conditional", 1024)
     assert config.legacy_label(256) == ("unconditional", 256)
-    with pytest.raises(ValueError, match=r"^default_checkpoint"):
+    with pytest.raises(ValueError, match=r"^default_checkpoint .*got 1024, which means \('cond"):
         SDFConfig(default_checkpoint=1024)

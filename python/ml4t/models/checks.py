@@ -55,7 +55,10 @@ def require_real(
     )
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         _refuse(name, rule, value)
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     within = (
         math.isfinite(number)
         and (above is None or number > above)

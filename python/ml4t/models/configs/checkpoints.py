@@ -42,9 +42,13 @@ def require_schedule(name: str, epochs: tuple[int, ...], total: int) -> None:
         raise ValueError(f"{name} entries must be <= {total}; got {max(epochs)}")
 
 
-def require_on_grid(name: str, checkpoint: object, grid: tuple[object, ...]) -> None:
-    """Refuse a default that training will not keep; None and "best" are always there."""
+def require_on_grid(
+    name: str, checkpoint: object, grid: tuple[object, ...], *, given: object = None
+) -> None:
+    """Refuse a default that training will not keep; None and "best" are always there.
+
+    `given` is what the caller wrote, where that was a label to be read.
+    """
     if checkpoint is not None and checkpoint != "best" and checkpoint not in grid:
-        raise ValueError(
-            f"{name} must be one of the checkpoints {grid} or 'best'; got {checkpoint}"
-        )
+        got = checkpoint if given in (None, checkpoint) else f"{given}, which means {checkpoint}"
+        raise ValueError(f"{name} must be one of the checkpoints {grid} or 'best'; got {got}")

@@ -151,7 +151,9 @@ class StochasticDiscountFactorConfig(BaseModelConfig):
             raise ValueError(
                 f"default_checkpoint epoch must be <= {self.n_epochs(default[0])}; got {default[1]}"
             )
-        require_on_grid("default_checkpoint", default, self.checkpoint_grid)
+        require_on_grid(
+            "default_checkpoint", default, self.checkpoint_grid, given=self.default_checkpoint
+        )
         require_on_grid(
             "beta_default_checkpoint", self.beta_default_checkpoint, self.beta_checkpoint_grid
         )
