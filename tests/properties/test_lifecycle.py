@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
+import ml4t.models
 import tiny
 from ml4t.models.configs import AR1ForecasterConfig, IPCAConfig, LinearPortfolioConfig, PCAConfig
 from ml4t.models.configs.pipeline import MapperConfig
@@ -76,6 +78,21 @@ def test_an_argument_of_the_wrong_type_is_recorded_too():
         model.fit("a panel")
     assert model.last_fit_record.error_type == "AttributeError"
     assert model.last_fit_record.input_dimensions == {}
+
+
+PUBLIC = [getattr(ml4t.models, name) for name in ml4t.models.__all__]
+
+
+@pytest.mark.parametrize(
+    "kind", [one for one in PUBLIC if isinstance(one, type) and issubclass(one, Fittable)]
+)
+def test_a_fit_of_nonsense_leaves_a_record(kind):
+    model = kind(*[kind.config_type() for _ in inspect.signature(kind).parameters])
+    required = [p for p in inspect.signature(model.fit).parameters.values() if p.default is p.empty]
+    with pytest.raises(TypeError, match=r"must be a .*; got int"):
+        model.fit(*[3 for _ in required])
+    assert model.last_fit_record.stopping_reason == "failed"
+    assert not model.is_fitted
 
 
 @pytest.mark.parametrize("error", [ArithmeticError("no"), KeyboardInterrupt(), SystemExit(1)])

@@ -252,6 +252,8 @@ def test_equal_weights_change_nothing_and_zero_weight_is_absence():
     )
     with pytest.raises(ValueError, match="sample_weights for SAEModel must have shape"):
         sae().fit(batch, sample_weights=np.ones((2, 2)))
+    with pytest.raises(ValueError, match="sample_weights must hold real numbers"):
+        sae().fit(batch, sample_weights="heavy")
 
 
 def test_classification_predicts_probabilities():

@@ -137,8 +137,7 @@ class LinearFeaturePortfolioModel(BasePortfolioModel[LinearPortfolioConfig, Line
         ValueError
             Without returns, or when no cell is usable.
         """
-        inputs = (batch,) if validation_batch is None else (batch, validation_batch)
-        return self._run(lambda: self._estimate(batch), *inputs)
+        return self._run(lambda: self._estimate(batch), batch, validation_batch)
 
     def _estimate(self, batch: PortfolioSequenceBatch) -> Estimated[LinearPortfolioFit]:
         returns = require_training_batch("LinearFeaturePortfolioModel", batch)

@@ -132,11 +132,13 @@ class NeuralPortfolioModel(
         FloatingPointError
             When training diverges, naming the step.
         """
-        require_torch(type(self).__name__)
-        heard = listeners(callbacks, progress=progress)
-        inputs = (batch,) if validation_batch is None else (batch, validation_batch)
         return self._run(
-            lambda: self._estimate(batch, validation_batch, heard, resume), *inputs, *parts(resume)
+            lambda: self._estimate(
+                batch, validation_batch, listeners(callbacks, progress=progress), resume
+            ),
+            batch,
+            validation_batch,
+            *parts(resume),
         )
 
     def predict(

@@ -85,8 +85,6 @@ class LinearStochasticDiscountFactorReturnMapper(Fittable[MapperConfig, LinearRe
         ValueError
             When the batch has no returns, or they do not line up with the weights.
         """
-        require_type("state", state, StochasticDiscountFactorState)
-        require_type("batch", batch, CrossSectionBatch)
         return self._run(lambda: _estimate(state, batch), state, batch)
 
     def predict(self, state: StochasticDiscountFactorState) -> AssetForecastResult:
@@ -122,6 +120,8 @@ class LinearStochasticDiscountFactorReturnMapper(Fittable[MapperConfig, LinearRe
 def _estimate(
     state: StochasticDiscountFactorState, batch: CrossSectionBatch
 ) -> Estimated[LinearReturnFit]:
+    require_type("state", state, StochasticDiscountFactorState)
+    require_type("batch", batch, CrossSectionBatch)
     returns = require_returns("LinearStochasticDiscountFactorReturnMapper", batch.returns)
     require_shape("returns", state.asset_weights.shape, returns.shape, axes="(T, N)")
     usable = np.isfinite(returns) & np.isfinite(state.asset_weights)

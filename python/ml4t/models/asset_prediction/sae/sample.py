@@ -9,6 +9,7 @@ import numpy as np
 
 from ml4t.models.checks import require_shape
 from ml4t.models.panel import observed, order
+from ml4t.models.types.arrays import as_float_array
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -40,11 +41,15 @@ class Extras:
         validation_targets: ArrayLike | None,
     ) -> Extras:
         """Make float arrays of what was given."""
-        return cls(_floats(sample_weights), _floats(targets), _floats(validation_targets))
+        return cls(
+            _floats("sample_weights", sample_weights),
+            _floats("targets", targets),
+            _floats("validation_targets", validation_targets),
+        )
 
 
-def _floats(values: ArrayLike | None) -> NDArray[Any] | None:
-    return None if values is None else np.asarray(values, dtype=np.float64)
+def _floats(name: str, values: ArrayLike | None) -> NDArray[Any] | None:
+    return None if values is None else as_float_array(name, values).astype(np.float64, copy=False)
 
 
 @dataclass(frozen=True, slots=True)
