@@ -10,6 +10,7 @@ import pytest
 
 from ml4t.models import (
     CrossSectionBatch,
+    ExpandingMeanFactorForecaster,
     IPCAConfig,
     IPCAModel,
     PCAConfig,
@@ -270,10 +271,26 @@ def test_a_panel_that_cannot_carry_the_factors_is_refused(name):
     holes[:, 3] = np.nan
     with pytest.raises(ValueError, match="asset 3"):
         model.fit(replace(batch, returns=holes))
-    holes = batch.returns.copy()
-    holes[7] = np.nan
-    with pytest.raises(ValueError, match="date 7"):
-        model.fit(replace(batch, returns=holes))
+
+
+@pytest.mark.parametrize("name", STABLE)
+def test_a_date_without_returns_is_left_out_and_has_no_factors(name):
+    build, _ = CASES[name]
+    model, short, batch = build(), build(), panel(missing=0.1)
+    empty = np.isin(np.arange(T), [0, 7, 8])
+    holes = np.where(empty[:, None], np.nan, batch.returns)
+    summary = model.fit(replace(batch, returns=holes))
+    assert short.fit(PersistentPanelBatch(holes[~empty])).train_metrics == summary.train_metrics
+    expected = np.full((T, 2), np.nan)
+    expected[~empty] = short.train_factor_returns
+    np.testing.assert_array_equal(model.train_factor_returns, expected)
+    state = model.extract(replace(batch, returns=holes))
+    np.testing.assert_array_equal(np.isnan(state.factor_returns).all(axis=1), empty)
+    ((window, _),) = model.fit_windows(replace(batch, returns=holes), [(5, T)])
+    alone = build()
+    alone.fit(PersistentPanelBatch(holes[5:]))
+    np.testing.assert_allclose(window.train_factor_returns, alone.train_factor_returns, atol=1e-11)
+    assert ExpandingMeanFactorForecaster().fit(state).converged
 
 
 def test_ipca_refuses_other_characteristics():

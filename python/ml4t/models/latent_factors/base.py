@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
@@ -67,7 +68,8 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         Parameters
         ----------
         batch : PersistentPanelBatch
-            `returns` (T, N), simple returns per period; NaN marks a missing one.
+            `returns` (T, N), simple returns per period; NaN marks a missing one. A date without
+            any is left out and has no factors (NaN).
 
         Returns
         -------
@@ -78,8 +80,8 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         TypeError
             When `batch` is not a `PersistentPanelBatch`.
         ValueError
-            Without returns; when an asset or a date has no finite return; when K exceeds min(T, N)
-            or the rank of the panel.
+            Without returns; when an asset has no finite return; when K exceeds min(T, N) or the
+            rank of the panel.
         """
         return self._run(lambda: self._estimate_checked(batch), batch)
 
@@ -109,13 +111,19 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         returns = require_returns(type(self).__name__, batch.returns)
         for start, stop in windows:
             with window_named(start, stop):
+                if not 0 <= start < stop <= len(returns):
+                    raise ValueError(f"windows must be spans of the {len(returns)} dates")
                 require_panel(self.method, returns[start:stop], self.config.n_factors)
-        estimates = self._estimate_windows(returns, tuple(batch.asset_ids), windows)
+        seen = np.isfinite(returns).any(axis=1)
+        held, at = _dates(returns, seen), np.concatenate([[0], seen.cumsum()]).tolist()
+        kept = [(at[start], at[stop]) for start, stop in windows]
+        estimates = self._estimate_windows(held, tuple(batch.asset_ids), kept)
         fitted = []
         for (start, stop), found in zip(windows, estimates, strict=True):
             model = type(self)(self.config)
             window = PersistentPanelBatch(returns[start:stop], asset_ids=batch.asset_ids)
-            fitted.append((model, model._run(partial(_same, found), window)))
+            whole = _with_gaps(found, seen[start:stop])
+            fitted.append((model, model._run(partial(_same, whole), window)))
         return tuple(fitted)
 
     def extract(
@@ -171,7 +179,7 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
 
     @property
     def train_factor_returns(self) -> NDArray[Any]:
-        """Realised factors of the training dates, shape (T, K), return per period."""
+        """Realised factors of the training dates, shape (T, K), return per period; NaN is none."""
         return self._train_factors(self._fitted("train_factor_returns is read"))
 
     def summary(self, batch: PersistentPanelBatch | None = None) -> ModelSummary:
@@ -221,8 +229,9 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         require_type("batch", batch, PersistentPanelBatch)
         returns = require_returns(type(self).__name__, batch.returns)
         require_panel(self.method, returns, self.config.n_factors)
+        seen = np.isfinite(returns).any(axis=1)
         try:
-            return self._estimate(returns, batch.asset_ids)
+            return _with_gaps(self._estimate(_dates(returns, seen), batch.asset_ids), seen)
         except ValueError as error:  # the panel lacks rank, which only the kernel can tell
             raise ValueError(f"{self.method} requires a panel with K factors: {error}") from error
 
@@ -271,20 +280,34 @@ def refuse_checkpoint(model: str, checkpoint: object) -> None:
 
 
 def require_panel(method: str, returns: NDArray[Any], n_factors: int) -> None:
-    """Refuse a panel too small for K factors, or with an asset or a date without a return."""
+    """Refuse a panel too small for K factors, or with an asset without a return."""
     if n_factors > min(returns.shape):
         raise ValueError(
             f"{method} requires K <= min(T, N): n_factors={n_factors} exceeds {min(returns.shape)} "
             f"(T={returns.shape[0]}, N={returns.shape[1]})"
         )
-    finite = np.isfinite(returns)
-    for axis, name, each in ((0, "asset", "for every asset"), (1, "date", "on every date")):
-        empty = np.flatnonzero(~finite.any(axis=axis))
-        if empty.size:
-            raise ValueError(
-                f"{method} requires a finite return {each}; {name} {empty[0]} has none "
-                f"({empty.size} of {returns.shape[1 - axis]} have none)"
-            )
+    empty = np.flatnonzero(~np.isfinite(returns).any(axis=0))
+    if empty.size:
+        raise ValueError(
+            f"{method} requires a finite return for every asset; asset {empty[0]} has none "
+            f"({empty.size} of {returns.shape[1]} have none)"
+        )
+
+
+def _dates(returns: NDArray[Any], seen: NDArray[np.bool_]) -> NDArray[Any]:
+    """Give the dates with a return; without a copy where all have one."""
+    return returns if seen.all() else returns[seen]
+
+
+def _with_gaps(found: Estimated[FitT], seen: NDArray[np.bool_]) -> Estimated[FitT]:
+    """Put NaN where a date without returns has no factors."""
+    if seen.all():
+        return found
+    fit: Any = found.fit
+    factors = np.full((len(seen), fit.train_factor_returns.shape[1]), np.nan)
+    factors[seen] = fit.train_factor_returns
+    factors = factors.astype(fit.train_factor_returns.dtype, copy=False)
+    return replace(found, fit=replace(fit, train_factor_returns=factors))
 
 
 def _same(found: Estimated[FitT]) -> Estimated[FitT]:
