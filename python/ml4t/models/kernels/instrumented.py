@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import numpy as np
 
 from ml4t.models import _core
-from ml4t.models.checks import require_int, require_one_of, require_real
+from ml4t.models.checks import require_bool, require_int, require_one_of, require_real
 from ml4t.models.kernels._arrays import float64s
 
 if TYPE_CHECKING:
@@ -170,6 +170,7 @@ def ipca(
     *,
     observed: ArrayLike | None = None,
     start: ArrayLike | None = None,
+    near: bool = False,
     **settings: Unpack[IPCASettings],
 ) -> IPCASolution:
     r"""Estimate instrumented principal components.
@@ -188,6 +189,8 @@ def ipca(
         Observed factors g; a column of ones is an instrumented alpha.
     start : array_like, shape (P, K + M), optional
         Loadings to start from, latent ones first.
+    near : bool, default False
+        Take `start` only where the data's own leads there as well, beyond doubt.
     **settings
         See `IPCASettings`.
 
@@ -206,20 +209,19 @@ def ipca(
     ----------
     Kelly, Pruitt and Su (2019), Characteristics are covariances, JFE 134(3), 501-524.
     """
-    n_dates = len(moments.n_assets)
     found = _core.ipca(
         moment_arrays(moments),
         require_int("n_factors", n_factors, at_least=0),
-        optional_panel("observed", observed, n_dates),
+        optional_panel("observed", observed, len(moments.n_assets)),
         None if start is None else float64s("start", start, 2),
+        require_bool("near", near),
         ipca_options(**settings),
     )
     gamma, gamma_observed, factors, dates, second_moment, ridge, evidence = found
-    stopping, steps, changes, sweeps, sizes, dates_lost, monotone, *paths = evidence
+    stopping, steps, changes, sweeps, sizes, lost, monotone, *paths = evidence
+    numbers = (*steps, *changes, *sweeps, *sizes, *lost, monotone)
     path = (tuple(one) for both in paths for one in both)
-    certificate = IPCACertificate(
-        stopping, *steps, *changes, *sweeps, *sizes, *dates_lost, monotone, *path
-    )
+    certificate = IPCACertificate(stopping, *numbers, *path)
     used = dates.astype(np.int64)
     return IPCASolution(gamma, gamma_observed, factors, used, second_moment, ridge, certificate)
 

@@ -1,7 +1,7 @@
 //! Instrumented principal components.
 
 use ml4t_models_core::ipca::{
-    Loadings, MomentsView, Settings, Solution, Stopping, fit, fit_measures, identify,
+    Loadings, MomentsView, Settings, Solution, Start, Stopping, fit, fit_measures, identify,
     realised_factors,
 };
 use ml4t_models_core::moments::{Moments, from_rows};
@@ -144,7 +144,7 @@ proptest! {
         let found = solve(&moments, &observed, &settings(2));
         let start = concatenate![Axis(1), found.gamma, found.gamma_observed];
         let view = MomentsView::from(&moments);
-        let again = fit(&view, observed.view(), Some(start.view()), &settings(2))
+        let again = fit(&view, observed.view(), Some(Start::Near(start.view())), &settings(2))
             .unwrap_or_else(|error| unreachable!("{error}"));
         prop_assert!(gap(&found.gamma, &again.gamma) < 1e-8);
         prop_assert!(gap(&found.gamma_observed, &again.gamma_observed) < 1e-8);
@@ -157,7 +157,7 @@ fn every_refusal_names_its_argument() {
     let view = MomentsView::from(&moments);
     let none = Array2::zeros((12, 0));
     let refusal = |settings: Settings, observed: &Array2<f64>, start: Option<&Array2<f64>>| {
-        let start = start.map(|start| start.view());
+        let start = start.map(|start| Start::At(start.view()));
         match fit(&view, observed.view(), start, &settings) {
             Err(CoreError::Range { what, .. } | CoreError::Shape { what, .. }) => what,
             Err(CoreError::Rank { what, .. } | CoreError::EmptySample { what, .. }) => what,

@@ -123,7 +123,7 @@ class IPCAModel(IPCAReading):
             Factors with loadings of their own, return per period.
         start : array_like, shape (P, K + M), optional
             Gamma to start from, latent factors first; of a window before, say. It saves sweeps and
-            does not change what is converged to.
+            does not change what is converged to: where several optima are in sight, it is not used.
 
         Returns
         -------

@@ -85,7 +85,7 @@ def require_something_to_estimate(config: IPCAConfig, sample: Sample) -> None:
 def best_of_starts(config: IPCAConfig, sample: Sample, start: NDArray[Any] | None) -> Solved:
     """Estimate from the usual start and `n_starts - 1` random ones; the lowest objective wins."""
     require_something_to_estimate(config, sample)
-    first = _from(config, sample, start)
+    first = _from(config, sample, start, near=True)
     if config.n_starts == 1:
         return Solved(first)
     found, n_failed = [first], 0
@@ -131,12 +131,15 @@ def n_distinct(objectives: Sequence[float]) -> int:
     return 1 + int((np.diff(np.sort(objectives)) > SAME_OPTIMUM).sum())
 
 
-def _from(config: IPCAConfig, sample: Sample, start: NDArray[Any] | None) -> kernels.IPCASolution:
+def _from(
+    config: IPCAConfig, sample: Sample, start: NDArray[Any] | None, *, near: bool = False
+) -> kernels.IPCASolution:
     return kernels.ipca(
         sample.moments,
         config.n_factors,
         observed=sample.observed,
         start=start,
+        near=near,
         **kernel_settings(config),
     )
 
