@@ -3,7 +3,8 @@
 //! The Gram matrix of the dates is computed once. A window's is a sub-block of it, centred from both
 //! sides, with the window's mean returns as one more row and column for RP-PCA; the eigenvectors of
 //! the window before are refined to its own, or block Krylov finds them. What remains per window is
-//! one walk over its returns for the loadings, which yields the means as well.
+//! one walk over its returns for the loadings, which yields the means and the factors as well; RP-PCA
+//! takes a second one for the variances.
 //!
 //! The Gram matrix is taken around the means of the window that ends first, so that no bit of an
 //! estimate comes from returns after its window, nor from the windows after it. Windows with missing
@@ -97,17 +98,14 @@ pub fn rp_pca<R: Real>(
         };
         match (found, &shared) {
             (Some(found), Some(shared)) => {
-                let (values, vectors, _) = shared.loadings(window, &found, rho);
-                rp_pca::finish(
-                    part,
-                    Columns::of(part)?,
-                    None,
-                    rp_pca::Directions {
-                        values: values.mapv(|v| v * v) / divisor,
-                        vectors,
-                    },
-                    settings,
-                )
+                let right = shared.loadings(window, &found, rho);
+                let along = right.along(found.0.vectors.slice(s![..window.len(), ..]));
+                let directions = rp_pca::Directions {
+                    values: right.values.mapv(|v| v * v) / divisor,
+                    vectors: right.vectors,
+                };
+                let columns = Columns::of(part)?;
+                rp_pca::finish(part, columns, None, directions, Some(along), settings)
             }
             _ => rp_pca::fit(part, settings),
         }
@@ -166,6 +164,28 @@ struct Shared<'a, R> {
     sums: Array2<f64>,
     /// These returns times `mean`, by date.
     along_mean: Array1<f64>,
+}
+
+/// Right singular vectors of a window.
+struct Right {
+    /// Singular values, shape `(K,)`.
+    values: Array1<f64>,
+    /// Loadings, shape `(N, K)`.
+    vectors: Array2<f64>,
+    /// Mean returns, shape `(N,)`.
+    mean: Array1<f64>,
+    /// Products of the returns with the left singular vectors, shape `(N, K)`.
+    images: Array2<f64>,
+}
+
+impl Right {
+    /// The window's returns along its loadings: singular vectors are each other's images.
+    fn along(&self, left: ArrayView2<'_, f64>) -> rp_pca::Along {
+        rp_pca::Along {
+            returns: &left * &self.values + self.mean.dot(&self.vectors),
+            cross: &self.images * &self.values,
+        }
+    }
 }
 
 /// Sums over a window.
@@ -338,12 +358,7 @@ impl<'a, R: Real> Shared<'a, R> {
     }
 
     /// Singular values, loadings and mean returns of a window.
-    fn loadings(
-        &self,
-        window: &Range<usize>,
-        (found, sums): &(Leading, Sums),
-        rho: f64,
-    ) -> (Array1<f64>, Array2<f64>, Array1<f64>) {
+    fn loadings(&self, window: &Range<usize>, (found, sums): &(Leading, Sums), rho: f64) -> Right {
         let (n, k) = (window.len(), self.n_factors);
         let mut sides = Array2::ones((n, k + 1));
         sides
@@ -356,20 +371,27 @@ impl<'a, R: Real> Shared<'a, R> {
         };
         let images = stream.transpose_times(sides.view());
         let mean = &self.mean + &(&images.column(k) / n as f64);
-        let mut right = images.slice(s![.., ..k]).to_owned();
+        let images = images.slice(s![.., ..k]);
+        let mut right = images.to_owned();
         if rho > 0.0 {
             let weight = (rho * n as f64).sqrt();
             let premium = mean.view().insert_axis(Axis(1));
             let share = found.vectors.slice(s![n.., ..]);
             linalg::add_product(right.view_mut(), weight, premium, share);
         }
-        let (values, right) = krylov::orthonormal_columns(right.view());
-        (values, right, mean)
+        let (values, vectors) = krylov::orthonormal_columns(right.view());
+        Right {
+            values,
+            vectors,
+            mean,
+            images: images.to_owned(),
+        }
     }
 
     fn pca(&self, window: &Range<usize>, found: &(Leading, Sums)) -> Pca {
-        let (values, loadings, mean) = self.loadings(window, found, 0.0);
-        let deviations = &found.0.vectors * &values;
-        pca::pinned(mean, loadings, deviations, values, found.1.within)
+        let right = self.loadings(window, found, 0.0);
+        let deviations = &found.0.vectors * &right.values;
+        let within = found.1.within;
+        pca::pinned(right.mean, right.vectors, deviations, right.values, within)
     }
 }

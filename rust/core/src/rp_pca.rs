@@ -26,7 +26,7 @@ mod missing;
 mod negative;
 mod regress;
 
-pub(crate) use finish::finish;
+pub(crate) use finish::{Along, finish};
 pub use missing::project;
 
 /// Variances below this are taken for it when assets are scaled or factors normalised.
@@ -118,7 +118,7 @@ pub fn fit<R: Real>(returns: ArrayView2<'_, R>, settings: &Settings) -> Result<R
     } else {
         missing::directions(returns, &columns, scale.as_ref(), settings)?
     };
-    finish(returns, columns, scale, directions, settings)
+    finish(returns, columns, scale, directions, None, settings)
 }
 
 impl RpPca {

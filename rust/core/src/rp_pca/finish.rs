@@ -15,29 +15,43 @@ struct Basis {
     weights: Array2<f64>,
 }
 
+/// What complete returns are along the directions.
+pub(crate) struct Along {
+    /// Returns times the directions, shape `(T, K)`.
+    pub(crate) returns: Array2<f64>,
+    /// Products of the assets' deviations with those of these, shape `(N, K)`.
+    pub(crate) cross: Array2<f64>,
+}
+
+/// `along` saves reading complete returns twice.
 pub(crate) fn finish<R: Real>(
     returns: ArrayView2<'_, R>,
     columns: Columns,
     scale: Option<Array1<f64>>,
     directions: Directions,
+    along: Option<Along>,
     settings: &Settings,
 ) -> Result<RpPca> {
     let complete = columns.complete(returns.nrows());
-    let factors_of = |weights: ArrayView2<'_, f64>| {
-        if complete {
-            Stream::plain(returns, &columns.mean).times(weights) + columns.mean.dot(&weights)
-        } else {
-            missing::regress_all(returns, weights)
-        }
-    };
     let mut basis = Basis::new(&directions, scale.as_ref(), settings.normalisation)?;
-    let mut factors = factors_of(basis.weights.view());
+    let weights = basis.weights.view();
+    let mut factors = match &along {
+        Some(along) => linalg::product(along.returns.view(), mix(&directions, weights).view()),
+        None if complete => {
+            Stream::plain(returns, &columns.mean).times(weights) + columns.mean.dot(&weights)
+        }
+        None => missing::regress_all(returns, weights),
+    };
     if settings.orthogonalise {
         basis.orthogonalise(&mut factors, settings.normalisation)?;
     }
     basis.fix_signs(&mut factors);
+    let cross = along.map(|along| {
+        let mix = mix(&directions, basis.weights.view());
+        linalg::product(along.cross.view(), mix.view())
+    });
     let regression = if complete {
-        regress::complete(returns, &columns, factors.view())?
+        regress::complete(returns, &columns, factors.view(), cross)?
     } else {
         regress::missing(returns, factors.view())?
     };
@@ -51,6 +65,11 @@ pub(crate) fn finish<R: Real>(
         residual_variances: regression.residual_variances,
         variances: columns.squares / columns.count,
     })
+}
+
+/// Weights as combinations of the directions that span them, shape `(K, K)`.
+fn mix(directions: &Directions, weights: ArrayView2<'_, f64>) -> Array2<f64> {
+    linalg::product(directions.vectors.t(), weights)
 }
 
 impl Basis {

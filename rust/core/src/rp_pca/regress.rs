@@ -16,19 +16,24 @@ pub(super) struct Regression {
 }
 
 /// All assets at once: they share the regressors.
+///
+/// `cross` holds the products of their deviations, where these are known.
 pub(super) fn complete<R: Real>(
     returns: ArrayView2<'_, R>,
     columns: &Columns,
     factors: ArrayView2<'_, f64>,
+    cross: Option<Array2<f64>>,
 ) -> Result<Regression> {
     let n_dates = factors.nrows() as f64;
     let premia = factors.sum_axis(Axis(0)) / n_dates;
     let deviations = &factors - &premia;
-    let stream = Stream {
-        exact: columns.exact(returns.nrows()),
-        ..Stream::plain(returns, &columns.mean)
-    };
-    let cross = stream.transpose_times(deviations.view());
+    let cross = cross.unwrap_or_else(|| {
+        let stream = Stream {
+            exact: columns.exact(returns.nrows()),
+            ..Stream::plain(returns, &columns.mean)
+        };
+        stream.transpose_times(deviations.view())
+    });
     let gram = linalg::product(deviations.t(), deviations.view());
     let mut inverse = Array2::zeros(gram.dim());
     for (k, mut column) in inverse.columns_mut().into_iter().enumerate() {
