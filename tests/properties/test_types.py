@@ -186,7 +186,8 @@ def test_masked_arrays_frames_and_missing_objects_arrive_as_nan():
     masked = np.ma.masked_array([[1, 7], [3, 4]], mask=[[0, 1], [0, 0]])
     frame = pd.DataFrame(expected)
     objects = [[1.0, None], [3, 4]]
-    for given_array in (masked, masked.astype(np.float32), frame, pl.from_numpy(expected), objects):
+    frames = (frame, frame.convert_dtypes(), pl.from_numpy(expected))
+    for given_array in (masked, masked.astype(np.float32), *frames, objects):
         got = PersistentPanelBatch(returns=given_array).returns
         np.testing.assert_array_equal(got, expected)
     assert PersistentPanelBatch(returns=masked.astype(np.float32)).returns.dtype == np.float32

@@ -86,10 +86,18 @@ def as_float_array(name: str, value: Any) -> FloatArray:
     array = _array(name, value)
     if array.dtype not in (np.float32, np.float64):
         try:
-            array = array.astype(np.float64)
+            array = _without_na(value, array).astype(np.float64)
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{name} must hold real numbers; {error}") from error
     return read_only(array)
+
+
+def _without_na(value: Any, array: NDArray[Any]) -> NDArray[Any]:
+    """Read NaN where pandas has a missing value of its own, which no float can be made of."""
+    if array.dtype.kind != "O" or type(value).__module__.split(".")[0] != "pandas":
+        return array
+    found: NDArray[Any] = value.to_numpy(dtype=np.float64, na_value=np.nan)
+    return found
 
 
 def as_bools(name: str, value: object) -> BoolArray:
