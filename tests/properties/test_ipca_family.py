@@ -336,6 +336,7 @@ def test_any_seed_starts_anywhere():
         (np.zeros((L + 1, 2)), "start must have 2 independent columns"),
         (np.eye(L + 1)[:, 0], "start must be 2D; got shape"),
         (np.eye(L + 1)[:, :1], "start must have shape"),
+        (np.ones((L, 2)), "start must have shape"),
         (np.full((L + 1, 2), np.nan), "start must be finite"),
         ("nowhere", "start must hold real numbers"),
     ],

@@ -52,7 +52,8 @@ def solve(
         When settings and data do not fit each other.
     """
     rows = instrument_rows(config.identity_on, names, "identity_on")
-    if start is not None and lacks_rank(as_floats("start", start, "P K"), config.n_factors):
+    size = (len(names), config.n_factors)
+    if start is not None and lacks_rank(as_floats("start", start, "P K"), *size):
         if config.gamma_penalty == 0.0:
             raise ValueError(
                 f"start must have {config.n_factors} independent columns for the latent factors"
@@ -67,10 +68,11 @@ def solve(
     return found
 
 
-def lacks_rank(start: NDArray[Any], n_factors: int) -> bool:
+def lacks_rank(start: NDArray[Any], n_instruments: int, n_factors: int) -> bool:
     """Say whether the first K columns are dependent; other faults are for the kernel to name."""
     latent = start[:, :n_factors].astype(np.float64)
-    sound = latent.shape[1] == n_factors <= len(latent) and bool(np.isfinite(latent).all())
+    fits = latent.shape == (n_instruments, n_factors) and n_factors <= n_instruments
+    sound = fits and bool(np.isfinite(latent).all())
     return sound and bool(np.linalg.matrix_rank(latent) < n_factors)
 
 
