@@ -418,12 +418,13 @@ def test_a_folder_belongs_to_one_run(tmp_path):
     batch = panel()
     pca = PCAModel(PCAConfig(n_factors=1))
     WalkForward(pca, min_periods=28).run(batch, folder=tmp_path)
-    for walk, data in (
-        (WalkForward(pca, min_periods=27), batch),
-        (WalkForward(PCAModel(PCAConfig(n_factors=2)), min_periods=28), batch),
-        (WalkForward(pca, min_periods=28), panel(seed=1)),
+    for walk, data, other in (
+        (WalkForward(pca, min_periods=27), batch, "folds"),
+        (WalkForward(PCAModel(PCAConfig(n_factors=2)), min_periods=28), batch, "model"),
+        (WalkForward(pca, min_periods=27, warm_start=False), panel(1), "data, warm start, folds"),
     ):
-        with pytest.raises(ValueError, match="folder must be of the same model, folds and data"):
+        said = f"same model, folds and data; .* holds a run of other {other}: take a new folder"
+        with pytest.raises(ValueError, match=said):
             walk.run(data, folder=tmp_path)
     pca.fit(batch)
     WalkForward(pca, min_periods=28).run(batch, folder=tmp_path)

@@ -101,8 +101,8 @@ class Journal:
             unfinished.replace(record)
         elif record.read_text(encoding="utf-8") != text:
             raise ValueError(
-                f"folder must be of the same model, folds and data; {self._folder} holds another "
-                "run: take a new folder"
+                f"folder must be of the same model, folds and data; {self._folder} holds a run "
+                f"of other {_differing(record, told)}: take a new folder"
             )
 
     def read(self, number: int) -> Outcome | None:
@@ -151,6 +151,16 @@ class Journal:
 
     def _model_path(self, number: int) -> Path:
         return self._folder / f"model_{number:05d}.safetensors"
+
+
+def _differing(record: Path, told: dict[str, Any]) -> str:
+    """Name what a run that is on disk does not share with this one."""
+    try:
+        kept = dict(json.loads(record.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        return "making, which cannot be read"
+    names = [name for name in told | kept if told.get(name) != kept.get(name)]
+    return ", ".join(name.replace("_", " ") for name in names)
 
 
 def _digest(path: Path) -> str:
