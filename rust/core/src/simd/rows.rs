@@ -312,12 +312,16 @@ impl<V: Lanes> Block<V> {
     #[inline(always)]
     unsafe fn tails(&self, n_characteristics: usize) -> [(V, V); 2] {
         let first = n_characteristics % V::WIDTH;
-        let at = [0, 1].map(|panel| {
-            let unit = |column: usize| V::unit(column.wrapping_sub(panel * V::WIDTH));
-            (unit(first), unit(first + usize::from(self.constant)))
-        });
-        let constant = |x| if self.constant { x } else { V::zero() };
-        at.map(|(one, at_return)| (constant(one), at_return))
+        let mut tails = [(V::zero(), V::zero()); 2];
+        // Not `map`, which is not inlined and then lacks the instruction set.
+        for (panel, (one, at_return)) in tails.iter_mut().enumerate() {
+            let lane = first.wrapping_sub(panel * V::WIDTH);
+            if self.constant {
+                *one = V::unit(lane);
+            }
+            *at_return = V::unit(lane.wrapping_add(usize::from(self.constant)));
+        }
+        tails
     }
 
     /// Write the panels that hold constant and return; `with` adds the characteristics to the first.
