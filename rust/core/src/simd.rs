@@ -6,6 +6,7 @@
 //! that the safe functions hold for as long as they are used.
 #![allow(unsafe_code, unsafe_op_in_unsafe_fn)]
 
+mod find;
 mod kernels;
 mod lanes;
 mod rows;

@@ -15,15 +15,15 @@ use crate::real::Real;
 /// Any strides. The views must have the same number of rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rows<'a, Z, R> {
-    z: *const Z,
-    z_row: isize,
-    z_column: isize,
-    n_characteristics: usize,
-    r: *const R,
-    r_row: isize,
-    mask: *const u8,
-    mask_row: isize,
-    n: usize,
+    pub(super) z: *const Z,
+    pub(super) z_row: isize,
+    pub(super) z_column: isize,
+    pub(super) n_characteristics: usize,
+    pub(super) r: *const R,
+    pub(super) r_row: isize,
+    pub(super) mask: *const u8,
+    pub(super) mask_row: isize,
+    pub(super) n: usize,
     views: PhantomData<(&'a Z, &'a R)>,
 }
 
@@ -98,69 +98,6 @@ impl<'a, Z: Real, R: Real> Rows<'a, Z, R> {
         }
     }
 
-    /// Candidates with a usable return, from `next` on until `found` is full: their number, and the
-    /// first candidate not looked at.
-    #[inline(always)]
-    unsafe fn find(&self, found: &mut [usize], mut next: usize) -> (usize, usize) {
-        let mut n = 0;
-        while n < found.len() && next < self.n {
-            let is_whole = n + RUN <= found.len() && next + RUN <= self.n;
-            if is_whole && self.is_usable_run(next) {
-                let run = &mut found[n..n + RUN];
-                (next..).zip(run).for_each(|(i, found)| *found = i);
-                n += RUN;
-                next += RUN;
-                continue;
-            }
-            let end = if is_whole { next + RUN } else { self.n };
-            let rest = &mut found[n..];
-            let more;
-            (more, next) = if self.mask.is_null() {
-                self.find_where(rest, next, end, |_| true)
-            } else {
-                self.find_where(rest, next, end, |i| {
-                    *self.mask.offset(i as isize * self.mask_row) != 0
-                })
-            };
-            n += more;
-        }
-        (n, next)
-    }
-
-    /// Whether the next few candidates all have a usable return, where that is seen at a glance.
-    #[inline(always)]
-    unsafe fn is_usable_run(&self, next: usize) -> bool {
-        const SEEN: u128 = u128::from_ne_bytes([1; RUN]);
-        let is_seen = self.mask.is_null()
-            || self.mask_row == 1 && self.mask.add(next).cast::<u128>().read_unaligned() == SEEN;
-        // No early end: one vector comparison.
-        is_seen
-            && self.r_row == 1
-            && (next..next + RUN).fold(true, |all, i| all & (*self.r.add(i)).into().is_finite())
-    }
-
-    /// Candidates that count, before `end` and until `found` is full.
-    #[inline(always)]
-    unsafe fn find_where(
-        &self,
-        found: &mut [usize],
-        mut next: usize,
-        end: usize,
-        is_seen: impl Fn(usize) -> bool,
-    ) -> (usize, usize) {
-        let nothing = R::nearest(f64::NAN);
-        let mut n = 0;
-        while n < found.len() && next < end {
-            // Written first and counted afterwards, so that holes cost no mispredicted branch.
-            found[n] = next;
-            let at = self.r.wrapping_offset(next as isize * self.r_row);
-            let value = std::hint::select_unpredictable(is_seen(next), at, &raw const nothing);
-            n += usize::from((*value).into().is_finite());
-            next += 1;
-        }
-        (n, next)
-    }
-
     /// The return of candidate `i`, unless it is masked or not finite.
     #[inline(always)]
     unsafe fn usable_return(&self, i: usize) -> Option<f64> {
@@ -172,9 +109,6 @@ impl<'a, Z: Real, R: Real> Rows<'a, Z, R> {
         value.is_finite().then_some(value)
     }
 }
-
-/// Candidates that are looked at together.
-const RUN: usize = 16;
 
 /// Candidates that are copied together: one panel of all of them, then the next, while the source
 /// stays in the first-level cache.
