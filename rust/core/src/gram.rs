@@ -141,9 +141,12 @@ impl Plan {
         let TileShape {
             width,
             rows,
+            rows_alone,
             panels,
             ..
         } = self.shape;
+        // Above eight on the diagonal only, where the rest are multiplied with half a vector.
+        let most = |n_panels| if n_panels == 1 { rows_alone } else { rows };
         let (full, rest) = (n_columns / width, n_columns % width);
         // Groups of about the same size: a narrow last one would wait for its few sums.
         let n_groups = full.div_ceil(panels);
@@ -152,14 +155,16 @@ impl Plan {
             for row in (0..group * width).step_by(rows) {
                 self.push(row, rows, group, end);
             }
-            for (row, rows) in split(rest, rows) {
+            for (row, rows) in split(rest, most(end - group).min(8)) {
                 self.push(full * width + row, rows, group, end);
             }
-            for row in (group * width..end * width).step_by(rows) {
-                self.push(row, rows, row / width, end);
+            for panel in group..end {
+                for (row, rows) in split(width, most(end - panel)) {
+                    self.push(panel * width + row, rows, panel, end);
+                }
             }
         }
-        for (row, rows) in split(rest, rows) {
+        for (row, rows) in split(rest, rows_alone) {
             self.push(full * width + row, rows, full, full + 1);
         }
     }

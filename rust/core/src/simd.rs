@@ -81,6 +81,8 @@ pub(crate) struct TileShape {
     pub(crate) width: usize,
     /// Rows of a full tile.
     pub(crate) rows: usize,
+    /// Rows of a tile of one column vector.
+    pub(crate) rows_alone: usize,
     /// Column vectors of a full tile.
     pub(crate) panels: usize,
     /// Whether operations on half a vector are cheaper than on a whole one.
@@ -131,10 +133,21 @@ pub(crate) struct Ahead {
     pub(crate) step: usize,
 }
 
+/// Most rows of a tile of so many column vectors: more where the sums of one vector would have to
+/// wait for each other.
+const fn most_rows<V: Lanes>(n_panels: usize) -> usize {
+    if n_panels == 1 && V::PANELS > 1 {
+        V::WIDTH
+    } else {
+        V::ROWS
+    }
+}
+
 const fn shape_of<V: Lanes>() -> TileShape {
     TileShape {
         width: V::WIDTH,
         rows: V::ROWS,
+        rows_alone: most_rows::<V>(1),
         panels: V::PANELS,
         halves: V::Half::WIDTH < V::WIDTH,
     }

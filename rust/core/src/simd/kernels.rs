@@ -1,7 +1,7 @@
 //! Register tiles of the symmetric product.
 
 use super::lanes::Lanes;
-use super::{Ahead, shape_of};
+use super::{Ahead, most_rows, shape_of};
 use crate::gram::{Plan, Tile};
 
 /// Add the products of `n` packed rows to the sums of every tile.
@@ -44,8 +44,17 @@ struct Block<V: Lanes> {
 impl<V: Lanes> Block<V> {
     #[inline(always)]
     unsafe fn tile_of_width<const N: usize>(&self, tile: &Tile, sums: *mut f64, ahead: Ahead) {
-        let (wide, eight) = (V::ROWS == 8, V::ROWS == 8 && V::WIDTH == 8);
+        let most = const { most_rows::<V>(N) };
+        let (tall, wide, eight) = (most == 16, most >= 8, V::ROWS == 8 && V::WIDTH == 8);
         match (tile.rows, tile.half_from) {
+            (16, 8) if tall => self.tile::<16, N, 8>(tile, sums, ahead),
+            (15, 8) if tall => self.tile::<15, N, 8>(tile, sums, ahead),
+            (14, 8) if tall => self.tile::<14, N, 8>(tile, sums, ahead),
+            (13, 8) if tall => self.tile::<13, N, 8>(tile, sums, ahead),
+            (12, 8) if tall => self.tile::<12, N, 8>(tile, sums, ahead),
+            (11, 8) if tall => self.tile::<11, N, 8>(tile, sums, ahead),
+            (10, 8) if tall => self.tile::<10, N, 8>(tile, sums, ahead),
+            (9, 8) if tall => self.tile::<9, N, 8>(tile, sums, ahead),
             (8, 0) if wide => self.tile::<8, N, 0>(tile, sums, ahead),
             (8, 4) if eight => self.tile::<8, N, 4>(tile, sums, ahead),
             (7, 4) if eight => self.tile::<7, N, 4>(tile, sums, ahead),
