@@ -145,7 +145,6 @@ impl Plan {
             panels,
             ..
         } = self.shape;
-        // Above eight on the diagonal only, where the rest are multiplied with half a vector.
         let most = |n_panels| if n_panels == 1 { rows_alone } else { rows };
         let (full, rest) = (n_columns / width, n_columns % width);
         // Groups of about the same size: a narrow last one would wait for its few sums.
@@ -155,6 +154,7 @@ impl Plan {
             for row in (0..group * width).step_by(rows) {
                 self.push(row, rows, group, end);
             }
+            // Tiles above eight rows are for the diagonal, where half a vector does for the others.
             for (row, rows) in split(rest, most(end - group).min(8)) {
                 self.push(full * width + row, rows, group, end);
             }

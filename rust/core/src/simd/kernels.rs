@@ -45,7 +45,8 @@ impl<V: Lanes> Block<V> {
     #[inline(always)]
     unsafe fn tile_of_width<const N: usize>(&self, tile: &Tile, sums: *mut f64, ahead: Ahead) {
         let most = const { most_rows::<V>(N) };
-        let (tall, wide, eight) = (most == 16, most >= 8, V::ROWS == 8 && V::WIDTH == 8);
+        let halves = V::Half::WIDTH < V::WIDTH;
+        let (tall, wide, eight) = (most == 16, most >= 8, halves && V::WIDTH == 8);
         match (tile.rows, tile.half_from) {
             (16, 8) if tall => self.tile::<16, N, 8>(tile, sums, ahead),
             (15, 8) if tall => self.tile::<15, N, 8>(tile, sums, ahead),
@@ -55,7 +56,7 @@ impl<V: Lanes> Block<V> {
             (11, 8) if tall => self.tile::<11, N, 8>(tile, sums, ahead),
             (10, 8) if tall => self.tile::<10, N, 8>(tile, sums, ahead),
             (9, 8) if tall => self.tile::<9, N, 8>(tile, sums, ahead),
-            (8, 0) if wide => self.tile::<8, N, 0>(tile, sums, ahead),
+            (8, 0) if halves => self.tile::<8, N, 0>(tile, sums, ahead),
             (8, 4) if eight => self.tile::<8, N, 4>(tile, sums, ahead),
             (7, 4) if eight => self.tile::<7, N, 4>(tile, sums, ahead),
             (6, 4) if eight => self.tile::<6, N, 4>(tile, sums, ahead),
@@ -103,8 +104,7 @@ impl<V: Lanes> Block<V> {
                     acc[r][v] = acc[r][v].mul_add(a, b[v]);
                 }
                 if r >= H {
-                    let upper = V::Half::load(columns.add(V::WIDTH / 2));
-                    half[r] = half[r].mul_add(V::Half::splat(rows.add(r)), upper);
+                    half[r] = half[r].mul_add(V::Half::splat(rows.add(r)), b[0].upper());
                 }
             }
             rows = rows.add(V::WIDTH);

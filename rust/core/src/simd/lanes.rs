@@ -3,7 +3,19 @@
 use crate::real::Real;
 
 /// Most lanes of a vector.
-const MAX_WIDTH: usize = 16;
+pub(super) const MAX_WIDTH: usize = 16;
+
+/// The constant of [`Lanes::UNIT`] for a type.
+macro_rules! unit {
+    ($scalar:ty) => {
+        &const {
+            let mut row: [$scalar; 2 * MAX_WIDTH] = [0.0; 2 * MAX_WIDTH];
+            row[MAX_WIDTH] = 1.0;
+            row
+        }
+    };
+}
+pub(super) use unit;
 
 /// A vector register, or an array that stands for one.
 ///
@@ -21,8 +33,11 @@ pub(crate) trait Lanes: Copy {
     const ROWS: usize;
     /// Column vectors of that tile.
     const PANELS: usize;
-    /// The upper half of the lanes, where an operation on it is cheaper than one on the whole.
+    /// Half of the lanes where an operation on them is cheaper than one on the whole, or the whole.
     type Half: Lanes<Scalar = Self::Scalar>;
+
+    /// A one after as many zeros as the widest vector has lanes, and before as many.
+    const UNIT: &'static [Self::Scalar; 2 * MAX_WIDTH];
 
     unsafe fn zero() -> Self;
     unsafe fn splat(from: *const Self::Scalar) -> Self;
@@ -31,13 +46,10 @@ pub(crate) trait Lanes: Copy {
     /// One in a lane, zero in the others; zero everywhere if there is no such lane.
     #[inline(always)]
     unsafe fn unit(lane: usize) -> Self {
-        let one = [Self::Scalar::nearest(0.0), Self::Scalar::nearest(1.0)];
-        let mut lanes = [one[0]; MAX_WIDTH];
-        if lane < Self::WIDTH {
-            lanes[lane] = one[1];
-        }
-        Self::load(lanes.as_ptr())
+        Self::load(Self::UNIT.as_ptr().add(MAX_WIDTH - lane.min(MAX_WIDTH)))
     }
+    /// The upper half of the lanes, or the whole where that is `Half`.
+    unsafe fn upper(self) -> Self::Half;
     unsafe fn plus(self, other: Self) -> Self;
     /// `self + a b`, fused where the machine can.
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
@@ -64,6 +76,7 @@ macro_rules! portable {
             const ROWS: usize = 4;
             const PANELS: usize = 1;
             type Half = Self;
+            const UNIT: &'static [$scalar; 2 * MAX_WIDTH] = unit!($scalar);
 
             #[inline(always)]
             unsafe fn zero() -> Self {
@@ -80,6 +93,10 @@ macro_rules! portable {
             #[inline(always)]
             unsafe fn store(self, to: *mut $scalar) {
                 to.cast::<Self>().write_unaligned(self);
+            }
+            #[inline(always)]
+            unsafe fn upper(self) -> Self {
+                self
             }
             #[inline(always)]
             unsafe fn plus(self, other: Self) -> Self {

@@ -2,12 +2,12 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{Lanes, LoadFrom};
+use super::lanes::{Lanes, LoadFrom, MAX_WIDTH, unit};
 
 macro_rules! vector {
     (
         $vector:ty, $scalar:ty, width $width:literal, tile $rows:literal x $panels:literal,
-        half $half:ty, zero $zero:ident, splat $splat:ident, load $load:ident,
+        half $half:ty, upper |$x:ident| $upper:expr, zero $zero:ident, splat $splat:ident, load $load:ident,
         store $store:ident, fma $fma:ident, add $add:ident, sub $sub:ident,
         or |$new:ident, $old:ident| $or:expr, is_zero |$z:ident| $is_zero:expr,
         add_into |$a:ident, $sums:ident| $add_into:expr
@@ -18,6 +18,7 @@ macro_rules! vector {
             const ROWS: usize = $rows;
             const PANELS: usize = $panels;
             type Half = $half;
+            const UNIT: &'static [$scalar; 2 * MAX_WIDTH] = unit!($scalar);
 
             #[inline(always)]
             unsafe fn zero() -> Self {
@@ -34,6 +35,11 @@ macro_rules! vector {
             #[inline(always)]
             unsafe fn store(self, to: *mut $scalar) {
                 $store(to, self);
+            }
+            #[inline(always)]
+            unsafe fn upper(self) -> $half {
+                let $x = self;
+                $upper
             }
             #[inline(always)]
             unsafe fn plus(self, other: Self) -> Self {
@@ -64,7 +70,7 @@ macro_rules! vector {
 }
 
 vector!(
-    __m512d, f64, width 8, tile 8 x 3, half __m256d,
+    __m512d, f64, width 8, tile 8 x 3, half __m256d, upper |x| _mm512_extractf64x4_pd::<1>(x),
     zero _mm512_setzero_pd, splat _mm512_set1_pd, load _mm512_loadu_pd, store _mm512_storeu_pd,
     fma _mm512_fmadd_pd, add _mm512_add_pd, sub _mm512_sub_pd,
     or |x, y| {
@@ -79,6 +85,7 @@ vector!(
 
 vector!(
     __m512, f32, width 16, tile 8 x 3, half __m256,
+    upper |x| _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(x))),
     zero _mm512_setzero_ps, splat _mm512_set1_ps, load _mm512_loadu_ps, store _mm512_storeu_ps,
     fma _mm512_fmadd_ps, add _mm512_add_ps, sub _mm512_sub_ps,
     or |x, y| {
@@ -87,14 +94,13 @@ vector!(
     },
     is_zero |x| _mm512_cmpeq_ps_mask(x, _mm512_setzero_ps()) == 0xffff,
     add_into |x, sums| {
-        let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(x)));
         _mm512_cvtps_pd(_mm512_castps512_ps256(x)).add_into(sums);
-        _mm512_cvtps_pd(high).add_into(sums.add(8));
+        _mm512_cvtps_pd(x.upper()).add_into(sums.add(8));
     }
 );
 
 vector!(
-    __m256d, f64, width 4, tile 4 x 3, half __m256d,
+    __m256d, f64, width 4, tile 4 x 3, half __m256d, upper |x| x,
     zero _mm256_setzero_pd, splat _mm256_set1_pd, load _mm256_loadu_pd, store _mm256_storeu_pd,
     fma _mm256_fmadd_pd, add _mm256_add_pd, sub _mm256_sub_pd,
     or |x, y| _mm256_or_pd(x, y),
@@ -108,7 +114,7 @@ vector!(
 );
 
 vector!(
-    __m256, f32, width 8, tile 4 x 3, half __m256,
+    __m256, f32, width 8, tile 4 x 3, half __m256, upper |x| x,
     zero _mm256_setzero_ps, splat _mm256_set1_ps, load _mm256_loadu_ps, store _mm256_storeu_ps,
     fma _mm256_fmadd_ps, add _mm256_add_ps, sub _mm256_sub_ps,
     or |x, y| _mm256_or_ps(x, y),
