@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -543,3 +544,22 @@ def test_the_plain_turnover_limit_scales_the_change():
     np.testing.assert_array_equal(held, [[[0.3, 0.1], [0.3, 0.1]]])
     with pytest.raises(ValueError, match="turnover_limit"):
         apply_turnover_limit(wanted, previous_weights=None, mask=None, turnover_limit=-1.0)
+
+
+def test_a_panel_in_single_precision_is_not_widened_whole():
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((1, 60, 800, 40), dtype=np.float32)
+    returns = 0.02 * features[..., 0] + 0.02 * rng.standard_normal((1, 60, 800), dtype=np.float32)
+    batch = PortfolioSequenceBatch(features, returns=returns)
+    wide = replace(batch, features=features.astype(np.float64), returns=returns.astype(np.float64))
+    single, double = linear(), linear()
+    double.fit(wide)
+    tracemalloc.start()
+    try:
+        single.fit(batch)
+        got = single.predict(batch).weights
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * features.nbytes
+    np.testing.assert_allclose(got, double.predict(wide).weights, rtol=0, atol=1e-12)

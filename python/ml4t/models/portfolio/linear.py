@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _STEP = 1
+_BLOCK = 1 << 12  # rows in double precision at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class LinearPortfolioFit:
 
 
 def ridge(
-    features: NDArray[np.float64], returns: NDArray[np.float64], *, alpha: float, intercept: bool
+    features: NDArray[Any], returns: NDArray[np.float64], *, alpha: float, intercept: bool
 ) -> tuple[float, NDArray[np.float64]]:
     r"""Regress returns on features with a penalty on everything but the intercept.
 
@@ -72,6 +73,7 @@ def ridge(
     Parameters
     ----------
     features : ndarray, shape (n, F)
+        Of either precision; computed in double, some rows at a time unless alpha is 0.
     returns : ndarray, shape (n,)
     alpha : float
     intercept : bool
@@ -83,14 +85,24 @@ def ridge(
     ndarray of float64, shape (F,)
         Slopes.
     """
-    centre = features.mean(axis=0) if intercept else np.zeros(features.shape[1])
+    n_features = features.shape[1]
+    centre = features.mean(axis=0, dtype=np.float64) if intercept else np.zeros(n_features)
     level = float(returns.mean()) if intercept else 0.0
-    x, y = features - centre, returns - level
+    y = returns - level
     if alpha > 0.0:
-        slopes = np.linalg.solve(x.T @ x + alpha * np.eye(x.shape[1]), x.T @ y)
+        gram, cross = alpha * np.eye(n_features), np.zeros(n_features)
+        for rows in _blocks(len(features)):
+            x = features[rows] - centre
+            gram += x.T @ x
+            cross += x.T @ y[rows]
+        slopes = np.linalg.solve(gram, cross)
     else:
-        slopes = np.linalg.lstsq(x, y, rcond=None)[0]
+        slopes = np.linalg.lstsq(features - centre, y, rcond=None)[0]
     return level - float(centre @ slopes), np.asarray(slopes, dtype=np.float64)
+
+
+def _blocks(n_rows: int) -> list[slice]:
+    return [slice(start, start + _BLOCK) for start in range(0, n_rows, _BLOCK)]
 
 
 class LinearFeaturePortfolioModel(BasePortfolioModel[LinearPortfolioConfig, LinearPortfolioFit]):
@@ -148,12 +160,14 @@ class LinearFeaturePortfolioModel(BasePortfolioModel[LinearPortfolioConfig, Line
                 "LinearFeaturePortfolioModel: no valid observations; a cell needs the mask, finite "
                 f"features and a finite return, and none of the {usable.size} cells has all three"
             )
-        x = batch.features[usable].astype(np.float64)
+        x = batch.features[usable]
         y = returns[usable].astype(np.float64)
         config = self.config
         level, slopes = ridge(x, y, alpha=config.ridge_alpha, intercept=config.fit_intercept)
         fit = LinearPortfolioFit(level, slopes, batch.n_assets, batch.asset_ids)
-        error = y - level - x @ slopes
+        error = y - level
+        for rows in _blocks(len(x)):
+            error[rows] -= x[rows].astype(np.float64) @ slopes
         summary = FitSummary(
             converged=True,
             train_metrics={"n_train_obs": y.size, "train_rmse": np.sqrt(np.mean(error**2))},
@@ -193,10 +207,13 @@ class LinearFeaturePortfolioModel(BasePortfolioModel[LinearPortfolioConfig, Line
         require_same_slots(type(self).__name__, _with_slots(fit, batch), batch)
         seen = available(batch)
         require_finite_features(batch, seen)
-        features = np.where(seen[..., None], batch.features, 0.0).astype(np.float64)
+        scores = np.empty(seen.shape)
+        for date in range(batch.n_periods):
+            known = np.where(seen[:, date, :, None], batch.features[:, date], 0.0)
+            scores[:, date] = fit.intercept + known.astype(np.float64) @ fit.coefficients
         config = self.config
         weights = normalize_weights(
-            fit.intercept + features @ fit.coefficients,
+            scores,
             seen,
             gross=config.gross_exposure,
             net=config.net_exposure,
