@@ -147,6 +147,12 @@ def test_public_names_load_without_an_optional_package(package):
 
 
 @pytest.mark.parametrize("module", ["ml4t.models", "ml4t.models.portfolio"])
+def test_names_that_load_late_are_listed_from_the_start(module):
+    listed = run_fresh(f"import {module}\nprint(set({module}.__all__) <= set(dir({module})))")
+    assert listed == "True"
+
+
+@pytest.mark.parametrize("module", ["ml4t.models", "ml4t.models.portfolio"])
 @pytest.mark.parametrize("name", sorted(NEED_TORCH))
 def test_networks_of_portfolios_ask_for_torch_when_they_are_touched(module, name):
     told = run_fresh(
