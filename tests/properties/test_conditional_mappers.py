@@ -74,6 +74,15 @@ def test_with_the_mean_forecaster_the_premia_are_the_conditional_ones(make):
 
 
 @mappers
+def test_a_state_without_dates_is_answered_by_nothing(make):
+    mapper, past = make(), history()
+    mapper.fit(past)
+    nothing = LatentFactorState(np.empty((0, 3, K)), context_features=np.empty((0, Q)))
+    got = mapper.predict(nothing, FactorForecastResult(np.empty((0, K))))
+    assert got.expected_returns.shape == (0, 3)
+
+
+@mappers
 def test_other_forecasts_move_by_what_is_known_beyond_the_mean(make):
     past, now, mapper = history(), history(1), make()
     mapper.fit(past)

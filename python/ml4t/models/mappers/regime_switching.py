@@ -177,6 +177,8 @@ class RegimeSwitchingMapper(ConditionalMapper[RegimeSwitchingMapperConfig, Regim
 
     def _predicted(self, fit: RegimeSwitchingFit, state: LatentFactorState) -> NDArray[np.float64]:
         chain = fit.continued()
+        if not state.n_periods:
+            return np.empty((0, len(chain.initial)))
         x = np.full((state.n_periods, len(fit.varying)), np.nan)
         realised = state.factor_returns
         if realised is not None and realised.shape[1] == fit.mean_premia.size:
