@@ -269,6 +269,8 @@ def test_names_come_from_the_moments_where_they_have_some():
     assert [name for name, _ in rows] == ["constant", *NAMES]
     with pytest.raises(ValueError, match="feature_names must name the 3 characteristics; got 2"):
         model.summary(feature_names=("a", "b"))
+    with pytest.raises(TypeError, match="feature_names must be a sequence of names"):
+        model.summary(feature_names="abc")
 
 
 def test_without_a_constant_there_is_no_row_for_one():

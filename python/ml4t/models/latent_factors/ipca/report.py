@@ -132,6 +132,8 @@ def loading_names(n_latent: int, n_observed: int, *, intercept: bool) -> tuple[s
 
 def labelled(names: Sequence[str], given: Sequence[str], *, constant: bool) -> tuple[str, ...]:
     """Name the instruments (P) as given for the characteristics (L), else as they are known."""
+    if isinstance(given, str):
+        raise TypeError(f"feature_names must be a sequence of names; got the text {given!r}")
     if not len(given):
         return tuple(names)
     n_features = len(names) - constant
