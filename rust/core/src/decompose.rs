@@ -72,7 +72,7 @@ fn eigenpairs<R: Real>(stream: &Stream<'_, R>, k: usize) -> Result<(Leading, Opt
     let mut start = None;
     if affordable >= 10 {
         // What is kept takes no more than an eighth of the panel.
-        let mut images = Images::new(short / (8 * NARROW));
+        let mut images = Images::new(NARROW, short / (8 * NARROW));
         let apply = |q: ArrayView2<'_, f64>| stream.gram_times(q, &mut images);
         match krylov::search(short, k, NARROW, affordable, None, apply)? {
             (Outcome::Found(found, _), weights) => {

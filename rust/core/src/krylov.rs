@@ -11,17 +11,21 @@
 //! Golub and Van Loan, Matrix Computations, 4th ed., section 10.3.6 (block Lanczos);
 //! Davis and Kahan (1970) for the bound `sin(angle) <= residual / gap` by which it stops.
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 
 use crate::vector::{add_scaled, dot, norm};
 use crate::{Result, linalg};
+use turned::{Turned, slices};
+
+mod turned;
 
 /// Angle, in radians, up to which every wanted eigenvector is to be found.
 pub(crate) const ANGLE: f64 = 5e-12;
 /// Residuals below this fraction of the largest eigenvalue are rounding; LAPACK has them too.
 const ROUNDING: f64 = 4.0 * f64::EPSILON;
-/// As many values as the block has columns, within this fraction of the largest, may hide more.
-const CLUSTER: f64 = 1e-4;
+/// As many values as the block has columns, within this fraction of the largest, may hide more: were
+/// the hidden ones farther off, residuals would be large.
+const CLUSTER: f64 = 1e-6;
 /// Gaps below this fraction of the largest eigenvalue are left to a full decomposition.
 const SMALLEST_GAP: f64 = 1e-9;
 /// A new direction that keeps less than this share of its length is rounding, not information.
@@ -45,8 +49,9 @@ pub enum Outcome {
     Stalled(Array2<f64>),
 }
 
-/// Columns of a block that makes the most of every walk over a panel.
-pub const NARROW: usize = 4;
+/// Columns of a block that makes the most of every walk over a panel: with fewer a walk would wait for
+/// numbers from the cache, with more the space grows faster than it learns.
+pub const NARROW: usize = 3;
 
 /// Columns of a block that sees `k` pairs whatever their multiplicities, or stalls.
 pub fn wide(k: usize) -> usize {
@@ -171,27 +176,25 @@ impl Space {
         apply: &mut impl FnMut(ArrayView2<'_, f64>) -> Array2<f64>,
     ) -> Array2<f64> {
         let (old, end) = (self.done, self.done + self.block);
-        let mut image = apply(self.basis.slice(s![.., old..end]));
-        let lengths = image.map_axis(Axis(0), |column| column.dot(&column).sqrt());
-        let known = self.basis.slice(s![.., ..end]);
-        let mut weights = linalg::product(known.t(), image.view());
-        linalg::add_product(image.view_mut(), -1.0, known, weights.view());
-        let again = linalg::product(known.t(), image.view());
-        linalg::add_product(image.view_mut(), -1.0, known, again.view());
-        weights += &again;
+        let mut image = Turned::of(apply(self.basis.slice(s![.., old..end])).view());
+        let lengths: Vec<f64> = image.columns().map(norm).collect();
+        let known = slices(self.basis.slice(s![.., ..end]));
+        let mut weights = image.project_out(&known);
+        weights += &image.project_out(&known);
         self.projection
             .slice_mut(s![old..end, ..end])
             .assign(&weights.t());
         self.projection
             .slice_mut(s![..end, old..end])
             .assign(&weights);
-        self.basis
-            .slice_mut(s![.., end..end + self.block])
-            .assign(&image);
+        let mut next = self.basis.slice_mut(s![.., end..end + self.block]);
+        for (mut to, from) in next.columns_mut().into_iter().zip(image.columns()) {
+            to.assign(&ArrayView1::from(from));
+        }
         self.done = end;
-        self.orthonormalise(&lengths.to_vec());
+        self.orthonormalise(&lengths);
         let fresh = self.basis.slice(s![.., end..end + self.block]);
-        linalg::product(fresh.t(), image.view())
+        image.weights(&slices(fresh))
     }
 
     /// Make the block after `done` orthonormal; `lengths` are its columns' before projection.
@@ -298,7 +301,7 @@ impl Schedule {
                     excess.ln() / rate
                 }
             }
-            _ => 2.0,
+            _ => (0.25 * step as f64).max(2.0),
         };
         self.seen = excess.is_finite().then_some((step, excess));
         // The decay speeds up as the space grows: give up only when far out of reach.

@@ -185,7 +185,7 @@ impl<'a> Bordered<'a> {
         concatenate(Axis(0), &[image.view(), bottom.view()]).unwrap_or(image)
     }
 
-    /// The matrix times every row of a block that is centred already; a multiple of four rows.
+    /// The matrix times every row of a block that is centred already.
     pub(super) fn times_rows(&self, q: ArrayView2<'_, f64>) -> Array2<f64> {
         let (n, block) = (self.gram.nrows(), q.nrows());
         let mut across = vec![0.0; n * block];

@@ -11,7 +11,6 @@ use ndarray::{Array2, ArrayView1, ArrayView2, Axis, Ix2, s};
 
 use super::images::Images;
 use super::rows::Rows;
-use super::thin::{LANES, PAD, folded};
 use super::{BLOCK_CELLS, Stream, block_width, empty, width_of};
 use crate::vector::{add_scaled, dot};
 use crate::{AnyView, Real};
@@ -23,45 +22,33 @@ const WALK_CELLS: usize = 1 << 18;
 /// threads.
 const WALKERS: usize = 8;
 
-/// A thin matrix with rows of `pad` numbers.
+/// A thin matrix, row by row.
 struct Thin {
-    pad: usize,
+    lanes: usize,
     cells: Vec<f64>,
 }
 
 impl Thin {
-    fn zeros(rows: usize, pad: usize) -> Self {
-        Self {
-            pad,
-            cells: vec![0.0; rows * pad],
-        }
-    }
-
     fn from(a: ArrayView2<'_, f64>) -> Self {
-        let mut out = Self::zeros(a.nrows(), a.ncols().next_multiple_of(PAD));
-        for (row, line) in a
-            .rows()
-            .into_iter()
-            .zip(out.cells.chunks_exact_mut(out.pad))
-        {
-            line.iter_mut().zip(row).for_each(|(o, &v)| *o = v);
+        Self {
+            lanes: a.ncols(),
+            cells: a.iter().copied().collect(),
         }
-        out
     }
 
     fn row(&self, index: usize) -> &[f64] {
-        &self.cells[index * self.pad..][..self.pad]
+        &self.cells[index * self.lanes..][..self.lanes]
     }
 
-    fn columns(&self, count: usize) -> Array2<f64> {
-        let rows = self.cells.len() / self.pad.max(1);
-        Array2::from_shape_fn((rows, count), |(i, j)| self.cells[i * self.pad + j])
+    fn to_array(&self) -> Array2<f64> {
+        let rows = self.cells.len() / self.lanes.max(1);
+        Array2::from_shape_fn((rows, self.lanes), |(i, j)| self.cells[i * self.lanes + j])
     }
 
     /// Sum of the rows, each times its weight.
     fn weighted_sum<'w>(&self, weights: impl IntoIterator<Item = &'w f64>) -> Vec<f64> {
-        let mut sum = vec![0.0; self.pad];
-        for (weight, row) in weights.into_iter().zip(self.cells.chunks_exact(self.pad)) {
+        let mut sum = vec![0.0; self.lanes];
+        for (weight, row) in weights.into_iter().zip(self.cells.chunks_exact(self.lanes)) {
             add_scaled(&mut sum, *weight, row);
         }
         sum
@@ -79,7 +66,7 @@ impl<R: Real> Stream<'_, R> {
             self.tall_gram_times(&thin)
         };
         images.push(across);
-        found.columns(q.ncols())
+        found.to_array()
     }
 
     /// Whether returns are multiplied as they are.
@@ -121,19 +108,19 @@ impl<R: Real> Stream<'_, R> {
     fn wide_gram_times(&self, u: &Thin) -> (Thin, Vec<Vec<f64>>) {
         let (direct, in_place) = (self.is_direct(), self.in_place());
         let shift = self.column_shift(u);
-        let (dates, all, pad) = (self.returns.nrows(), self.n_rows(), u.pad);
+        let (dates, all, lanes) = (self.returns.nrows(), self.n_rows(), u.lanes);
         let mean = self.mean.as_slice().unwrap_or_default();
         let parts = self.parts(self.n_columns(), |ranges, buffer| {
             let rows = if direct { dates } else { all };
-            let mut part = Part::new(rows * pad * LANES, pad);
+            let mut part = Part::new(rows * lanes, lanes);
             for range in ranges {
-                let mut z = vec![0.0; pad * range.len()];
+                let mut z = vec![0.0; lanes * range.len()];
                 let rows = if direct {
                     self.raw(in_place.as_ref(), 0..dates, range.clone(), buffer)
                 } else {
                     self.packed(0..all, range.clone(), buffer)
                 };
-                rows.columns_times(&u.cells, pad, &mut z);
+                rows.columns_times(&u.cells, lanes, &mut z);
                 if direct {
                     let mean = &mean[range.clone()];
                     for (lane, column) in z.chunks_exact_mut(range.len()).enumerate() {
@@ -141,16 +128,15 @@ impl<R: Real> Stream<'_, R> {
                         part.along[lane] += dot(column, mean);
                     }
                 }
-                rows.rows_times(&z, pad, &mut part.sum);
+                rows.rows_times(&z, lanes, &mut part.sum);
                 part.across.push(z);
             }
-            part.sum = folded(&part.sum);
             part
         });
-        let (sum, along, across) = Part::total(parts, pad);
-        let mut found = Thin { pad, cells: sum };
-        found.cells.resize(all * pad, 0.0);
-        for (date, row) in found.cells.chunks_exact_mut(pad).enumerate() {
+        let (sum, along, across) = Part::total(parts, lanes);
+        let mut found = Thin { lanes, cells: sum };
+        found.cells.resize(all * lanes, 0.0);
+        for (date, row) in found.cells.chunks_exact_mut(lanes).enumerate() {
             let weight = if date < dates { -1.0 } else { self.premium };
             add_scaled(row, if direct { weight } else { 0.0 }, &along);
         }
@@ -174,8 +160,8 @@ impl<R: Real> Stream<'_, R> {
                 let range = index * block..index * block + part.nrows();
                 let width = range.len();
                 let rows = self.raw(in_place.as_ref(), 0..dates, range.clone(), buffer);
-                let mut image = vec![0.0; thin.pad * width];
-                rows.columns_times(&thin.cells, thin.pad, &mut image);
+                let mut image = vec![0.0; thin.lanes * width];
+                rows.columns_times(&thin.cells, thin.lanes, &mut image);
                 let mean = self.mean.slice(s![range]);
                 for ((column, mut row), m) in part.rows_mut().into_iter().enumerate().zip(mean) {
                     for (lane, cell) in row.iter_mut().enumerate() {
@@ -189,8 +175,8 @@ impl<R: Real> Stream<'_, R> {
     /// What the means add to `X'u` for centring and for the premium row, per unit of mean.
     fn column_shift(&self, u: &Thin) -> Vec<f64> {
         let dates = self.returns.nrows();
-        let mut shift = vec![0.0; u.pad];
-        for row in u.cells.chunks_exact(u.pad).take(dates) {
+        let mut shift = vec![0.0; u.lanes];
+        for row in u.cells.chunks_exact(u.lanes).take(dates) {
             add_scaled(&mut shift, -1.0, row);
         }
         if self.premium > 0.0 {
@@ -202,15 +188,15 @@ impl<R: Real> Stream<'_, R> {
     fn tall_gram_times(&self, v: &Thin) -> (Thin, Vec<Vec<f64>>) {
         let (direct, in_place) = (self.is_direct(), self.in_place());
         let along = v.weighted_sum(self.mean);
-        let (width, pad) = (self.n_columns(), v.pad);
-        let turned_v = turned(&v.cells, pad, width);
+        let (width, lanes) = (self.n_columns(), v.lanes);
+        let turned_v = turned(&v.cells, lanes, width);
         let long = if direct {
             self.returns.nrows()
         } else {
             self.n_rows()
         };
         let parts = self.parts(long, |ranges, buffer| {
-            let mut part = Part::new(width * pad, pad);
+            let mut part = Part::new(width * lanes, lanes);
             for range in ranges {
                 let height = range.len();
                 let rows = if direct {
@@ -218,33 +204,32 @@ impl<R: Real> Stream<'_, R> {
                 } else {
                     self.packed(range, 0..width, buffer)
                 };
-                let mut z = vec![0.0; height * pad * LANES];
-                rows.rows_times(&turned_v, pad, &mut z);
-                let mut z = folded(&z);
-                for row in z.chunks_exact_mut(pad) {
+                let mut z = vec![0.0; height * lanes];
+                rows.rows_times(&turned_v, lanes, &mut z);
+                for row in z.chunks_exact_mut(lanes) {
                     add_scaled(row, if direct { -1.0 } else { 0.0 }, &along);
                     // The sum of z, which centring needs.
                     add_scaled(&mut part.along, 1.0, row);
                 }
                 // Transposed.
-                rows.columns_times(&z, pad, &mut part.sum);
-                part.across.push(turned(&z, pad, height));
+                rows.columns_times(&z, lanes, &mut part.sum);
+                part.across.push(turned(&z, lanes, height));
             }
             part
         });
-        let (sum, total, mut across) = Part::total(parts, pad);
+        let (sum, total, mut across) = Part::total(parts, lanes);
         if direct && self.premium > 0.0 {
             // The premium row is not among the returns, but it has an image, too.
             across.push(along.iter().map(|sum| self.premium * sum).collect());
         }
         let mut out = Thin {
-            pad,
-            cells: turned(&sum, width, pad),
+            lanes,
+            cells: turned(&sum, width, lanes),
         };
         if direct {
             let mut shift: Vec<f64> = total.iter().map(|sum| -sum).collect();
             add_scaled(&mut shift, self.premium * self.premium, &along);
-            for (m, row) in self.mean.iter().zip(out.cells.chunks_exact_mut(pad)) {
+            for (m, row) in self.mean.iter().zip(out.cells.chunks_exact_mut(lanes)) {
                 add_scaled(row, *m, &shift);
             }
         }
@@ -282,23 +267,23 @@ struct Part {
     sum: Vec<f64>,
     /// To what centring needs.
     along: Vec<f64>,
-    /// Product of the panel and the block, by block of the longer side: `pad` rows each.
+    /// Product of the panel and the block, by block of the longer side: `lanes` rows each.
     across: Vec<Vec<f64>>,
 }
 
 impl Part {
-    fn new(cells: usize, pad: usize) -> Self {
+    fn new(cells: usize, lanes: usize) -> Self {
         Self {
             sum: vec![0.0; cells],
-            along: vec![0.0; pad],
+            along: vec![0.0; lanes],
             across: Vec::new(),
         }
     }
 
     /// Sums over all parts, and the blocks of all.
-    fn total(parts: Vec<Self>, pad: usize) -> (Vec<f64>, Vec<f64>, Vec<Vec<f64>>) {
+    fn total(parts: Vec<Self>, lanes: usize) -> (Vec<f64>, Vec<f64>, Vec<Vec<f64>>) {
         let cells = parts.first().map_or(0, |part| part.sum.len());
-        let mut total = Self::new(cells, pad);
+        let mut total = Self::new(cells, lanes);
         for part in parts {
             add_scaled(&mut total.sum, 1.0, &part.sum);
             add_scaled(&mut total.along, 1.0, &part.along);

@@ -6,21 +6,24 @@
 use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView1, ArrayView2, s};
 
-use super::thin::{PAD, columns_times};
+use super::thin::columns_times;
 
-/// Products of a panel with blocks of [`PAD`] vectors.
+/// Products of a panel with blocks of vectors.
 pub(crate) struct Images {
     /// By block of vectors and block of the panel's longer side: a row for every vector.
     steps: Vec<Vec<Vec<f64>>>,
+    /// Vectors in a block of them.
+    lanes: usize,
     most: usize,
     complete: bool,
 }
 
 impl Images {
-    /// Keeps the images of `most` blocks of vectors; of more, none.
-    pub(crate) fn new(most: usize) -> Self {
+    /// Keeps the images of `most` blocks of `lanes` vectors; of more, none.
+    pub(crate) fn new(lanes: usize, most: usize) -> Self {
         Self {
             steps: Vec::new(),
+            lanes,
             most,
             complete: true,
         }
@@ -38,27 +41,25 @@ impl Images {
     /// Image of all vectors times `weights` (vectors, k), shape (longer side, k), if all were kept.
     pub(crate) fn combined(&self, weights: ArrayView2<'_, f64>) -> Option<Array2<f64>> {
         let first = self.steps.first()?;
-        let (k, pad) = (weights.ncols(), weights.ncols().next_multiple_of(PAD));
-        let mut u = Array2::zeros((weights.nrows(), pad));
-        u.slice_mut(s![.., ..k]).assign(&weights);
-        let u = u.as_slice()?;
+        let k = weights.ncols();
+        let u: Vec<f64> = weights.iter().copied().collect();
         // Blocks differ in width: the last of the dates, and a premium row.
         let images: Vec<Vec<f64>> = (0..first.len())
             .into_par_iter()
             .map(|index| {
-                let width = first[index].len() / PAD;
+                let width = first[index].len() / self.lanes;
                 let blocks = self.steps.iter().map(|step| &step[index]);
                 let rows: Vec<&[f64]> = blocks.flat_map(|b| b.chunks_exact(width)).collect();
-                let mut image = vec![0.0; pad * width];
-                columns_times(&rows, u, pad, &mut image);
+                let mut image = vec![0.0; k * width];
+                columns_times(&rows, &u, k, &mut image);
                 image
             })
             .collect();
-        let long = first.iter().map(|block| block.len() / PAD).sum();
+        let long = first.iter().map(|block| block.len() / self.lanes).sum();
         let mut out = Array2::zeros((k, long));
         let mut start = 0;
         for image in &images {
-            let width = image.len() / pad;
+            let width = image.len() / k;
             for (mut row, found) in out.rows_mut().into_iter().zip(image.chunks_exact(width)) {
                 row.slice_mut(s![start..start + width])
                     .assign(&ArrayView1::from(found));

@@ -58,18 +58,18 @@ impl<'a> Rows<'a> {
     }
 
     /// [`columns_times`].
-    pub(super) fn columns_times(&self, u: &[f64], pad: usize, out: &mut [f64]) {
+    pub(super) fn columns_times(&self, u: &[f64], lanes: usize, out: &mut [f64]) {
         match self {
-            Self::Single(rows) => columns_times(rows, u, pad, out),
-            Self::Double(rows) => columns_times(rows, u, pad, out),
+            Self::Single(rows) => columns_times(rows, u, lanes, out),
+            Self::Double(rows) => columns_times(rows, u, lanes, out),
         }
     }
 
     /// [`rows_times`].
-    pub(super) fn rows_times(&self, z: &[f64], pad: usize, out: &mut [f64]) {
+    pub(super) fn rows_times(&self, z: &[f64], lanes: usize, out: &mut [f64]) {
         match self {
-            Self::Single(rows) => rows_times(rows, z, pad, out),
-            Self::Double(rows) => rows_times(rows, z, pad, out),
+            Self::Single(rows) => rows_times(rows, z, lanes, out),
+            Self::Double(rows) => rows_times(rows, z, lanes, out),
         }
     }
 }

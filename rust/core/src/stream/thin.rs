@@ -1,8 +1,7 @@
 //! Products of a tall or wide block of rows with a matrix of a few columns.
 //!
 //! General matrix products pack their operands; with eight columns on one side that costs more than
-//! the product itself. Here rows are read where they lie, in registers' width, and every thin matrix
-//! has its columns padded to a multiple of [`PAD`].
+//! the product itself. Here rows are read where they lie, in registers' width.
 
 use std::ops::Range;
 
@@ -10,12 +9,6 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::Real;
 use crate::simd::fetch_far;
-
-/// Thin matrices have a multiple of this many columns: half of the widest register.
-pub(crate) const PAD: usize = 4;
-
-/// Places of a sum that is kept by register lane: as many as the widest register has.
-pub(super) const LANES: usize = 8;
 
 /// Rows that are multiplied while their sums lie in registers; the rows after them are fetched.
 const GROUP: usize = 16;
@@ -25,38 +18,34 @@ const NEAR: usize = 1 << 16;
 
 /// `out += B'U`, transposed.
 ///
-/// `rows` are the rows of `B`, all of length `w`; `u` holds as many rows of `pad` numbers; `out` holds
-/// `pad` rows of `w`.
-pub(crate) fn columns_times<E: Real>(rows: &[&[E]], u: &[f64], pad: usize, out: &mut [f64]) {
-    Arch::new().dispatch(ColumnsTimes { rows, u, pad, out });
+/// `rows` are the rows of `B`, all of length `w`; `u` holds as many rows of `lanes` numbers; `out` holds
+/// `lanes` rows of `w`.
+pub(crate) fn columns_times<E: Real>(rows: &[&[E]], u: &[f64], lanes: usize, out: &mut [f64]) {
+    Arch::new().dispatch(ColumnsTimes {
+        rows,
+        u,
+        lanes,
+        out,
+    });
 }
 
-/// `out += B Z`, each sum by register lane: [`folded`] adds the lanes up.
+/// `out += B Z`.
 ///
-/// `rows` are the rows of `B`, all of length `w`; `z` holds the transpose of `Z`, `pad` rows of `w`;
-/// `out` holds `pad` sums of [`LANES`] numbers for every row of `B`.
-pub(crate) fn rows_times<E: Real>(rows: &[&[E]], z: &[f64], pad: usize, out: &mut [f64]) {
-    Arch::new().dispatch(RowsTimes { rows, z, pad, out });
-}
-
-/// Sums of [`LANES`] numbers each.
-pub(super) fn folded(lanes: &[f64]) -> Vec<f64> {
-    let mut out = vec![0.0; lanes.len() / LANES];
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for (sum, v) in out.iter_mut().zip(lanes.chunks_exact(LANES)) {
-                *sum = ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
-            }
-        },
-    );
-    out
+/// `rows` are the rows of `B`, all of length `w`; `z` holds the transpose of `Z`, `lanes` rows of `w`;
+/// `out` holds `lanes` numbers for every row of `B`.
+pub(crate) fn rows_times<E: Real>(rows: &[&[E]], z: &[f64], lanes: usize, out: &mut [f64]) {
+    Arch::new().dispatch(RowsTimes {
+        rows,
+        z,
+        lanes,
+        out,
+    });
 }
 
 struct ColumnsTimes<'a, E> {
     rows: &'a [&'a [E]],
     u: &'a [f64],
-    pad: usize,
+    lanes: usize,
     out: &'a mut [f64],
 }
 
@@ -71,7 +60,7 @@ impl<E: Real> WithSimd for ColumnsTimes<'_, E> {
         } else {
             GROUP
         };
-        let groups = self.rows.chunks(size).zip(self.u.chunks(size * self.pad));
+        let groups = self.rows.chunks(size).zip(self.u.chunks(size * self.lanes));
         for (index, (rows, u)) in groups.enumerate() {
             let ahead = &self.rows[self.rows.len().min((index + 1) * size)..];
             let mut group = Group {
@@ -79,18 +68,14 @@ impl<E: Real> WithSimd for ColumnsTimes<'_, E> {
                 ahead: &ahead[..ahead.len().min(rows.len())],
                 fetching: &[],
                 u,
-                pad: self.pad,
+                lanes: self.lanes,
                 width,
                 out: &mut *self.out,
             };
-            // Sixteen registers hold eight sums, thirty-two hold sixteen.
-            if S::F64_LANES < 8 {
-                group.lanes::<S, 4, 2>(simd, 0..self.pad);
-                continue;
+            let mut lane = 0;
+            while lane < self.lanes {
+                lane += group.some::<S>(simd, lane);
             }
-            let eights = self.pad - self.pad % 8;
-            group.lanes::<S, 8, 2>(simd, 0..eights);
-            group.lanes::<S, 4, 4>(simd, eights..self.pad);
         }
     }
 }
@@ -102,33 +87,46 @@ struct Group<'a, E> {
     ahead: &'a [&'a [E]],
     fetching: &'a [E],
     u: &'a [f64],
-    pad: usize,
+    lanes: usize,
     width: usize,
     out: &'a mut [f64],
 }
 
 impl<E: Real> Group<'_, E> {
-    /// `J` columns of `u` at a time, against `W` registers' width of the rows.
+    /// The columns of `u` from `lane` on that registers have room for; returns how many.
     #[inline(always)]
-    fn lanes<S: Simd, const J: usize, const W: usize>(&mut self, simd: S, lanes: Range<usize>) {
-        let (many, one) = (W * S::F64_LANES, S::F64_LANES);
-        let (most, whole) = (
-            self.width - self.width % many,
-            self.width - self.width % one,
-        );
-        for lane in lanes.step_by(J) {
-            for column in (0..most).step_by(many) {
-                self.tile::<S, J, W>(simd, lane, column..column + many);
-            }
-            for column in (most..self.width).step_by(one) {
-                let end = if column < whole {
-                    column + one
-                } else {
-                    self.width
-                };
-                self.tile::<S, J, 1>(simd, lane, column..end);
-            }
+    fn some<S: Simd>(&mut self, simd: S, lane: usize) -> usize {
+        let left = self.lanes - lane;
+        if S::F64_LANES < 8 {
+            // Sixteen registers.
+            return match left {
+                4.. => self.all::<S, 4, 2>(simd, lane),
+                3 => self.all::<S, 3, 3>(simd, lane),
+                2 => self.all::<S, 2, 4>(simd, lane),
+                _ => self.all::<S, 1, 4>(simd, lane),
+            };
         }
+        match left {
+            8.. => self.all::<S, 8, 2>(simd, lane),
+            4.. => self.all::<S, 4, 4>(simd, lane),
+            3 => self.all::<S, 3, 6>(simd, lane),
+            2 => self.all::<S, 2, 8>(simd, lane),
+            _ => self.all::<S, 1, 8>(simd, lane),
+        }
+    }
+
+    /// `J` columns of `u` against all of the rows, `W` registers' width at a time; returns `J`.
+    #[inline(always)]
+    fn all<S: Simd, const J: usize, const W: usize>(&mut self, simd: S, lane: usize) -> usize {
+        let (many, one) = (W * S::F64_LANES, S::F64_LANES);
+        let most = self.width - self.width % many;
+        for column in (0..most).step_by(many) {
+            self.tile::<S, J, W>(simd, lane, column..column + many);
+        }
+        for column in (most..self.width).step_by(one) {
+            self.tile::<S, J, 1>(simd, lane, column..self.width.min(column + one));
+        }
+        J
     }
 
     /// Fetch so many numbers, row after row: memory is quickest along a row.
@@ -152,7 +150,7 @@ impl<E: Real> Group<'_, E> {
         columns: Range<usize>,
     ) {
         let mut sums = [[simd.splat_f64s(0.0); W]; J];
-        for (row, u) in self.rows.iter().zip(self.u.chunks_exact(self.pad)) {
+        for (row, u) in self.rows.iter().zip(self.u.chunks_exact(self.lanes)) {
             self.fetch(W * S::F64_LANES);
             let row = &row[columns.clone()];
             let x = registers::<S, E, W>(simd, row);
@@ -183,7 +181,7 @@ impl<E: Real> Group<'_, E> {
 struct RowsTimes<'a, E> {
     rows: &'a [&'a [E]],
     z: &'a [f64],
-    pad: usize,
+    lanes: usize,
     out: &'a mut [f64],
 }
 
@@ -192,52 +190,73 @@ impl<E: Real> WithSimd for RowsTimes<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        // Thirty-two registers hold the sums of four rows, sixteen those of two.
-        let tile = if S::F64_LANES >= 8 { 4 } else { 2 };
-        let whole = self.rows.len() - self.rows.len() % tile;
-        for lane in (0..self.pad).step_by(PAD) {
-            for row in (0..whole).step_by(tile) {
-                if tile == 4 {
-                    self.tile::<S, 4>(simd, row, lane);
-                } else {
-                    self.tile::<S, 2>(simd, row, lane);
-                }
-            }
-            for row in whole..self.rows.len() {
-                self.tile::<S, 1>(simd, row, lane);
-            }
+        let mut lane = 0;
+        while lane < self.lanes {
+            lane += self.some::<S>(simd, lane);
         }
     }
 }
 
 impl<E: Real> RowsTimes<'_, E> {
-    /// `R` rows against four columns of `Z`.
+    /// The columns of `Z` from `lane` on that registers have room for; returns how many.
+    #[inline(always)]
+    fn some<S: Simd>(&mut self, simd: S, lane: usize) -> usize {
+        let left = self.lanes - lane;
+        if S::F64_LANES < 8 {
+            // Sixteen registers.
+            return match left {
+                4.. => self.all::<S, 2, 4>(simd, lane),
+                3 => self.all::<S, 3, 3>(simd, lane),
+                2 => self.all::<S, 4, 2>(simd, lane),
+                _ => self.all::<S, 4, 1>(simd, lane),
+            };
+        }
+        match left {
+            4.. => self.all::<S, 4, 4>(simd, lane),
+            3 => self.all::<S, 8, 3>(simd, lane),
+            2 => self.all::<S, 8, 2>(simd, lane),
+            _ => self.all::<S, 8, 1>(simd, lane),
+        }
+    }
+
+    /// All rows, `R` at a time, against `J` columns of `Z`; returns `J`.
+    #[inline(always)]
+    fn all<S: Simd, const R: usize, const J: usize>(&mut self, simd: S, lane: usize) -> usize {
+        let whole = self.rows.len() - self.rows.len() % R;
+        for row in (0..whole).step_by(R) {
+            self.tile::<S, R, J>(simd, row, lane);
+        }
+        for row in whole..self.rows.len() {
+            self.tile::<S, 1, J>(simd, row, lane);
+        }
+        J
+    }
+
     #[expect(clippy::needless_range_loop, reason = "indices are registers here")]
     #[inline(always)]
-    fn tile<S: Simd, const R: usize>(&mut self, simd: S, first: usize, lane: usize) {
+    fn tile<S: Simd, const R: usize, const J: usize>(
+        &mut self,
+        simd: S,
+        first: usize,
+        lane: usize,
+    ) {
         let width = self.rows[first].len();
         let rows: [_; R] = std::array::from_fn(|r| &self.rows[first + r][..width]);
-        let columns: [_; PAD] =
+        let columns: [_; J] =
             std::array::from_fn(|j| &self.z[(lane + j) * width..(lane + j + 1) * width]);
-        let place = |r: usize, j: usize| ((first + r) * self.pad + lane + j) * LANES;
-        let mut sums = [[simd.splat_f64s(0.0); PAD]; R];
-        for r in 0..R {
-            for j in 0..PAD {
-                sums[r][j] = S::as_simd_f64s(&self.out[place(r, j)..][..LANES]).0[0];
-            }
-        }
+        let mut sums = [[simd.splat_f64s(0.0); J]; R];
         let whole = width - width % S::F64_LANES;
         for start in (0..whole).step_by(S::F64_LANES) {
             let at = start..start + S::F64_LANES;
-            add_products::<S, E, R>(simd, &rows, &columns, at, &mut sums);
+            add_products::<S, E, R, J>(simd, &rows, &columns, at, &mut sums);
         }
         if whole < width {
-            add_products::<S, E, R>(simd, &rows, &columns, whole..width, &mut sums);
+            add_products::<S, E, R, J>(simd, &rows, &columns, whole..width, &mut sums);
         }
         for r in 0..R {
-            for j in 0..PAD {
-                let out = &mut self.out[place(r, j)..][..LANES];
-                S::as_mut_simd_f64s(out).0[0] = sums[r][j];
+            let out = &mut self.out[(first + r) * self.lanes + lane..][..J];
+            for j in 0..J {
+                out[j] += simd.reduce_sum_f64s(sums[r][j]);
             }
         }
     }
@@ -245,20 +264,20 @@ impl<E: Real> RowsTimes<'_, E> {
 
 /// Add the products of a register's width of columns.
 #[inline(always)]
-fn add_products<S: Simd, E: Real, const R: usize>(
+fn add_products<S: Simd, E: Real, const R: usize, const J: usize>(
     simd: S,
     rows: &[&[E]; R],
-    columns: &[&[f64]; PAD],
+    columns: &[&[f64]; J],
     at: Range<usize>,
-    sums: &mut [[S::f64s; PAD]; R],
+    sums: &mut [[S::f64s; J]; R],
 ) {
-    let mut z = [simd.splat_f64s(0.0); PAD];
-    for j in 0..PAD {
+    let mut z = [simd.splat_f64s(0.0); J];
+    for j in 0..J {
         [z[j]] = registers(simd, &columns[j][at.clone()]);
     }
     for r in 0..R {
         let [x] = registers(simd, &rows[r][at.clone()]);
-        for j in 0..PAD {
+        for j in 0..J {
             sums[r][j] = simd.mul_add_e_f64s(x, z[j], sums[r][j]);
         }
     }
