@@ -136,6 +136,14 @@ def test_importing_the_package_loads_neither_torch_nor_polars():
     assert loaded == "[]"
 
 
+def test_frames_are_touched_before_their_libraries_are():
+    loaded = run_fresh(
+        "import ml4t.models, sys\nfor name in ml4t.models.__all__: getattr(ml4t.models, name)\n"
+        "print(sorted({'narwhals', 'polars', 'pandas', 'pyarrow'} & sys.modules.keys()))"
+    )
+    assert loaded == "[]"
+
+
 @pytest.mark.parametrize("package", ["torch", "polars"])
 def test_public_names_load_without_an_optional_package(package):
     lazy = NEED_TORCH if package == "torch" else set()

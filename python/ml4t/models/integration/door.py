@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import narwhals as nw
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+if TYPE_CHECKING:
+    import narwhals as nw
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Column:
 
     def is_single(self) -> bool:
         """Say whether the column holds float32."""
+        import narwhals as nw  # noqa: PLC0415 - with the first frame
+
         # No equality: numpy reads every class, nw.Float32 too, as its type of objects.
         kind = self.dtype
         return isinstance(kind, nw.Float32) or (isinstance(kind, np.dtype) and kind == np.float32)
@@ -50,6 +54,8 @@ class Column:
 
     def floats(self, start: int, stop: int, dtype: DTypeLike) -> NDArray[np.floating[Any]]:
         """Give rows `start` to `stop` as floats; what is not a number is NaN."""
+        import narwhals as nw  # noqa: PLC0415 - with the first frame
+
         part = self.data[start:stop]
         if isinstance(part, nw.Series):
             kind = part.dtype
@@ -104,6 +110,8 @@ def column_names(frame: Any) -> tuple[str, ...]:
 
 def column_types(frame: Any, names: Iterable[str]) -> dict[str, Any]:
     """Look up types without reading rows; nothing for a frame that narwhals does not know."""
+    import narwhals as nw  # noqa: PLC0415 - with the first frame
+
     known = None if isinstance(frame, Mapping) else _narwhals(frame)
     if known is None:
         return {}
@@ -126,6 +134,8 @@ def read_columns(frame: Any, names: Sequence[str]) -> dict[str, Column]:
     ValueError
         When columns differ in length or are not one-dimensional.
     """
+    import narwhals as nw  # noqa: PLC0415 - with the first frame
+
     present = set(column_names(frame))
     wanted = tuple(dict.fromkeys(names))
     missing = [name for name in wanted if name not in present]
@@ -148,6 +158,8 @@ def read_columns(frame: Any, names: Sequence[str]) -> dict[str, Column]:
 
 
 def _narwhals(frame: Any) -> nw.DataFrame[Any] | nw.LazyFrame[Any] | None:
+    import narwhals as nw  # noqa: PLC0415 - with the first frame
+
     if _is_one_chunk(frame) and hasattr(frame, "columns"):
         frame = import_module("pyarrow").table(frame)
     found: Any = nw.from_native(frame, pass_through=True)
@@ -164,6 +176,8 @@ def _zoned(dtype: Any) -> Any:
 
 
 def _column_data(name: str, values: Any) -> Any:
+    import narwhals as nw  # noqa: PLC0415 - with the first frame
+
     if _is_one_chunk(values):
         values = import_module("pyarrow").chunked_array([values])
     known: Any = nw.from_native(values, series_only=True, pass_through=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import narwhals as nw
 import numpy as np
 
 from ml4t.models.integration.columns import AnyColumn, Labels
@@ -134,6 +133,8 @@ def open_prices(prices: Any) -> Any:
     if isinstance(prices, (str, Path)):
         if not Path(prices).is_file():
             return None
+        import narwhals as nw  # noqa: PLC0415 - with the first frame
+
         try:
             return nw.scan_parquet(str(prices), backend="polars")
         except ImportError:

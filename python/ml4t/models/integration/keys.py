@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
-import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +23,8 @@ from ml4t.models.integration.labels import (
 )
 
 if TYPE_CHECKING:
+    import narwhals as nw
+
     from ml4t.models.integration.door import Column
 
 INTEGERS = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
@@ -64,6 +65,8 @@ def code(column: Column) -> Coded:
     ValueError
         When a value is missing or unhashable, or the column mixes time zones.
     """
+    import narwhals as nw  # noqa: PLC0415 - with the first frame
+
     data = column.data
     if isinstance(data, nw.Series):
         _require_no_null(column.name, data.is_null().to_numpy())
@@ -78,6 +81,8 @@ def code(column: Column) -> Coded:
 
 def type_of(dtype: Any) -> Dtype | None:
     """Translate a narwhals or pandas type to the name and arguments that polars knows it by."""
+    import narwhals as nw  # noqa: PLC0415 - with the first frame
+
     if isinstance(dtype, nw.Datetime):
         return ("Datetime", _unit(dtype.time_unit), dtype.time_zone)
     zone = getattr(dtype, "tz", None)
@@ -97,6 +102,8 @@ def _unit(name: str) -> Unit:
 
 
 def _code_series(column: Column, data: nw.Series[Any]) -> Coded:
+    import narwhals as nw  # noqa: PLC0415 - with the first frame
+
     dtype = data.dtype
     native_type: Any = getattr(data.to_native(), "dtype", None)
     if isinstance(getattr(native_type, "tz", None), tzinfo):
