@@ -416,6 +416,22 @@ def test_an_asset_that_comes_twice_at_a_date_is_found_across_blocks(blocks):
     assert scan(twice, ["c0"], entity_col=None).n_assets.tolist() == [7, 8, 7, 7, 7, 7]
 
 
+@pytest.mark.parametrize("kinds", [(pl.Categorical, pl.String), (pl.Int32, pl.Int64)])
+def test_files_may_name_assets_in_different_types(tmp_path, kinds):
+    number = pl.col("symbol").str.slice(1)
+    frame = ROWS if pl.String in kinds else ROWS.with_columns(number.cast(pl.Int64))
+
+    def written(*parts):
+        for part, kind in zip(parts, kinds, strict=True):
+            changed = part.with_columns(pl.col("symbol").cast(kind))
+            changed.write_parquet(tmp_path / f"{kind}.parquet")
+        return [tmp_path / f"{kind}.parquet" for kind in kinds]
+
+    assert scan(written(frame[:10], frame[10:]), ["c0"]) == scan(frame, ["c0"])
+    with pytest.raises(ValueError, match="Duplicate"):
+        scan(written(frame[:10], frame[9:]), ["c0"])
+
+
 def test_files_out_of_order_cannot_be_ranked(tmp_path):
     ROWS[:20].write_parquet(tmp_path / "b.parquet")
     ROWS[20:].write_parquet(tmp_path / "a.parquet")

@@ -347,7 +347,8 @@ def _refuse_duplicates(keys: pl.DataFrame, entity: str) -> None:
 
 
 def _joined_entities(days: Sequence[Day]) -> pl.DataFrame:
-    entities = polars().concat([day.entities for day in days if day.entities is not None])
-    dates = [str(days[0].label)] * len(entities)
-    keys: pl.DataFrame = polars().DataFrame({"date": dates, "entity": entities})
+    parts = [day.entities.to_frame("entity") for day in days if day.entities is not None]
+    # Files may hold names as categories and as text, numbers in several widths.
+    entities = polars().concat(parts, how="vertical_relaxed")
+    keys: pl.DataFrame = entities.select(polars().lit(str(days[0].label)).alias("date"), "entity")
     return keys

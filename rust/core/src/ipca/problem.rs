@@ -220,7 +220,7 @@ fn normalise_columns(observed: &mut Rows) -> Result<Vec<f64>> {
     let rank = eigen.values.iter().filter(|&&value| value > floor).count();
     if rank < n {
         return Err(CoreError::Rank {
-            what: "observed",
+            what: "observed_factors with the intercept",
             rank,
             wanted: n,
         });
