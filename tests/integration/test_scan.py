@@ -147,7 +147,7 @@ def test_large_dates_have_the_bits_of_the_panel_in_memory(tmp_path, blocks, size
         assert scan_in_threads(2, source, ["c0", "c1", "c2"], entity_col=None) == in_one
 
 
-def test_no_rows_of_a_file_travel(tmp_path, blocks):
+def test_only_rows_of_dates_that_two_files_share_travel(tmp_path, blocks):
     class Here:
         def __init__(self):
             self.pieces = []
@@ -159,11 +159,14 @@ def test_no_rows_of_a_file_travel(tmp_path, blocks):
     frame = sample_frame(n_dates=20)
     names = ["c0", "c1"]
     blocks(16, frame)
-    frame.write_parquet(tmp_path / "a.parquet")
+    for i, rows in enumerate([frame[:70], frame[:0], frame[70:101], frame[101:]]):
+        rows.write_parquet(tmp_path / f"{i}.parquet")
     here = Here()
     got = scan(tmp_path, names, executor=here, rank=True)
-    assert len(here.pieces) == 10  # of two dates of seven rows
-    assert all(piece.first is None and piece.last is None for piece in here.pieces)
+    # Blocks of two dates of seven rows; the second and the third file share a date.
+    assert len(here.pieces) == 5 + 3 + 3
+    travels = [(piece.first is not None, piece.last is not None) for piece in here.pieces]
+    assert [i for i, ends in enumerate(travels) if any(ends)] == [7, 8]
     assert got == scan(frame, names, rank=True)
 
 

@@ -1,9 +1,8 @@
 """Moments of a long frame, block by block.
 
-Where rows are in order of date, a block is some whole dates. A date that another file may go on
-with travels as rows and is put together with its other parts, so that every date is ranked and
-summed whole, as it would be in memory. Where rows are in no order, a block gives what it knows of
-each date, and dates are sums over blocks.
+Where rows are in order of date, a block is some whole dates. A date that two files share travels as
+rows and is put together, so that every date is ranked and summed whole, as it would be in memory.
+Where rows are in no order, a block gives what it knows of each date; dates are sums over blocks.
 """
 
 from __future__ import annotations
@@ -149,7 +148,7 @@ class Piece:
 def scan(source: Source, plan: Plan, *, executor: Executor | None, progress: bool) -> Dated:
     """Take the moments of a source; see `CharacteristicMoments.scan`."""
     require_no_fork(executor, "polars")
-    table = opened(source)
+    table = opened(source, apart=executor is not None)
     plan = plan.resolved(table.schemas)
     n_rows = block_rows(len(plan.columns))
     blocks = table.blocks(plan.columns, n_rows)

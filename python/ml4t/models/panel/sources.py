@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -168,8 +169,14 @@ class Table:
     ahead: int
 
 
-def opened(source: Source) -> Table:
+def opened(source: Source, *, apart: bool = False) -> Table:
     """Look at a source: columns, types, number of rows.
+
+    Parameters
+    ----------
+    source : as in `CharacteristicMoments.scan`
+    apart : bool, default False
+        Whether blocks are worked off elsewhere: then it pays to look which dates files share.
 
     Raises
     ------
@@ -191,7 +198,7 @@ def opened(source: Source) -> Table:
         with _naming(path):
             schemas[path] = _lazy(path).collect_schema()
             sizes[path] = int(_lazy(path).select(pl.len()).collect().item())
-    return Table(schemas, sum(sizes.values()), _of_files(sizes), 4096)
+    return Table(schemas, sum(sizes.values()), _of_files(sizes, apart=apart), 4096)
 
 
 @contextlib.contextmanager
@@ -284,21 +291,33 @@ def _of_frame(frame: pl.DataFrame) -> Callable[[Sequence[str], int], Iterator[Bl
     return blocks
 
 
-def _of_files(sizes: Mapping[str, int]) -> Callable[[Sequence[str], int], Iterator[Block]]:
+def _of_files(
+    sizes: Mapping[str, int], *, apart: bool
+) -> Callable[[Sequence[str], int], Iterator[Block]]:
     def blocks(columns: Sequence[str], n_rows: int) -> Iterator[Block]:
-        paths = [*sizes]
-        for path, size in sizes.items():
+        def dates(path: str, first: int, n: int) -> pl.Series:
+            return FileRows(path, first, n, (False, False)).read(columns[:1]).to_series()
 
-            def dates(first: int, n: int, path: str = path) -> pl.Series:
-                return FileRows(path, first, n, (False, False)).read(columns[:1]).to_series()
-
-            for first, stop, (before, after) in _whole_dates(dates, n_rows, size):
-                # The first and the last date of a file may go on in its neighbours.
-                earlier = before or (first == 0 and path != paths[0])
-                later = after or (stop == size and path != paths[-1])
+        paths = [path for path, size in sizes.items() if size]
+        ends = [_ends(path, columns[0]) if apart else (None, None) for path in paths]
+        shared = False  # Whether the file before ends with the date that this one begins with.
+        for path, (_, last), (then, _) in zip(paths, ends, [*ends[1:], (None, None)], strict=True):
+            size, goes_on = sizes[path], last == then
+            for first, stop, (before, after) in _whole_dates(partial(dates, path), n_rows, size):
+                earlier = before or (first == 0 and shared)
+                later = after or (stop == size and goes_on)
                 yield FileRows(path, first, stop - first, (earlier, later))
+            shared = goes_on
 
     return blocks
+
+
+def _ends(path: str, key: str) -> tuple[Any, Any]:
+    """Read the first and the last date of a file."""
+    with _naming(path):
+        column = _lazy(path).select(key)
+        first, last = polars().concat([column.head(1), column.tail(1)]).collect().to_series()
+    return first, last
 
 
 def _of_lazy_frame(frame: pl.LazyFrame) -> Callable[[Sequence[str], int], Iterator[Block]]:
