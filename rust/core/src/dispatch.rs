@@ -37,6 +37,23 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Portable>()
 }
 
+#[cfg(test)]
+pub(crate) const N_LEVELS: usize = 3;
+
+/// Run the portable version of `kernel`, that of AVX2, or the one that suits this machine.
+#[cfg(test)]
+pub(crate) fn at_level<K: Kernel>(level: usize, kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    if let (1, Some(run)) = (level, x86::avx2::<K>()) {
+        return run(kernel);
+    }
+    if level == 0 {
+        kernel.run::<Portable>()
+    } else {
+        dispatch(kernel)
+    }
+}
+
 struct Portable;
 
 impl InstructionSet for Portable {
@@ -134,11 +151,16 @@ mod x86 {
     );
 
     pub(super) fn best<K: Kernel>() -> Option<fn(K) -> K::Output> {
-        let fused = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        if fused && is_x86_feature_detected!("avx512f") {
+        let found = avx2::<K>();
+        if found.is_some() && is_x86_feature_detected!("avx512f") {
             // SAFETY: the machine has every feature that the function was compiled for.
             return Some(|kernel| unsafe { Avx512::run(kernel) });
         }
+        found
+    }
+
+    pub(super) fn avx2<K: Kernel>() -> Option<fn(K) -> K::Output> {
+        let fused = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
         // SAFETY: as above.
         fused.then_some(|kernel| unsafe { Avx2::run(kernel) })
     }

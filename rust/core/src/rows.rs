@@ -343,4 +343,27 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn every_instruction_set_agrees_with_the_definition() {
+        for (n_out, n_inner, n_cols) in [(1, 1, 1), (7, 65, 16), (13, 5, 41), (6, 131, 300)] {
+            let (x, y) = (example(n_inner, n_cols, 0.3), example(n_inner, n_out, 0.7));
+            let want = y.view().t().dot(&x.view());
+            for level in 0..crate::dispatch::N_LEVELS {
+                let mut got = Rows::zeros(n_out, n_cols);
+                crate::dispatch::at_level(
+                    level,
+                    Product {
+                        y: y.down(),
+                        x: x.flat(),
+                        x_stride: x.stride(),
+                        row: 0,
+                        column: 0,
+                        out: got.values.view_mut(),
+                    },
+                );
+                assert!((&got.view() - &want).iter().all(|gap| gap.abs() < 1e-12));
+            }
+        }
+    }
 }

@@ -293,3 +293,86 @@ pub(super) fn registers<S: Simd, E: Real, const W: usize>(simd: S, values: &[E])
     }
     out
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use pulp::{Scalar, x86::V3};
+
+    use super::*;
+
+    /// Rows, width, columns; the last one lies beyond the cache.
+    const SHAPES: [(usize, usize, usize); 6] = [
+        (1, 1, 1),
+        (3, 7, 2),
+        (17, 33, 3),
+        (40, 70, 5),
+        (19, 50, 11),
+        (2000, 41, 9),
+    ];
+    const N_LEVELS: usize = 3;
+
+    /// Without instructions for vectors, with those of AVX2, with the machine's best.
+    fn at_level<O: WithSimd>(level: usize, op: O) -> O::Output {
+        match (level, V3::try_new()) {
+            (0, _) => Scalar::new().vectorize(op),
+            (1, Some(simd)) => Simd::vectorize(simd, op),
+            _ => Arch::new().dispatch(op),
+        }
+    }
+
+    fn numbers(n: usize, seed: f64) -> Vec<f64> {
+        (0..n).map(|i| (seed + 7.0 * i as f64).sin()).collect()
+    }
+
+    fn is_close(got: &[f64], want: impl Fn(usize) -> f64) -> bool {
+        got.iter()
+            .enumerate()
+            .all(|(i, got)| (got - want(i)).abs() < 1e-11)
+    }
+
+    fn agrees<E: Real>(narrow: impl Fn(f64) -> E) {
+        for (n, width, lanes) in SHAPES {
+            let panel: Vec<E> = numbers(n * width, 0.3).into_iter().map(&narrow).collect();
+            let rows: Vec<&[E]> = panel.chunks(width).collect();
+            let b = |i: usize, k: usize| -> f64 { rows[i][k].into() };
+            let (u, z) = (numbers(n * lanes, 0.7), numbers(lanes * width, 0.9));
+            for level in 0..N_LEVELS {
+                let mut out = vec![1.0; lanes * width];
+                let (rows, lanes) = (rows.as_slice(), lanes);
+                at_level(
+                    level,
+                    ColumnsTimes {
+                        rows,
+                        u: &u,
+                        lanes,
+                        out: &mut out,
+                    },
+                );
+                assert!(is_close(&out, |at| {
+                    let (j, k) = (at / width, at % width);
+                    1.0 + (0..n).map(|i| b(i, k) * u[i * lanes + j]).sum::<f64>()
+                }));
+                let mut out = vec![1.0; n * lanes];
+                at_level(
+                    level,
+                    RowsTimes {
+                        rows,
+                        z: &z,
+                        lanes,
+                        out: &mut out,
+                    },
+                );
+                assert!(is_close(&out, |at| {
+                    let (i, j) = (at / lanes, at % lanes);
+                    1.0 + (0..width).map(|k| b(i, k) * z[j * width + k]).sum::<f64>()
+                }));
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_agrees_with_the_definition() {
+        agrees(|value| value);
+        agrees(|value| value as f32);
+    }
+}
