@@ -228,7 +228,10 @@ fn every_refusal_names_its_argument() {
         "the panel of returns and characteristics"
     );
     assert_eq!(refusal(one(), &Array2::zeros((11, 1)), None), "observed");
-    assert_eq!(refusal(one(), &Array2::zeros((12, 1)), None), "observed");
+    assert_eq!(
+        refusal(one(), &Array2::zeros((12, 1)), None),
+        "observed_factors with the intercept"
+    );
     assert_eq!(refusal(one(), &(&observed * f64::NAN), None), "observed");
     assert_eq!(refusal(one(), &none, Some(&Array2::ones((4, 2)))), "start");
     assert_eq!(
