@@ -147,6 +147,18 @@ def test_large_dates_have_the_bits_of_the_panel_in_memory(tmp_path, blocks, size
         assert scan_in_threads(2, source, ["c0", "c1", "c2"], entity_col=None) == in_one
 
 
+def test_a_date_in_many_files_is_put_together(tmp_path, blocks):
+    frame = sample_frame(n_dates=3, n_assets=30)
+    blocks(16, frame)
+    for first in range(0, 90, 10):
+        frame.slice(first, 10).write_parquet(tmp_path / f"{first}.parquet")
+    got = scan(tmp_path, ["c0", "c1"])
+    assert got == scan(frame, ["c0", "c1"])
+    assert got == scan_in_threads(2, tmp_path, ["c0", "c1"])
+    blocks(1024, frame)
+    assert got == scan(frame, ["c0", "c1"])
+
+
 def test_only_rows_of_dates_that_two_files_share_travel(tmp_path, blocks):
     class Here:
         def __init__(self):

@@ -291,6 +291,8 @@ def test_a_date_without_returns_is_left_out_and_has_no_factors(name):
     alone.fit(PersistentPanelBatch(holes[5:]))
     np.testing.assert_allclose(window.train_factor_returns, alone.train_factor_returns, atol=1e-11)
     assert ExpandingMeanFactorForecaster().fit(state).converged
+    with pytest.raises(ValueError, match=rf"spans of the {T} dates; got 5 to {T + 1}"):
+        model.fit_windows(replace(batch, returns=holes), [(5, T + 1)])
 
 
 def test_ipca_refuses_other_characteristics():

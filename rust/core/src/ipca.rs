@@ -204,9 +204,9 @@ pub struct Solution {
 
 /// Estimate `K` latent factors next to `M` observed ones.
 ///
-/// `observed` is `(T, M)`, with `M = 0` for none. Without `start` it comes from the data. After at least three sweeps of alternating least
-/// squares Newton steps finish the job. Sums over dates run in a fixed order: the result does not
-/// depend on the number of threads.
+/// `observed` is `(T, M)`, with `M = 0` for none. Without `start` it comes from the data. After at
+/// least three sweeps of alternating least squares Newton steps finish the job. Sums over dates run
+/// in a fixed order: the result does not depend on the number of threads.
 ///
 /// # Errors
 ///

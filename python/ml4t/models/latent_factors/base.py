@@ -112,7 +112,9 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         for start, stop in windows:
             with window_named(start, stop):
                 if not 0 <= start < stop <= len(returns):
-                    raise ValueError(f"windows must be spans of the {len(returns)} dates")
+                    raise ValueError(
+                        f"windows must be spans of the {len(returns)} dates; got {start} to {stop}"
+                    )
                 require_panel(self.method, returns[start:stop], self.config.n_factors)
         seen = np.isfinite(returns).any(axis=1)
         held, at = _dates(returns, seen), np.concatenate([[0], seen.cumsum()]).tolist()

@@ -23,7 +23,7 @@ from ml4t.models.panel.key_columns import TIMESTAMP_CANDIDATES, resolve_column
 from ml4t.models.panel.missing import POLICIES, at_middle
 from ml4t.models.panel.progress import counting
 from ml4t.models.panel.ranks import cross_sectional_ranks
-from ml4t.models.panel.sources import Block, Source, block_rows, opened, polars
+from ml4t.models.panel.sources import MOST_BLOCKS, Block, Source, block_rows, opened, polars
 from ml4t.models.panel.work import Executor, in_order, require_no_fork
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def scan(source: Source, plan: Plan, *, executor: Executor | None, progress: boo
     plan = plan.resolved(table.schemas)
     n_rows = block_rows(len(plan.columns))
     blocks = table.blocks(plan.columns, n_rows)
-    assembly = _Assembly(plan, n_rows)
+    assembly = _Assembly(plan, MOST_BLOCKS * n_rows)
     shown = require_bool("progress", progress)
     with counting("moments", unit="rows", total=table.n_rows, shown=shown) as count:
         for piece in _pieces(executor, blocks, plan, table.ahead):
@@ -253,7 +253,7 @@ class _Assembly:
         if self._open and self._open[0].label != day.label:
             self._close()
         self._open.append(day)
-        # A date that is larger than a block is summed in parts, unless it must be seen whole.
+        # A date that is larger than some blocks is summed in parts, unless it must be seen whole.
         if (
             not self._plan.whole_dates
             and sum(len(one.returns) for one in self._open) > self._most_rows

@@ -32,7 +32,7 @@ BLOCK_BYTES = 1 << 27
 """Size of a block in float64, at most (128 MiB)."""
 
 _MOST_ROWS = 1 << 20
-_MOST_BLOCKS = 4
+MOST_BLOCKS = 4
 """A date of more rows than so many blocks have is cut: what is held at a time has an end."""
 _AT_A_TIME = 24
 """Columns that are read at a time."""
@@ -300,6 +300,7 @@ def _of_files(
 
         paths = [path for path, size in sizes.items() if size]
         ends = [_ends(path, columns[0]) if apart else (None, None) for path in paths]
+        # Where nobody looked, two ends are equal: they may be of one date.
         shared = False  # Whether the file before ends with the date that this one begins with.
         for path, (_, last), (then, _) in zip(paths, ends, [*ends[1:], (None, None)], strict=True):
             size, goes_on = sizes[path], last == then
@@ -327,7 +328,7 @@ def _of_lazy_frame(frame: pl.LazyFrame) -> Callable[[Sequence[str], int], Iterat
             yield from _by_slices(wanted, columns[0], n_rows)
             return
         first, at_once = 0, has_windows(wanted)
-        for size, rows in ranges_of_dates(wanted, columns[0], n_rows, _MOST_BLOCKS * n_rows):
+        for size, rows in ranges_of_dates(wanted, columns[0], n_rows, MOST_BLOCKS * n_rows):
             yield PlanRows(rows, first, size, (False, False), at_once)
             first += size
         if first:
@@ -393,6 +394,6 @@ def _end_of_block(
     runs = near.rle().struct.field("len")
     if len(runs) > 1:  # the last one goes on, or begins, with the row too many
         return first + len(near) - int(runs[-1]), False
-    most = _MOST_BLOCKS * n_rows
+    most = MOST_BLOCKS * n_rows
     run = int(dates(first, most + 1).rle().struct.field("len")[0])
     return (first + run, False) if run <= most else (first + n_rows, True)
