@@ -2,7 +2,9 @@
 #
 #   make demo    the main job: 68 years of portfolio returns to forecasts and a report
 #   make test    all tests
-#   make check   formatting, lints, types, stubs, all tests
+#   make quick   the tests that take no more than a moment each, under two minutes
+#   make check   formatting, lints, types, layers, stubs, all tests
+#   make thorough  the property tests with fresh and many more examples (FILES=... for some)
 #   make bench   the benches that print ratios and append to benches/RESULTS.md
 #   make wheel   one abi3 wheel in dist/
 
@@ -17,12 +19,19 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 RUST := $(shell find rust -name '*.rs') $(wildcard rust/*/Cargo.toml) Cargo.toml Cargo.lock
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
 
-.PHONY: demo test check lint test-rust test-python test-peers bench wheel setup build clean
+.PHONY: demo test quick thorough check lint test-rust test-python test-peers bench wheel setup build clean
 
 demo: build
 	$(BIN)/python examples/french_portfolios.py --output demo-output
 
 test: test-rust test-python test-peers
+
+quick: build
+	$(BIN)/python -m pytest -q -x -m "not slow" --ignore tests/peers
+
+FILES ?= tests
+thorough: build
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -q --ignore tests/peers $(FILES)
 
 check: lint test
 
@@ -32,6 +41,7 @@ lint: build
 	$(BIN)/ruff format --check python tests benches examples
 	$(BIN)/ruff check python tests benches examples
 	$(BIN)/mypy
+	PYTHONPATH=python $(BIN)/lint-imports >$(STAMPS)/layers.log || { cat $(STAMPS)/layers.log; exit 1; }
 	@printf '[mypy]\nfollow_imports = skip\nignore_missing_imports = true\n' >$(STAMPS)/stubtest.ini
 	MYPYPATH=python $(BIN)/stubtest --mypy-config-file $(STAMPS)/stubtest.ini ml4t.models._core
 

@@ -24,14 +24,13 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ml4t.models.integration.surfaces import ResultsFrame
     from ml4t.models.types import FitRunRecord
 
 MANIFEST = "manifest.json"
@@ -92,21 +91,28 @@ def write_manifest(directory: Path, files: Iterable[str]) -> None:
     _write_json(directory / MANIFEST, {"files": sorted(files), "format_version": 1})
 
 
-def write_spec(path: Path, frame: ResultsFrame, record: FitRunRecord) -> Path:
+def write_spec(
+    path: Path,
+    record: FitRunRecord,
+    *,
+    columns: Sequence[str],
+    n_rows: int,
+    metadata: Mapping[str, Any],
+) -> Path:
     """Say beside a Parquet file which model, configuration, data and checkpoint made it.
 
     The file is `{stem}.spec.json`. It holds hashes of data and content, never data. `checkpoint` is
     a list when the frame holds several.
     """
     fit = asdict(record)
-    checkpoint = next((frame.metadata[key] for key in CHECKPOINTS if key in frame.metadata), None)
+    checkpoint = next((metadata[key] for key in CHECKPOINTS if key in metadata), None)
     spec = {
         "format_version": 1,
         "file": path.name,
         "file_sha256": _digest(path),
-        "frame_type": frame.metadata.get("frame_type"),
-        "columns": list(frame.columns),
-        "n_rows": frame.n_rows,
+        "frame_type": metadata.get("frame_type"),
+        "columns": list(columns),
+        "n_rows": n_rows,
         "model_name": fit["model_name"],
         "package_version": fit["package_version"],
         "config": fit["config"],

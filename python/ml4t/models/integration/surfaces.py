@@ -371,7 +371,13 @@ def write_backtest_frames(
             if not path.is_file():
                 raise OSError(f"writer did not create {path.name}")
             if fit_record is not None:
-                write_spec(path, frame, fit_record)
+                write_spec(
+                    path,
+                    fit_record,
+                    columns=frame.columns,
+                    n_rows=frame.n_rows,
+                    metadata=frame.metadata,
+                )
         write_manifest(staging, [f"{name}.parquet" for name in frames])
 
     publish(Path(artifact_dir), write)
