@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.checks import require_shape
+from ml4t.models.checks import NOT_FINITE_IS_A_RESULT, require_shape
 from ml4t.models.configs import PCAConfig
 from ml4t.models.lifecycle.fittable import Estimated, Fittable
 from ml4t.models.types import FitSummary, PersistentPanelBatch
@@ -27,8 +27,8 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    low: float
-    high: float
+    low: float = field(metadata=NOT_FINITE_IS_A_RESULT)
+    high: float = field(metadata=NOT_FINITE_IS_A_RESULT)
 
 
 @dataclass(frozen=True, slots=True)

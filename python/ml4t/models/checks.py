@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 import numbers
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NoReturn, TypeVar
+from dataclasses import fields, is_dataclass
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,12 @@ T = TypeVar("T")
 
 MOST = 2**63 - 1
 """No count is larger: neither an array nor a loop could be so long."""
+
+_NOT_FINITE = "not finite"
+NAN_IS_MISSING: Mapping[str, str] = {_NOT_FINITE: "nan"}
+"""Metadata of a field of a fit in which NaN marks what is missing."""
+NOT_FINITE_IS_A_RESULT: Mapping[str, str] = {_NOT_FINITE: "nan, inf"}
+"""Metadata of a field of a fit that may be infinite or NaN, as a condition number may."""
 
 
 def require_int(name: str, value: object, *, at_least: int | None = None) -> int:
@@ -102,6 +109,53 @@ def require_type(name: str, value: object, *types: type[T]) -> T:
         wanted = " or ".join(kind.__name__ for kind in types)
         raise TypeError(f"{name} must be a {wanted}; got {type(value).__name__}")
     return value
+
+
+def require_finite(name: str, value: object, *, allowed: str = "") -> None:
+    """Raise `FloatingPointError` at the first number in a record that is not finite.
+
+    Parameters
+    ----------
+    name : str
+        What the message calls the value; parts are named after fields, keys and positions.
+    value : object
+        Numbers, arrays, tuples, lists, mappings and dataclasses of them; anything else passes.
+    allowed : str, default ""
+        "nan" or "nan, inf"; fields of dataclasses declare it as their metadata.
+    """
+    if isinstance(value, (float, np.floating, np.ndarray)):
+        _require_finite_numbers(name, np.asarray(value), allowed)
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            require_finite(f"{name}.{key}", part, allowed=allowed)
+    elif isinstance(value, (tuple, list)):
+        for position, part in enumerate(value):
+            require_finite(f"{name}.{position}", part, allowed=allowed)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            part = getattr(value, field.name)
+            require_finite(
+                f"{name}.{field.name}", part, allowed=field.metadata.get(_NOT_FINITE, allowed)
+            )
+
+
+def _require_finite_numbers(name: str, array: np.ndarray[Any, Any], allowed: str) -> None:
+    if array.dtype.kind not in "fc":
+        return
+    fine = np.isfinite(array)
+    if fine.all():
+        return
+    if "nan" in allowed:
+        fine |= np.isnan(array)
+    if "inf" in allowed or fine.all():
+        return
+    bad = np.argwhere(~fine)
+    where = f" at {tuple(bad[0].tolist())}" if array.ndim else ""
+    many = f" ({len(bad)} of {array.size} values are not)" if array.ndim else ""
+    raise FloatingPointError(
+        f"{name} is not finite; got {array[tuple(bad[0])]}{where}{many}. Inputs of another scale "
+        "or double precision may help; an earlier fit is kept"
+    )
 
 
 @contextmanager

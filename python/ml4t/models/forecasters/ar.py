@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ml4t.models.checks import require_finite
 from ml4t.models.configs import AR1ForecasterConfig
-from ml4t.models.forecasters.base import HistoryForecaster, require_finite, require_same_length
+from ml4t.models.forecasters.base import HistoryForecaster, require_same_length
 from ml4t.models.forecasters.mean import finite_mean
 from ml4t.models.forecasters.recursion import one_step_path
 from ml4t.models.lifecycle.fittable import Estimated
@@ -88,10 +89,9 @@ class AR1FactorForecaster(HistoryForecaster[AR1ForecasterConfig, AR1Fit]):
 
     def _estimate(self, factors: NDArray[np.float64]) -> Estimated[AR1Fit]:
         mean = finite_mean(factors)
-        require_finite(type(self).__name__, fallback_mean=mean)
+        require_finite(f"{type(self).__name__} fallback_mean", mean)
         columns = list(factors.T)
-        with np.errstate(over="ignore", invalid="ignore"):
-            lines = [regress_on_lag(x, float(m)) for x, m in zip(columns, mean, strict=True)]
+        lines = [regress_on_lag(x, float(m)) for x, m in zip(columns, mean, strict=True)]
         intercepts, slopes = np.array(lines).T
         keep = 1.0 - self.config.shrinkage
         fit = AR1Fit(
@@ -100,7 +100,6 @@ class AR1FactorForecaster(HistoryForecaster[AR1ForecasterConfig, AR1Fit]):
             last_values=np.array([last_finite(x) for x in columns]),
             fallback_mean=mean,
         )
-        require_finite(type(self).__name__, intercepts=fit.intercepts, slopes=fit.slopes)
         metrics = {"n_train_periods": float(len(factors))}
         return Estimated(fit, FitSummary(converged=True, train_metrics=metrics))
 

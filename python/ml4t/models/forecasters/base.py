@@ -143,13 +143,6 @@ def history(model: str, state: LatentFactorState) -> NDArray[np.float64]:
     return factors
 
 
-def require_finite(model: str, **estimates: NDArray[np.float64]) -> None:
-    """Raise `FloatingPointError` naming the first estimate that overflowed."""
-    for name, values in estimates.items():
-        if not np.isfinite(values).all():
-            raise FloatingPointError(f"{model}: {name} is not finite; got {values}")
-
-
 def require_same_length(fit: object, *vectors: NDArray[np.float64]) -> None:
     """Refuse a record whose vectors are not all of one shape (K,)."""
     shapes = {vector.shape for vector in vectors}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ml4t.models.configs import EWMABaseForecasterConfig
-from ml4t.models.forecasters.base import HistoryForecaster, require_finite, require_same_length
+from ml4t.models.forecasters.base import HistoryForecaster, require_same_length
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.types import FitSummary, LatentFactorState
 
@@ -69,7 +69,6 @@ class EWMABaseFactorForecaster(HistoryForecaster[EWMABaseForecasterConfig, EWMAF
 
     def _estimate(self, factors: NDArray[np.float64]) -> Estimated[EWMAFit]:
         level = smoothed_level(factors, self.config.half_life)
-        require_finite(type(self).__name__, ewma_level=level)
         metrics = {"half_life": float(self.config.half_life)}
         return Estimated(EWMAFit(level), FitSummary(converged=True, train_metrics=metrics))
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ml4t.models.checks import require_shape
 from ml4t.models.configs import MacroForecasterConfig
-from ml4t.models.forecasters.base import BaseFactorForecaster, history, require_finite
+from ml4t.models.forecasters.base import BaseFactorForecaster, history
 from ml4t.models.forecasters.mean import finite_mean
 from ml4t.models.forecasters.regression import (
     Line,
@@ -115,19 +115,17 @@ class MacroFactorForecaster(BaseFactorForecaster[MacroForecasterConfig, MacroFit
         }
         slopes = methods[self.config.method]
         lines = []
-        with np.errstate(over="ignore", invalid="ignore"):
-            for k, factor in enumerate(factors.T):
-                used = known & np.isfinite(factor)
-                if used.sum() < 2:
-                    lines.append(Line(mean[k : k + 1], np.zeros((means.size, 1))))
-                else:
-                    lines.append(fit_line(predictors[used], factor[used, None], slopes))
+        for k, factor in enumerate(factors.T):
+            used = known & np.isfinite(factor)
+            if used.sum() < 2:
+                lines.append(Line(mean[k : k + 1], np.zeros((means.size, 1))))
+            else:
+                lines.append(fit_line(predictors[used], factor[used, None], slopes))
         fit = MacroFit(
             intercepts=np.concatenate([line.intercepts for line in lines]),
             slopes=np.hstack([line.slopes for line in lines]),
             predictor_means=means,
         )
-        require_finite(type(self).__name__, intercepts=fit.intercepts, slopes=fit.slopes)
         metrics = {
             "n_train_periods": float(len(factors)),
             "n_predictors": float(means.size),
@@ -149,10 +147,10 @@ class MacroFactorForecaster(BaseFactorForecaster[MacroForecasterConfig, MacroFit
 def _explained(
     factors: NDArray[np.float64], predictors: NDArray[np.float64], fit: MacroFit
 ) -> float:
-    """In sample, centred, over all factors together; NaN where nothing varies."""
+    """In sample, centred, over all factors together; 0 where nothing varies."""
     fitted = fit.intercepts + predictors @ fit.slopes
     used = np.isfinite(fitted)
     means = [x[ok].mean() if (ok := np.isfinite(x)).any() else 0.0 for x in factors.T]
     total = float(np.nansum(np.where(used, factors - np.array(means), np.nan) ** 2))
     left = float(np.nansum((factors - fitted) ** 2))
-    return 1.0 - left / total if total > 0 else float("nan")
+    return 1.0 - left / total if total > 0 else 0.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ml4t.models.configs import ExpandingMeanForecasterConfig
-from ml4t.models.forecasters.base import HistoryForecaster, require_finite, require_same_length
+from ml4t.models.forecasters.base import HistoryForecaster, require_same_length
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.types import FitSummary, LatentFactorState
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 def finite_mean(factors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean over the finite values of each factor, shape (K,)."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean: NDArray[np.float64] = np.nanmean(factors, axis=0)
+    mean: NDArray[np.float64] = np.nanmean(factors, axis=0)
     return mean
 
 
@@ -65,7 +64,6 @@ class ExpandingMeanFactorForecaster(
 
     def _estimate(self, factors: NDArray[np.float64]) -> Estimated[ExpandingMeanFit]:
         mean = finite_mean(factors)
-        require_finite(type(self).__name__, mean_factor_premium=mean)
         metrics = {
             "n_train_periods": float(len(factors)),
             "mean_abs_factor_premium": float(np.abs(mean).mean()),

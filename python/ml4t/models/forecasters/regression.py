@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ml4t.models.checks import require_finite
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -49,6 +51,7 @@ def fit_line(x: NDArray[np.float64], y: NDArray[np.float64], slopes: Slopes) -> 
     varies = spread > _NOTHING * np.abs(x).max(axis=0, initial=0.0)
     found = np.zeros((x.shape[1], y.shape[1]))
     if varies.any():
+        require_finite("deviation of the predictors", spread)
         standard = (x[:, varies] - middle[varies]) / spread[varies]
         found[varies] = slopes(standard, y - centre) / spread[varies, None]
     return Line(centre - middle @ found, found)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ml4t.models.checks import require_shape
+from ml4t.models.checks import require_finite, require_shape
 from ml4t.models.configs import VAR1ForecasterConfig
 from ml4t.models.forecasters.ar import last_finite
-from ml4t.models.forecasters.base import HistoryForecaster, require_finite, require_same_length
+from ml4t.models.forecasters.base import HistoryForecaster, require_same_length
 from ml4t.models.forecasters.mean import finite_mean
 from ml4t.models.forecasters.recursion import one_step_path
 from ml4t.models.forecasters.regression import Line, fit_line, least_squares
@@ -100,10 +100,9 @@ class VAR1FactorForecaster(HistoryForecaster[VAR1ForecasterConfig, VAR1Fit]):
 
     def _estimate(self, factors: NDArray[np.float64]) -> Estimated[VAR1Fit]:
         mean = finite_mean(factors)
-        require_finite(type(self).__name__, fallback_mean=mean)
-        with np.errstate(over="ignore", invalid="ignore"):
-            line = autoregression(factors, mean)
-        require_finite(type(self).__name__, intercepts=line.intercepts, slopes=line.slopes)
+        require_finite(f"{type(self).__name__} fallback_mean", mean)
+        line = autoregression(factors, mean)
+        require_finite(type(self).__name__, line)
         root, limit = largest_root(line.slopes), self.config.max_root
         notes: tuple[str, ...] = ()
         intercepts, slopes = line.intercepts, line.slopes.T

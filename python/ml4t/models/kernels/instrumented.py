@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 
 from ml4t.models import _core
-from ml4t.models.checks import require_bool, require_int, require_one_of, require_real
+from ml4t.models.checks import (
+    NOT_FINITE_IS_A_RESULT,
+    require_bool,
+    require_int,
+    require_one_of,
+    require_real,
+)
 from ml4t.models.kernels._arrays import float64s
 
 if TYPE_CHECKING:
@@ -101,8 +107,8 @@ class IPCACertificate:
     n_newton: int
     objective: float
     ssr: float
-    normal_condition: float
-    date_condition: float
+    normal_condition: float = field(metadata=NOT_FINITE_IS_A_RESULT)
+    date_condition: float = field(metadata=NOT_FINITE_IS_A_RESULT)
     n_singular_dates: int
     n_unidentified: int
     monotone: bool

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ml4t.models import kernels
 from ml4t.models.artifacts.v1 import require_parts
-from ml4t.models.checks import require_shape
+from ml4t.models.checks import NAN_IS_MISSING, require_shape
 from ml4t.models.configs import PCAConfig
 from ml4t.models.latent_factors.base import StablePanelModel
 from ml4t.models.latent_factors.statistics import factor_names
@@ -46,7 +46,7 @@ class PCAFit:
 
     asset_mean: FloatArray
     loadings: FloatArray
-    train_factor_returns: FloatArray
+    train_factor_returns: FloatArray = field(metadata=NAN_IS_MISSING)
     asset_ids: tuple[str, ...] = ()
     explained_variance_ratio: NDArray[np.float64] | None = None
 

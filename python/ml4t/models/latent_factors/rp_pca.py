@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ml4t.models import kernels
 from ml4t.models.artifacts.v1 import require_parts
-from ml4t.models.checks import require_shape
+from ml4t.models.checks import NAN_IS_MISSING, require_shape
 from ml4t.models.configs import RPPCAConfig
 from ml4t.models.latent_factors.base import StablePanelModel
 from ml4t.models.latent_factors.summary import Table
@@ -50,7 +50,7 @@ class RPPCAFit:
 
     asset_betas: FloatArray
     factor_weights: FloatArray
-    train_factor_returns: FloatArray
+    train_factor_returns: FloatArray = field(metadata=NAN_IS_MISSING)
     eigenvalues: FloatArray
     asset_ids: tuple[str, ...] = ()
     rms_alpha: float | None = None

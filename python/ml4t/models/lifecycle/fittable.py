@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ml4t.models.artifacts import format as files
 from ml4t.models.artifacts import v1
 from ml4t.models.artifacts.codec import pack, settled, unpack
-from ml4t.models.checks import require_type
+from ml4t.models.checks import require_finite, require_type
 from ml4t.models.lifecycle import fit_record
 from ml4t.models.lifecycle.fingerprint import Fingerprint, fingerprint
 from ml4t.models.lifecycle.params import Parameters, show
@@ -184,6 +185,9 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
     def _run(self, estimate: Callable[[], Estimated[FitT]], *inputs: object) -> FitSummary:
         """Run an estimation and take its fit; if it fails, keep the fit there was.
 
+        A fit in which a number is not finite has failed. A field in which NaN marks what is missing
+        declares it: see `checks.NAN_IS_MISSING`.
+
         Parameters
         ----------
         estimate : callable
@@ -194,10 +198,13 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         started, config = time.perf_counter(), self._config
         taken = fingerprint(inputs)
         try:
-            found = estimate()
+            # What overflows is an error below, with a name.
+            with np.errstate(over="ignore", invalid="ignore"):
+                found = estimate()
             fit = settled(require_type("fit", found.fit, self.fit_type))
             record = self._record(config, taken, started, found)
             summary = replace(found.summary, run_record=record)
+            self._require_finite(fit, summary)
         except Exception as error:
             self._last_fit_record = fit_record.make_record(
                 config,
@@ -210,6 +217,13 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         self._held = _Held(fit, record)
         self._last_fit_record = record
         return summary
+
+    def _require_finite(self, fit: FitT, summary: FitSummary) -> None:
+        """Raise where a number is not finite and its field does not declare it."""
+        name = type(self).__name__
+        require_finite(f"{name} fit", fit)
+        require_finite(f"{name} train_metrics", summary.train_metrics)
+        require_finite(f"{name} val_metrics", summary.val_metrics)
 
     def _fitted(self, verb: str) -> FitT:
         """Give the fit, or refuse to `verb`."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ml4t.models.checks import require_shape
 from ml4t.models.configs import RegimeSwitchingMapperConfig
-from ml4t.models.forecasters.base import history, require_finite
+from ml4t.models.forecasters.base import history
 from ml4t.models.forecasters.mean import finite_mean
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.mappers.base import ConditionalMapper
@@ -167,7 +167,6 @@ class RegimeSwitchingMapper(ConditionalMapper[RegimeSwitchingMapperConfig, Regim
             covariances=chain.covariances,
             log_likelihood=climb.log_likelihood,
         )
-        require_finite(name, regime_premia=fit.regime_premia, transition=fit.transition)
         metrics = {"log_likelihood": climb.log_likelihood, "n_train_periods": float(len(factors))}
         told: tuple[dict[str, float | str], ...] = tuple(
             {"step": float(step), "log_posterior": height}

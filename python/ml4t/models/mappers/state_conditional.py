@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ml4t.models.checks import require_shape
+from ml4t.models.checks import NAN_IS_MISSING, require_shape
 from ml4t.models.configs import StateConditionalMapperConfig
-from ml4t.models.forecasters.base import history, require_finite
+from ml4t.models.forecasters.base import history
 from ml4t.models.forecasters.mean import finite_mean
 from ml4t.models.forecasters.regression import Line, fit_line, least_squares
 from ml4t.models.lifecycle.fittable import Estimated
@@ -35,7 +35,7 @@ class Neighbours:
     """
 
     states: NDArray[np.float64]
-    factors: NDArray[np.float64]
+    factors: NDArray[np.float64] = field(metadata=NAN_IS_MISSING)
     bandwidths: NDArray[np.float64]
 
     def __post_init__(self) -> None:
@@ -133,7 +133,6 @@ class StateConditionalMapper(ConditionalMapper[StateConditionalMapperConfig, Sta
             )
         surface = self._surface(states[known], factors[known])
         fit = StateConditionalFit(finite_mean(factors), states.shape[1], surface)
-        require_finite(name, mean_premia=fit.mean_premia)
         metrics = {"n_train_periods": float(known.sum()), "n_states": float(states.shape[1])}
         return Estimated(fit, FitSummary(converged=True, train_metrics=metrics))
 
