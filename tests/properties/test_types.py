@@ -87,7 +87,12 @@ ORDER = {
     PortfolioPrediction: "raw_weights processed_weights",
 }
 # Fields that 0.1.x did not have; they come last.
-NEW = {PersistentPanelBatch: "context_features", LatentFactorState: "context_features"}
+NEW = {
+    PersistentPanelBatch: "context_features feature_names context_names",
+    CrossSectionBatch: "feature_names context_names",
+    PortfolioSequenceBatch: "feature_names",
+    LatentFactorState: "context_features context_names",
+}
 FIELDS = [(kind, name) for kind, shapes in FLOATS.items() for name in shapes]
 each_kind = pytest.mark.parametrize("kind", FLOATS, ids=lambda kind: kind.__name__)
 each_field = pytest.mark.parametrize(("kind", "name"), FIELDS)

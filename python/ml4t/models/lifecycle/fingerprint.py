@@ -13,6 +13,8 @@ from ml4t.models.kernels import content_digest
 
 # Belongs to the caller; never looked at.
 _SKIPPED = "metadata"
+# Fields that were added later: without a value they leave the hash as it was.
+_ADDED = {"feature_names", "context_names"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ def _named(value: Any) -> Iterator[tuple[str, Any]]:
         return
     for field in fields(value):
         part = getattr(value, field.name)
+        if field.name in _ADDED and not part:
+            continue
         if field.name != _SKIPPED and part is not None:
             yield field.name, part
 

@@ -7,11 +7,11 @@ a window is a slice, and shards of a universe on other machines are a sum.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from ml4t.models.panel.observed import require_returns
 from ml4t.models.panel.scan import Plan, scan
 from ml4t.models.types import CrossSectionBatch
 from ml4t.models.types.arrays import read_only, require_label_counts
-from ml4t.models.types.base import Record
+from ml4t.models.types.time_axis import DatedRecord
 
 if TYPE_CHECKING:
     from ml4t.models.panel.sources import Source
@@ -37,7 +37,7 @@ _MODEL_TYPE = "ml4t.models.CharacteristicMoments"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class CharacteristicMoments(Record):
+class CharacteristicMoments(DatedRecord):
     r"""Second moments of instruments and returns, date by date: all that IPCA needs of a panel.
 
     With :math:`Z_t` the instruments of date t (a constant, then the L characteristics; P = L + 1
@@ -79,6 +79,13 @@ class CharacteristicMoments(Record):
     >>> (moments.slice(0, 1) + moments).n_assets.tolist()
     [4, 1]
     """
+
+    time_axes: ClassVar[Mapping[str, int]] = {
+        "packed_gram": 0,
+        "cross": 0,
+        "return_squares": 0,
+        "n_assets": 0,
+    }
 
     packed_gram: NDArray[np.float64]
     cross: NDArray[np.float64]
@@ -128,7 +135,7 @@ class CharacteristicMoments(Record):
         batch : CrossSectionBatch
             With returns. float32 panels are read where they lie.
         feature_names : sequence of str, length L, optional
-            By default `characteristic_0` and so on.
+            By default the batch's own names, else `characteristic_0` and so on.
         dtype : {"float64", "float32"}
             Precision of the products of a float32 panel: "float32" is faster, with a relative error
             below 1e-6. A float64 panel is computed in float64 always.
@@ -151,7 +158,8 @@ class CharacteristicMoments(Record):
             moments = moments_at_middle(batch, returns)
         else:
             moments = panel_moments(batch.characteristics, returns, batch.mask)
-        names = (CONSTANT, *feature_names) if len(feature_names) else ()
+        given = tuple(feature_names) or batch.feature_names
+        names = (CONSTANT, *given) if given else ()
         return _of(Dated(tuple(batch.timestamps), moments), names)
 
     @classmethod
@@ -302,10 +310,6 @@ class CharacteristicMoments(Record):
         if not unwanted:
             return self
         return _of(self._dated().select(np.array(kept, dtype=np.intp)), self.feature_names)
-
-    def slice(self, start: int | None = None, stop: int | None = None) -> CharacteristicMoments:
-        """Take the dates from position `start` up to `stop`, as Python slices do; no copy."""
-        return _of(self._dated().select(slice(start, stop)), self.feature_names)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write all into one file, whole or not at all.

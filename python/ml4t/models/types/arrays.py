@@ -148,6 +148,25 @@ def as_asset_ids(value: Any) -> tuple[str, ...]:
     return ids
 
 
+def as_names(argument: str, value: Any, count: int) -> tuple[str, ...]:
+    """Take unique names of `count` columns, or none at all."""
+    if value is None:
+        return ()
+    _require_sequence(argument, value)
+    names = tuple(value)
+    for position, name in enumerate(names):
+        if not isinstance(name, str) or not name:
+            raise ValueError(
+                f"{argument} must be non-empty texts; got {name!r} at position {position}"
+            )
+    if len(set(names)) != len(names):
+        twice = next(name for at, name in enumerate(names) if name in names[:at])
+        raise ValueError(f"{argument} must be unique; {twice!r} comes twice")
+    if len(names) not in (0, count):
+        raise ValueError(f"{argument} length mismatch: expected {count}, got {len(names)}")
+    return names
+
+
 def require_label_counts(
     timestamps: Timestamps, n_periods: int, ids: tuple[str, ...] = (), n_assets: int = 0
 ) -> None:

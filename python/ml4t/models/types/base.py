@@ -82,7 +82,7 @@ def _same_other(left: object, right: object) -> bool:
 
 def _is_column(value: object) -> bool:
     """Recognise an index, a series, a table or a tensor."""
-    return hasattr(value, "__array__") and not isinstance(value, np.generic)
+    return hasattr(value, "__array__") and not isinstance(value, (np.generic, Record))
 
 
 def _is_nan(value: object) -> bool:

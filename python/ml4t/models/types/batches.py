@@ -7,8 +7,9 @@ missing. Arrays are read-only views of the caller's memory.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ml4t.models.types.arrays import (
     BoolArray,
@@ -20,16 +21,17 @@ from ml4t.models.types.arrays import (
     as_float_array,
     as_floats,
     as_integers,
+    as_names,
     as_optional_floats,
     as_timestamps,
     require_agreement,
     require_label_counts,
 )
-from ml4t.models.types.base import Record
+from ml4t.models.types.time_axis import DatedRecord
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class PersistentPanelBatch(Record):
+class PersistentPanelBatch(DatedRecord):
     """A panel of the same assets at every date.
 
     The panel has the shape of its returns; without returns that of its characteristics; without
@@ -47,6 +49,9 @@ class PersistentPanelBatch(Record):
         The caller's own; never looked at.
     context_features : ndarray of float, shape (T, Q), optional
         What all assets of a date share, known before its returns are earned.
+    feature_names : tuple of str, length L, optional
+        Names of the characteristics.
+    context_names : tuple of str, length Q, optional
 
     Raises
     ------
@@ -54,15 +59,23 @@ class PersistentPanelBatch(Record):
         When shapes or labels disagree, or no shape can be determined.
     """
 
+    time_axes: ClassVar[Mapping[str, int]] = {
+        "returns": 0,
+        "characteristics": 0,
+        "context_features": 0,
+    }
+
     returns: FloatArray | None = None
     characteristics: FloatArray | None = None
     timestamps: Timestamps = ()
     asset_ids: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     context_features: FloatArray | None = None
+    feature_names: tuple[str, ...] = ()
+    context_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Take the arrays, then check that everything speaks of the same panel."""
+        """Take the arrays, then check that all have the same axes."""
         self._hold(
             returns=as_optional_floats("returns", self.returns, "T N"),
             characteristics=as_optional_floats("characteristics", self.characteristics, "T N L"),
@@ -81,6 +94,10 @@ class PersistentPanelBatch(Record):
         if self.context_features is not None:
             what = "returns and context_features disagree on T"
             require_agreement(what, (n_periods,), self.context_features.shape[:1])
+        self._hold(
+            feature_names=_named("feature_names", self.feature_names, self.characteristics),
+            context_names=_named("context_names", self.context_names, self.context_features),
+        )
 
     @property
     def n_periods(self) -> int:
@@ -105,7 +122,7 @@ class PersistentPanelBatch(Record):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class CrossSectionBatch(Record):
+class CrossSectionBatch(DatedRecord):
     """One cross-section of characteristics per date; the assets may change from date to date.
 
     Attributes
@@ -126,12 +143,23 @@ class CrossSectionBatch(Record):
         True where the asset is there. Nothing but 0 and 1 is accepted as well.
     metadata : dict
         The caller's own; never looked at.
+    feature_names : tuple of str, length L, optional
+        Names of the characteristics.
+    context_names : tuple of str, length Q, optional
 
     Raises
     ------
     ValueError
         When shapes or labels disagree, or the mask is not one.
     """
+
+    time_axes: ClassVar[Mapping[str, int]] = {
+        "characteristics": 0,
+        "returns": 0,
+        "factor_returns": 0,
+        "context_features": 0,
+        "mask": 0,
+    }
 
     characteristics: FloatArray
     returns: FloatArray | None = None
@@ -141,6 +169,8 @@ class CrossSectionBatch(Record):
     asset_ids: tuple[str, ...] = ()
     mask: BoolArray | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    feature_names: tuple[str, ...] = ()
+    context_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Take the arrays, then check them against the characteristics."""
@@ -165,6 +195,10 @@ class CrossSectionBatch(Record):
         if self.mask is not None:
             require_agreement("mask must match characteristics on (T, N)", panel, self.mask.shape)
         require_label_counts(self.timestamps, panel[0], self.asset_ids, panel[1])
+        self._hold(
+            feature_names=_named("feature_names", self.feature_names, characteristics),
+            context_names=_named("context_names", self.context_names, self.context_features),
+        )
 
     @property
     def n_periods(self) -> int:
@@ -178,7 +212,7 @@ class CrossSectionBatch(Record):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class PortfolioSequenceBatch(Record):
+class PortfolioSequenceBatch(DatedRecord):
     """Windows of features from which a policy chooses weights.
 
     Attributes
@@ -203,12 +237,20 @@ class PortfolioSequenceBatch(Record):
         Unique. Lists, arrays and integer ids are accepted.
     metadata : dict
         The caller's own; never looked at.
+    feature_names : tuple of str, length F, optional
 
     Raises
     ------
     ValueError
         When shapes or labels disagree, or masks or group ids do not convert without loss.
     """
+
+    time_axes: ClassVar[Mapping[str, int]] = {
+        "features": 1,
+        "returns": 1,
+        "vol_scale": 1,
+        "mask": 1,
+    }
 
     features: FloatArray
     returns: FloatArray | None = None
@@ -221,6 +263,7 @@ class PortfolioSequenceBatch(Record):
     timestamps: Timestamps = ()
     asset_ids: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    feature_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Take the arrays, then check them against the features."""
@@ -240,6 +283,7 @@ class PortfolioSequenceBatch(Record):
             timestamps=as_timestamps(self.timestamps),
             asset_ids=as_asset_ids(self.asset_ids),
         )
+        self._hold(feature_names=_named("feature_names", self.feature_names, features))
         self._require_shapes(n_windows, n_periods, n_assets)
         require_label_counts(self.timestamps, n_periods, self.asset_ids, n_assets)
 
@@ -273,6 +317,11 @@ class PortfolioSequenceBatch(Record):
     def n_assets(self) -> int:
         """Number of slots, N."""
         return int(self.features.shape[2])
+
+
+def _named(argument: str, names: Any, array: FloatArray | None) -> tuple[str, ...]:
+    """Names of the last axis of an array; without the array there is nothing to name."""
+    return as_names(argument, names, 0 if array is None else array.shape[-1])
 
 
 def _costs(value: Any, n_assets: int) -> FloatArray:

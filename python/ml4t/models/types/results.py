@@ -7,8 +7,9 @@ Arrays are read-only views of what the model computed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ml4t.models.checks import require_shape
 from ml4t.models.types.arrays import (
@@ -16,16 +17,17 @@ from ml4t.models.types.arrays import (
     Timestamps,
     as_asset_ids,
     as_floats,
+    as_names,
     as_optional_floats,
     as_timestamps,
     require_agreement,
     require_label_counts,
 )
-from ml4t.models.types.base import Record
+from ml4t.models.types.time_axis import DatedRecord
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class LatentFactorState(Record):
+class LatentFactorState(DatedRecord):
     """Factor exposures of every asset at every date, and the factors that were realised.
 
     Attributes
@@ -40,7 +42,14 @@ class LatentFactorState(Record):
     context_features : ndarray of float, shape (T, Q), optional
         What was known of every date before its returns were earned: predictors of premia, states
         that they depend on. A pipeline takes them over from its batch.
+    context_names : tuple of str, length Q, optional
     """
+
+    time_axes: ClassVar[Mapping[str, int]] = {
+        "asset_betas": 0,
+        "factor_returns": 0,
+        "context_features": 0,
+    }
 
     asset_betas: FloatArray
     factor_returns: FloatArray | None = None
@@ -49,6 +58,7 @@ class LatentFactorState(Record):
     asset_ids: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     context_features: FloatArray | None = None
+    context_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Take the arrays, then check them against the exposures."""
@@ -67,6 +77,8 @@ class LatentFactorState(Record):
         if self.context_features is not None:
             what = "asset_betas and context_features disagree on T"
             require_agreement(what, (n_periods,), self.context_features.shape[:1])
+        n_context = 0 if self.context_features is None else self.context_features.shape[1]
+        self._hold(context_names=as_names("context_names", self.context_names, n_context))
         require_label_counts(self.timestamps, n_periods, self.asset_ids, n_assets)
 
     @property
@@ -86,7 +98,7 @@ class LatentFactorState(Record):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class FactorForecastResult(Record):
+class FactorForecastResult(DatedRecord):
     """Expected factor returns, known before the period they are for.
 
     Attributes
@@ -95,6 +107,8 @@ class FactorForecastResult(Record):
     timestamps : sequence of length T, optional
     metadata : dict
     """
+
+    time_axes: ClassVar[Mapping[str, int]] = {"factor_premia": 0}
 
     factor_premia: FloatArray
     timestamps: Timestamps = ()
@@ -110,7 +124,7 @@ class FactorForecastResult(Record):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class AssetForecastResult(Record):
+class AssetForecastResult(DatedRecord):
     """Expected returns of assets.
 
     Attributes
@@ -120,6 +134,8 @@ class AssetForecastResult(Record):
     asset_ids : tuple of str, length N, optional
     metadata : dict
     """
+
+    time_axes: ClassVar[Mapping[str, int]] = {"expected_returns": 0}
 
     expected_returns: FloatArray
     timestamps: Timestamps = ()
@@ -132,7 +148,7 @@ class AssetForecastResult(Record):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class AssetSignalResult(Record):
+class AssetSignalResult(DatedRecord):
     """Signals of assets, in the unit of the model that gave them.
 
     Attributes
@@ -142,6 +158,8 @@ class AssetSignalResult(Record):
     asset_ids : tuple of str, length N, optional
     metadata : dict
     """
+
+    time_axes: ClassVar[Mapping[str, int]] = {"signal_values": 0}
 
     signal_values: FloatArray
     timestamps: Timestamps = ()
@@ -154,7 +172,7 @@ class AssetSignalResult(Record):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class AssetWeightsResult(Record):
+class AssetWeightsResult(DatedRecord):
     """Weights of assets.
 
     Attributes
@@ -164,6 +182,8 @@ class AssetWeightsResult(Record):
     asset_ids : tuple of str, length N, optional
     metadata : dict
     """
+
+    time_axes: ClassVar[Mapping[str, int]] = {"weights": 0}
 
     weights: FloatArray
     timestamps: Timestamps = ()
@@ -176,7 +196,7 @@ class AssetWeightsResult(Record):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class StochasticDiscountFactorState(Record):
+class StochasticDiscountFactorState(DatedRecord):
     r"""Weights of the stochastic discount factor's portfolio, and its realised values.
 
     Attributes
@@ -189,6 +209,8 @@ class StochasticDiscountFactorState(Record):
     asset_ids : tuple of str, length N, optional
     metadata : dict
     """
+
+    time_axes: ClassVar[Mapping[str, int]] = {"asset_weights": 0, "sdf_values": 0}
 
     asset_weights: FloatArray
     sdf_values: FloatArray | None = None
@@ -217,7 +239,7 @@ class StochasticDiscountFactorState(Record):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class PortfolioWeightsResult(Record):
+class PortfolioWeightsResult(DatedRecord):
     """Weights of slots over windows.
 
     Attributes
@@ -228,6 +250,8 @@ class PortfolioWeightsResult(Record):
     asset_ids : tuple of str, length N, optional
     metadata : dict
     """
+
+    time_axes: ClassVar[Mapping[str, int]] = {"weights": 1}
 
     weights: FloatArray
     checkpoint_step: int | None = None
@@ -241,7 +265,7 @@ class PortfolioWeightsResult(Record):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class LatentFactorPrediction(Record):
+class LatentFactorPrediction(DatedRecord):
     """What a latent factor pipeline predicts, step by step.
 
     Attributes
@@ -257,7 +281,7 @@ class LatentFactorPrediction(Record):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class PortfolioPrediction(Record):
+class PortfolioPrediction(DatedRecord):
     """What an allocation pipeline predicts, before and after its postprocessors.
 
     Attributes

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ml4t.models.walk_forward.spans import hidden, joined, span
+from ml4t.models.walk_forward.spans import hidden, joined
 
 if TYPE_CHECKING:
     from ml4t.models.types import PortfolioWeightsResult
@@ -27,11 +27,11 @@ class _Stage:
         last = known.n_periods - 1
         if getattr(postprocessor, "needs_only_last_book", False):
             held = self.book.weights[:, -1]
-            now = replace(span(known, last, last + 1), prev_weights=held, returns=None)
+            now = replace(known.slice(last, last + 1), prev_weights=held, returns=None)
             self.book = postprocessor.transform(now, scores)
         else:
             self._scores = joined([self._scores, scores])
-            self.book = span(postprocessor.transform(known, self._scores), last, last + 1)
+            self.book = postprocessor.transform(known, self._scores).slice(last, last + 1)
         return self.book
 
 
@@ -43,7 +43,7 @@ def one_book(
     Before the first predicted date stands the book that the first fold's model would have held.
     """
     start, first = outcomes[0].fold.train_start, outcomes[0].fold.predict_start
-    before = span(course.data, start, first)
+    before = course.data.slice(start, first)
     scores = outcomes[0].model.model.predict(before)
     before = hidden(before, first - outcomes[0].fold.train_stop)
     stages: list[_Stage] = []
@@ -63,9 +63,9 @@ def _books(
     for outcome in outcomes:
         fold = outcome.fold
         for date in range(fold.predict_start, fold.predict_stop):
-            known = span(course.data, start, date + 1)
+            known = course.data.slice(start, date + 1)
             known = hidden(known, 1 + fold.predict_start - fold.train_stop)
-            book = span(weights, date - first, date - first + 1)
+            book = weights.slice(date - first, date - first + 1)
             for stage, postprocessor in zip(stages, outcome.model.postprocessors, strict=True):
                 book = stage.step(known, book, postprocessor)
             yield book

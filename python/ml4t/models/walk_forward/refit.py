@@ -30,7 +30,7 @@ from ml4t.models.types import (
     PortfolioSequenceBatch,
     StochasticDiscountFactorState,
 )
-from ml4t.models.walk_forward.spans import Data, hidden, joined, labelled, span
+from ml4t.models.walk_forward.spans import Data, hidden, joined, labelled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,7 +94,7 @@ class Course:
 
     def part(self, start: int, stop: int) -> Course:
         """Cut a course, for workers that need not see the rest."""
-        training, data = span(self.training, start, stop), span(self.data, start, stop)
+        training, data = self.training.slice(start, stop), self.data.slice(start, stop)
         fitted = {
             (first - start, last - start): found
             for (first, last), found in self.fitted.items()
@@ -175,13 +175,13 @@ def loadings(model: Any, course: Course, fold: Fold) -> NDArray[Any] | None:
 
 def exposures_at(model: Any, course: Course, date: int) -> NDArray[Any] | None:
     """Exposures (N, K) of one date, where the model extracts any."""
-    state = estimator_of(model).extract(hidden(span(course.data, date, date + 1), 1))
+    state = estimator_of(model).extract(hidden(course.data.slice(date, date + 1), 1))
     return state.asset_betas[0] if isinstance(state, LatentFactorState) else None
 
 
 def _fit(model: Any, course: Course, fold: Fold, previous: Any) -> Any:
     estimator, before = estimator_of(model), estimator_of(previous)
-    window = span(course.training, fold.train_start, fold.train_stop)
+    window = course.training.slice(fold.train_start, fold.train_stop)
     options = {} if before is None else _continued(estimator, before)
     options |= course.observed_span(fold.train_start, fold.train_stop)
     if estimator is model:
@@ -195,7 +195,7 @@ def _completed(
     model: LatentFactorForecastPipeline, course: Course, fold: Fold, summary: Any
 ) -> PipelineFitResult:
     """Fit what stands behind the fitted estimator of a pipeline."""
-    window = span(course.training, fold.train_start, fold.train_stop)
+    window = course.training.slice(fold.train_start, fold.train_stop)
     # Moments know nothing of the context of their dates; the batch they came from does.
     context = getattr(course.data, "context_features", None)
     if context is not None:
@@ -220,11 +220,11 @@ def _predicted(model: Any, course: Course, fold: Fold, date: int) -> Any:
     data = course.data
     # What carries a state through time starts where its training did, all else after it.
     first = fold.train_start if _carries(model, data) else fold.train_stop
-    known = hidden(span(data, first, date + 1), 1 + fold.predict_start - fold.train_stop)
+    known = hidden(data.slice(first, date + 1), 1 + fold.predict_start - fold.train_stop)
     if isinstance(model, PortfolioAllocationPipeline):
         model = PortfolioAllocationPipeline(model.model)  # the walk holds one book, made later
     answer = model.predict(known) if hasattr(model, "predict") else model.extract(known)
-    return span(answer, date - first, date - first + 1)
+    return answer.slice(date - first, date - first + 1)
 
 
 def _carries(model: Any, data: Data) -> bool:
@@ -243,8 +243,8 @@ def _with_realised(model: Any, course: Course, fold: Fold, result: Any) -> Any:
         return result
     first = fold.train_start if _carries(model, course.data) else fold.predict_start
     observed = course.observed_span(first, fold.predict_stop)
-    seen = estimator_of(model).extract(span(course.data, first, fold.predict_stop), **observed)
-    seen = span(seen, fold.predict_start - first, fold.predict_stop - first)
+    seen = estimator_of(model).extract(course.data.slice(first, fold.predict_stop), **observed)
+    seen = seen.slice(fold.predict_start - first, fold.predict_stop - first)
     if isinstance(state, StochasticDiscountFactorState):
         return replace(state, sdf_values=seen.sdf_values)
     state = replace(state, factor_returns=seen.factor_returns)

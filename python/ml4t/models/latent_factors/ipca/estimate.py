@@ -43,9 +43,11 @@ def moments_of(
 def instrument_names(
     config: IPCAConfig, batch: CrossSectionBatch | CharacteristicMoments
 ) -> tuple[str, ...]:
-    """Name the rows of Gamma; a batch has no names to give."""
+    """Name the rows of Gamma as the batch names its characteristics."""
     if isinstance(batch, CharacteristicMoments):
         return batch.feature_names if config.constant else batch.feature_names[1:]
+    if batch.feature_names:
+        return (CONSTANT, *batch.feature_names) if config.constant else batch.feature_names
     return numbered_names(config, batch.characteristics.shape[2])
 
 
