@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import datetime as dt
 import inspect
 import pickle
 import re
@@ -225,6 +226,161 @@ def test_a_ragged_list_is_refused_by_name():
         PersistentPanelBatch(returns=[[1.0, 2.0], [3.0]])
 
 
+# Frames as arrays: one row per date, one column per asset
+
+DAYS = pd.date_range("2001-01-31", periods=T, freq="ME")
+NUMBERS = np.arange(6.0).reshape(PANEL)
+WIDE = {
+    "pandas": pd.DataFrame,
+    "pandas_arrow": lambda columns: pl.DataFrame(columns).to_pandas(
+        use_pyarrow_extension_array=True
+    ),
+    "polars": pl.DataFrame,
+    "arrow": pa.table,
+}
+# Fields whose axes are dates and assets, with what else the record needs.
+PANELS = [
+    (PersistentPanelBatch, "returns"),
+    (CrossSectionBatch, "returns"),
+    (CrossSectionBatch, "factor_returns"),
+    (AssetForecastResult, "expected_returns"),
+    (AssetSignalResult, "signal_values"),
+    (AssetWeightsResult, "weights"),
+    (StochasticDiscountFactorState, "asset_weights"),
+]
+TWO_AXES = [
+    *PANELS,
+    (PersistentPanelBatch, "context_features"),
+    (CrossSectionBatch, "context_features"),
+    (CrossSectionBatch, "mask"),
+    (PortfolioSequenceBatch, "prev_weights"),
+    (PortfolioSequenceBatch, "adjacency_mask"),
+    (LatentFactorState, "factor_returns"),
+    (LatentFactorState, "context_features"),
+    (FactorForecastResult, "factor_premia"),
+]
+
+
+@pytest.mark.parametrize("form", sorted(WIDE))
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [
+        (dt.date(2020, 1, 31), "date"),
+        (dt.datetime(2020, 1, 31, tzinfo=dt.UTC), "date"),
+        (dt.timedelta(1), "date"),
+        ("1,234.5", "date"),
+    ],
+)
+@pytest.mark.parametrize(("kind", "name"), TWO_AXES)
+def test_a_column_of_a_frame_without_numbers_is_refused_by_name(kind, name, form, value, seen):
+    frame = WIDE[form]({seen: [value, value], "a": [0.1, 0.2]})
+    with pytest.raises(ValueError, match=f"^{name} must hold real numbers; column '{seen}' holds "):
+        build(kind, **{name: frame})
+
+
+@pytest.mark.parametrize("form", sorted(WIDE))
+@pytest.mark.parametrize("label", ["date", "Date", "timestamp"])
+@pytest.mark.parametrize(("kind", "name"), PANELS)
+def test_dates_as_integers_are_no_asset(kind, name, form, label):
+    frame = WIDE[form]({label: [20200131, 20200229], "a": [0.1, 0.2], "b": [0.3, 0.4]})
+    with pytest.raises(ValueError, match=f"^{name} must hold real numbers; column '{label}' "):
+        build(kind, **{name: frame})
+
+
+def test_the_cells_of_a_column_that_hold_no_number_are_counted():
+    frame = pd.DataFrame({"a": [0.1, "x", None, "1.5%"]})
+    words = r"column 'a' holds 'x' \(str\) at row 1; 2 such cells in all"
+    with pytest.raises(ValueError, match=words):
+        PersistentPanelBatch(returns=frame)
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "mixed"])
+@pytest.mark.parametrize("form", sorted(WIDE))
+@pytest.mark.parametrize(("kind", "name"), PANELS)
+def test_a_wide_frame_gives_its_numbers_and_its_columns_as_asset_ids(kind, name, form, dtype):
+    columns = {
+        one: NUMBERS[:, i].astype("i8" if dtype == "mixed" and i else dtype.replace("mixed", "f8"))
+        for i, one in enumerate("abc")
+    }
+    record = build(kind, **{name: WIDE[form](columns)})
+    np.testing.assert_array_equal(getattr(record, name), NUMBERS)
+    assert getattr(record, name).dtype == (np.float32 if dtype == "f4" else np.float64)
+    assert record.asset_ids == ("a", "b", "c")
+    assert record.timestamps == ()
+
+
+@pytest.mark.parametrize(("kind", "name"), PANELS)
+def test_the_index_of_a_pandas_frame_names_the_dates(kind, name):
+    frame = pd.DataFrame(NUMBERS, index=DAYS, columns=[10001.0, 10002.0, 10003.0])
+    record = build(kind, **{name: frame})
+    assert list(record.timestamps) == list(DAYS)
+    assert record.asset_ids == ("10001", "10002", "10003")
+    assert np.shares_memory(getattr(record, name), frame.to_numpy())
+
+
+def test_an_index_names_dates_of_factors_and_context_too():
+    context = pd.DataFrame(np.ones((T, Q)), index=DAYS)
+    assert list(build(PersistentPanelBatch, context_features=context).timestamps) == list(DAYS)
+    premia = pd.DataFrame(np.ones((T, K)), index=DAYS)
+    assert list(FactorForecastResult(premia).timestamps) == list(DAYS)
+    assert list(build(LatentFactorState, factor_returns=premia).timestamps) == list(DAYS)
+
+
+@pytest.mark.parametrize(
+    "frame", [pd.DataFrame(NUMBERS), pl.DataFrame(NUMBERS), pd.DataFrame(NUMBERS, index=[0, 1])]
+)
+def test_numbering_is_no_label(frame):
+    batch = PersistentPanelBatch(returns=frame, asset_ids=("x", "y", "z"), timestamps=DAYS)
+    assert batch.asset_ids == ("x", "y", "z")
+    assert batch.timestamps is DAYS
+    assert PersistentPanelBatch(returns=frame).asset_ids == ()
+
+
+def test_labels_given_beside_a_frame_agree_with_its_own():
+    frame = pd.DataFrame(NUMBERS, index=DAYS, columns=list("abc"))
+    same = PersistentPanelBatch(
+        frame, timestamps=[day.date() for day in DAYS], asset_ids=["a", "b", "c"]
+    )
+    assert same.timestamps == [dt.date(2001, 1, 31), dt.date(2001, 2, 28)]
+    with pytest.raises(ValueError, match=r"same assets in the same order; position 0 differs"):
+        PersistentPanelBatch(frame, asset_ids=list("cba"))
+    with pytest.raises(ValueError, match=r"name the same dates; position 0 differs"):
+        PersistentPanelBatch(frame, timestamps=DAYS + pd.Timedelta(1, "D"))
+
+
+def test_frames_of_one_batch_agree_on_dates_and_assets():
+    returns = pd.DataFrame(NUMBERS, index=DAYS, columns=list("abc"))
+    late = pd.DataFrame(np.ones((T, Q)), index=DAYS + pd.Timedelta(1, "D"))
+    with pytest.raises(ValueError, match=r"^returns and context_features must name the same dates"):
+        PersistentPanelBatch(returns, context_features=late)
+    with pytest.raises(ValueError, match=r"^returns and factor_returns must name the same assets"):
+        build(CrossSectionBatch, returns=returns, factor_returns=returns[["c", "b", "a"]])
+
+
+def test_a_frame_on_its_side_is_refused():
+    frame = pd.DataFrame(NUMBERS, index=DAYS, columns=list("abc")).T
+    with pytest.raises(ValueError, match=r"^returns must have one column per asset"):
+        PersistentPanelBatch(frame)
+    stacked = pd.DataFrame(NUMBERS, index=pd.MultiIndex.from_product([["a"], DAYS]))
+    with pytest.raises(ValueError, match=r"^returns must .* its index has 2 levels"):
+        PersistentPanelBatch(stacked)
+    with pytest.raises(
+        ValueError, match=r"^returns must be an array; got a LazyFrame: collect\(\)"
+    ):
+        PersistentPanelBatch(pl.DataFrame(NUMBERS).lazy())
+
+
+@each_field
+@pytest.mark.parametrize(
+    "fill", [np.datetime64("2020-01-01"), np.timedelta64(1, "D"), "1.5", b"1.5"], ids=repr
+)
+def test_objects_that_are_no_numbers_are_refused_with_their_place(kind, name, fill):
+    bad = np.zeros(FLOATS[kind][name], dtype=object)
+    bad.flat[-1] = fill
+    with pytest.raises(ValueError, match=f"^{name} must hold real numbers; got .* at "):
+        build(kind, **{name: bad})
+
+
 # The record as a value
 
 
@@ -395,6 +551,10 @@ def test_labels_are_sequences(name, wrong):
         (pa.array(["a", "b", "c"]), ("a", "b", "c")),
         (pa.chunked_array([["a"], ["b", "c"]]), ("a", "b", "c")),
         (pd.Series([3, 2, 1], index=[7, 8, 9]), ("3", "2", "1")),
+        ([10001.0, 10002.0, 3], ("10001", "10002", "3")),
+        (np.array([1, 2, 3], dtype=np.float32), ("1", "2", "3")),
+        (pl.Series([1.0, -2.0, 0.0]), ("1", "-2", "0")),
+        (pa.array([1.0, 2.0, 3.0]), ("1", "2", "3")),
     ],
     ids=repr,
 )
@@ -415,6 +575,9 @@ def test_asset_ids_become_a_tuple_of_text(given_ids, held):
         (("a", "b", None), "asset_ids must be text or integers; got NoneType at position 2"),
         (("a", "b", True), "asset_ids must be text or integers; got bool at position 2"),
         (("a", "b", 1.5), "asset_ids must be text or integers; got float at position 2"),
+        (("a", "b", np.nan), "asset_ids must be text or integers; got float at position 2"),
+        ((1.0, 2.0, 2.0**53), "asset_ids must be text or integers; got float at position 2"),
+        ((1.0, 1, 2), "asset_ids must be unique; positions 0 and 1 hold the same id"),
     ],
 )
 def test_asset_ids_are_refused_without_naming_one(kind, ids, message):
@@ -606,6 +769,8 @@ def test_group_ids_of_whole_numbers_are_int64(groups, dtype):
     "groups",
     [
         [0.0, 1.5, 2.0],
+        [True, False, True],
+        np.array([1, True, 2], dtype=object),
         [0.0, np.nan, 1.0],
         [0.0, np.inf, 1.0],
         [0, 2**64 - 1, 1],

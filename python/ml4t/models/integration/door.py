@@ -6,13 +6,18 @@ mapping of columns and any object with `columns` and `frame[name]` are read as t
 
 from __future__ import annotations
 
+import math
+import reprlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from ml4t.models.types.arrays import is_number
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -52,32 +57,73 @@ class Column:
         data = self.data
         return list(data) if isinstance(data, list) else list(data.to_list())
 
+    def numeric(self) -> Column:
+        """Give a column whose cells are numbers; what is missing or infinite stays so.
+
+        Booleans are 0 and 1, decimals and integers the nearest float; text that states a number is
+        read. Cells that hold anything else become NaN, with a warning.
+
+        Raises
+        ------
+        ValueError
+            When no cell holds a number, though some hold something: text, dates, durations.
+        """
+        import narwhals as nw  # noqa: PLC0415 - with the first frame
+
+        data, kind = self.data, self.dtype
+        if isinstance(data, nw.Series):
+            if kind.is_numeric() or kind == nw.Boolean:
+                return self
+            if (kind.is_temporal() or kind.is_nested()) and not data.is_null().all():
+                self._refuse(f"its type is {kind}")
+        elif isinstance(data, np.ndarray) and data.dtype.kind in "biuf":
+            return self
+        values = list(data) if isinstance(data, np.ndarray) else self.to_list()
+        numbers = [_number(value) for value in values]
+        unreadable = [row for row, number in enumerate(numbers) if number is None]
+        if unreadable:
+            shown = ", ".join(f"{reprlib.repr(values[row])} at row {row}" for row in unreadable[:3])
+            count = f"{len(unreadable)} of {len(values)} cells do not: {shown}"
+            if all(number is None or math.isnan(number) for number in numbers):
+                self._refuse(count)
+            warnings.warn(
+                f"column {self.name!r} must hold numbers; {count}. They become NaN",
+                UserWarning,
+                stacklevel=2,
+            )
+        floats = [np.nan if number is None else number for number in numbers]
+        return Column(self.name, np.array(floats, dtype=np.float64))
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise ValueError(
+            f"column {self.name!r} must hold numbers; {why}. Convert it first, or leave it out"
+        )
+
     def floats(self, start: int, stop: int, dtype: DTypeLike) -> NDArray[np.floating[Any]]:
-        """Give rows `start` to `stop` as floats; what is not a number is NaN."""
+        """Give rows `start` to `stop` of a numeric column as floats; null is NaN."""
         import narwhals as nw  # noqa: PLC0415 - with the first frame
 
         part = self.data[start:stop]
         if isinstance(part, nw.Series):
-            kind = part.dtype
-            if kind.is_numeric() or kind == nw.Boolean:
-                if not kind.is_float():
-                    part = part.cast(nw.Float64)
-                return np.asarray(part.to_numpy(), dtype=dtype)
-            part = part.to_list()
-        elif isinstance(part, np.ndarray) and part.dtype.kind in "biuf":
-            return part.astype(dtype, copy=False)
-        elif isinstance(part, np.ndarray):
-            part = part.tolist() if part.dtype.kind == "O" else list(part)
-        return np.array([_number(value) for value in part], dtype=dtype)
+            if part.dtype == nw.Decimal:
+                part = part.cast(nw.Float64)
+            # Arrow casts no integer beyond 2**53 to float; NumPy takes the nearest.
+            part = part.to_numpy()
+            if part.dtype == object:
+                part = np.array([_number(one) for one in part], dtype=np.float64)
+        return np.asarray(part).astype(dtype, copy=False)
 
 
-def _number(value: object) -> float:
-    if isinstance(value, (np.datetime64, np.timedelta64, np.complexfloating)):
-        return np.nan  # float() would count ticks, and drop an imaginary part
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
+def _number(value: Any) -> float | None:
+    """Read a cell: NaN where it is missing, None where it holds no number."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return np.nan
+    if not (isinstance(value, str) or is_number(type(value))):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def has_columns(frame: object) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ml4t.models.checks import require_real
 from ml4t.models.integration.columns import AnyColumn, Given, Labels, Values
+from ml4t.models.types.arrays import as_float_array
 
 if TYPE_CHECKING:
     from ml4t.models.integration.frame_keys import FrameKeys
@@ -202,9 +203,7 @@ def _outcomes(outcomes: Any, surface: Surface) -> NDArray[Any]:
     if hasattr(outcomes, "returns"):
         _require_same_labels(outcomes, surface)
         returns = outcomes.returns
-    array = np.asarray(returns)
-    if array.dtype.kind != "f":
-        array = array.astype(np.float64)
+    array = as_float_array("outcomes", returns)
     windows = array if array.ndim == 3 else array[None]
     if windows.shape != surface.shape:
         expected = surface.shape if surface.shape[0] > 1 else surface.shape[1:]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml4t.models.integration.keys import Coded, code
+from ml4t.models.types.arrays import asset_id
 
 if TYPE_CHECKING:
     from ml4t.models.integration.door import Column
@@ -67,7 +68,7 @@ def lay_out(timestamps: Column, entities: Column) -> Grid:
         When a key is missing or given twice, or timestamps cannot be ordered.
     """
     times = _sorted_times(timestamps.name, code(timestamps))
-    assets = _by_text(code(entities))
+    assets = by_id(entities.name, code(entities))
     n_dates, n_assets = len(times.labels), len(assets.labels)
     first = np.full(n_assets, n_dates, dtype=np.int64)
     np.minimum.at(first, assets.codes, times.codes)
@@ -180,13 +181,31 @@ def _sorted_times(name: str, coded: Coded) -> Coded:
     return coded.sorted_by(order)
 
 
-def _by_text(coded: Coded) -> Coded:
-    """Name entities by their text, in order of it; 1 and "1" are one entity."""
-    texts = [str(label) for label in coded.labels]
+def by_id(name: str, coded: Coded) -> Coded:
+    """Name entities by their ids, in order of the text; 1, 1.0 and "1" are one entity.
+
+    Raises
+    ------
+    ValueError
+        When a label is neither text nor an integer.
+    """
+    texts = []
+    for number, label in enumerate(coded.labels):
+        text = asset_id(label)
+        if not text:
+            row = int(np.argmax(coded.codes == number))
+            raise ValueError(
+                f"column {name!r} must hold text or integers; got {label!r} "
+                f"({type(label).__name__}) at row {row}"
+            )
+        texts.append(text)
     names = sorted(set(texts))
-    number = {text: place for place, text in enumerate(names)}
-    place = np.array([number[text] for text in texts], dtype=np.int64)
-    return Coded(tuple(names), place[coded.codes], coded.dtype)
+    number_of = {text: place for place, text in enumerate(names)}
+    place = np.array([number_of[text] for text in texts], dtype=np.int64)
+    dtype = coded.dtype
+    if dtype is None and texts and not any(isinstance(label, str) for label in coded.labels):
+        dtype = ("Int64",)  # of floats that are integers
+    return Coded(tuple(names), place[coded.codes], dtype)
 
 
 def _refuse_duplicate(cells: NDArray[np.int64], times: Coded, assets: Coded) -> None:

@@ -173,6 +173,11 @@ def _unique(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 
 def _code_objects(name: str, values: list[Any]) -> Coded:
+    for row, value in enumerate(values):  # in a table True and 1 are one
+        if isinstance(value, (bool, np.bool_)):
+            raise ValueError(
+                f"column {name!r} must hold text or integers, or dates; got {value!r} at row {row}"
+            )
     try:
         table: dict[Hashable, int] = {
             value: number for number, value in enumerate(dict.fromkeys(values))

@@ -47,6 +47,7 @@ class LongFrame:
         """Read the key columns, `values` and a `label` (no number), and lay the rows out."""
         labels = (keys.timestamp_col, keys.entity_col, *([] if label is None else [label]))
         columns = read_columns(frame, (*labels, *values))
+        columns |= {name: columns[name].numeric() for name in values if name not in labels}
         single = bool(values) and all(columns[name].is_single() for name in values)
         return cls(
             columns,

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml4t.models.checks import require_int
-from ml4t.models.integration.grid import Grid, shared_by_asset
-from ml4t.models.integration.keys import code
+from ml4t.models.integration.grid import Grid, by_id, shared_by_asset
+from ml4t.models.integration.keys import INTEGERS, Coded, code
 from ml4t.models.integration.long_frame import LongFrame, listed
 from ml4t.models.integration.schema import resolve_dataset_schema
 from ml4t.models.types import PortfolioSequenceBatch
+from ml4t.models.types.arrays import as_integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ def _groups(
     """Find the group of each asset, shape (N,)."""
     if name is None:
         return None
-    coded, grid = code(long.columns[name]), long.grid
+    coded, grid = by_id(name, code(long.columns[name])), long.grid
     n_assets = len(grid.asset_ids)
     assets = grid.cells % n_assets if n_assets else grid.cells
     group = np.zeros(n_assets, dtype=np.int64)
@@ -173,16 +174,16 @@ def _groups(
     if differ.any():
         asset = grid.asset_ids[int(assets[differ.argmax()])]
         raise ValueError(f"column {name!r} must be constant within entity; {asset!r} changes")
-    numbers = _numbers(name, coded.labels, metadata)
+    numbers = _numbers(name, coded, metadata)
     return numbers[group]
 
 
-def _numbers(name: str, labels: tuple[Any, ...], metadata: dict[str, Any]) -> NDArray[np.int64]:
-    integers = all(isinstance(label, int) and not isinstance(label, bool) for label in labels)
-    if integers and "group_labels" not in metadata:
-        return np.array(labels, dtype=np.int64)
-    texts = [str(label) for label in labels]
-    known = [str(one) for one in metadata.setdefault("group_labels", tuple(sorted(set(texts))))]
+def _numbers(name: str, coded: Coded, metadata: dict[str, Any]) -> NDArray[np.int64]:
+    """Give integers as they are, other labels their place among the known."""
+    texts = coded.labels
+    if coded.dtype is not None and coded.dtype[0] in INTEGERS and "group_labels" not in metadata:
+        return as_integers(f"column {name!r}", [int(text) for text in texts])
+    known = [str(one) for one in metadata.setdefault("group_labels", texts)]
     number = {text: place for place, text in enumerate(known)}
     unseen = sorted(set(texts) - set(known))
     if unseen:

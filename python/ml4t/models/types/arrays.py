@@ -6,6 +6,7 @@ where it lies: no copy, and the caller's own array stays writable.
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Iterator, Mapping, Set, Sized
 from typing import Any, Protocol, TypeAlias, cast
@@ -13,9 +14,14 @@ from typing import Any, Protocol, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ml4t.models.types import wide
+
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 BoolArray: TypeAlias = NDArray[np.bool_]
 IntArray: TypeAlias = NDArray[np.int64]
+
+EXACT = 2.0**53
+"""Below it every integer is a float, and no two are the same one."""
 
 
 class Timestamps(Protocol):
@@ -48,9 +54,10 @@ def as_floats(name: str, value: object, axes: str) -> FloatArray:
     ----------
     name : str
         What the caller calls it.
-    value : array_like
-        float32 and float64 stay as they are, everything else real becomes float64. Masked entries
-        of a masked array become NaN.
+    value : array_like or frame
+        float32 and float64 stay as they are, everything else real becomes float64: booleans,
+        integers (beyond 2**53 the nearest float), decimals. Masked entries of a masked array
+        become NaN. Text, dates and durations are no numbers.
     axes : str
         One letter per axis.
 
@@ -86,18 +93,10 @@ def as_float_array(name: str, value: Any) -> FloatArray:
     array = _array(name, value)
     if array.dtype not in (np.float32, np.float64):
         try:
-            array = _without_na(value, array).astype(np.float64)
+            array = array.astype(np.float64)
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{name} must hold real numbers; {error}") from error
     return read_only(array)
-
-
-def _without_na(value: Any, array: NDArray[Any]) -> NDArray[Any]:
-    """Read NaN where pandas has a missing value of its own, which no float can be made of."""
-    if array.dtype.kind != "O" or type(value).__module__.split(".")[0] != "pandas":
-        return array
-    found: NDArray[Any] = value.to_numpy(dtype=np.float64, na_value=np.nan)
-    return found
 
 
 def as_bools(name: str, value: object) -> BoolArray:
@@ -109,8 +108,13 @@ def as_bools(name: str, value: object) -> BoolArray:
 
 
 def as_integers(name: str, value: object) -> IntArray:
-    """Take an array of integers as int64, of any rank; 1.0 is an integer, 1.5 and NaN are not."""
+    """Take integers as int64, of any rank; 1.0 is an integer; 1.5, NaN and True are not."""
     array = _array(name, value)
+    bools = array.dtype == np.bool_ or (
+        array.dtype == object and any(isinstance(one, (bool, np.bool_)) for one in array.flat)
+    )
+    if bools:
+        raise ValueError(f"{name} must hold integers; got True and False")
     if array.dtype != np.int64:
         array = _exactly(name, array, np.dtype(np.int64), "integers")
     return read_only(array)
@@ -167,6 +171,59 @@ def as_names(argument: str, value: Any, count: int) -> tuple[str, ...]:
     return names
 
 
+def with_frame_labels(
+    timestamps: Any, asset_ids: Any, given: Mapping[str, tuple[Any, str]]
+) -> tuple[Timestamps, tuple[str, ...]]:
+    """Take the labels of a record from its arguments, or from the frames among its arrays.
+
+    Parameters
+    ----------
+    timestamps, asset_ids : sequence, optional
+        As the caller gave them.
+    given : mapping of str to (array_like or frame, axes)
+        The arrays as the caller gave them. The index of a pandas frame names dates, columns of a
+        frame of any kind name assets, where the axes are those of dates and assets.
+
+    Raises
+    ------
+    ValueError
+        When two sources of the same labels disagree: a date or asset would get another's numbers.
+    """
+    times, ids = as_timestamps(timestamps), as_asset_ids(asset_ids)
+    whose_times, whose_ids = "timestamps", "asset_ids"
+    for name, (value, axes) in given.items():
+        if value is None or isinstance(value, np.ndarray):
+            continue
+        labels = wide.axis_labels(name, value, axes)
+        found = as_timestamps(labels.get("T"))
+        if not len(times):
+            times, whose_times = found, name
+        elif len(found) == len(times) and (at := wide.same_times(times, found)) is not None:
+            raise ValueError(
+                f"{whose_times} and {name} must name the same dates; position {at} differs. "
+                f"Align the frames, or pass {name}.to_numpy()"
+            )
+        named = _ids_of_frame(name, labels.get("N"))
+        if not ids:
+            ids, whose_ids = named, name
+        elif len(named) == len(ids) and named != ids:
+            at = next(i for i, one in enumerate(named) if one != ids[i])
+            raise ValueError(
+                f"{whose_ids} and {name} must name the same assets in the same order; position "
+                f"{at} differs. Reorder the columns, or pass {name}.to_numpy()"
+            )
+    return times, ids
+
+
+def _ids_of_frame(name: str, labels: Any) -> tuple[str, ...]:
+    try:
+        return as_asset_ids(labels)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must have one column per asset and one row per date; {error} of its columns"
+        ) from error
+
+
 def require_label_counts(
     timestamps: Timestamps, n_periods: int, ids: tuple[str, ...] = (), n_assets: int = 0
 ) -> None:
@@ -191,26 +248,100 @@ def _require_sequence(name: str, value: object) -> None:
         raise ValueError(f"{name} must be a sequence; got {type(value).__name__}{shape}")
 
 
-def _asset_id(position: int, value: object) -> str:
+def asset_id(value: object) -> str | None:
+    """Give the text of an asset's id: text as it is, an integer in digits, 10001.0 as "10001".
+
+    None for everything else: bools, 1.5, NaN, and floats from 2**53 on, where they skip integers.
+    """
     if isinstance(value, str):
-        if value:
-            return str.__str__(value)
-        raise ValueError(f"asset_ids must be non-empty; position {position} is the empty text")
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return str.__str__(value)
+    if isinstance(value, (bool, np.bool_, np.timedelta64)):
+        return None
+    if isinstance(value, (int, np.integer)):
         return str(int(value))
+    if (
+        isinstance(value, (float, np.floating))
+        and abs(value) < EXACT
+        and value == math.floor(value)
+    ):
+        return str(int(value))
+    return None
+
+
+def _asset_id(position: int, value: object) -> str:
+    text = asset_id(value)
+    if text:
+        return text
+    if text is not None:
+        raise ValueError(f"asset_ids must be non-empty; position {position} is the empty text")
     raise ValueError(
         f"asset_ids must be text or integers; got {type(value).__name__} at position {position}"
     )
 
 
 def _array(name: str, value: Any) -> NDArray[Any]:
+    """Make an array of numbers or of objects that are numbers; None is a missing one."""
+    if hasattr(value, "collect") and not hasattr(value, "__array__"):
+        raise ValueError(f"{name} must be an array; got a {type(value).__name__}: collect() it")
+    if wide.is_frame(value):
+        return _of_frame(name, value)
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} must be an array; {error}") from error
-    if array.dtype.kind not in "biufO":
-        raise ValueError(f"{name} must hold real numbers; got dtype {array.dtype}")
+    if type(value).__module__.split(".")[0] == "pandas" and array.dtype == object:
+        array = _without_na(array)
+    if got := _no_numbers(array):
+        raise ValueError(f"{name} must hold real numbers; got {got}")
     return array
+
+
+def _of_frame(name: str, frame: Any) -> NDArray[Any]:
+    whole = wide.as_one_block(frame)
+    if whole is not None:
+        return whole
+    parts = []
+    for label, column in wide.columns_of(frame):
+        part = np.asarray(column)
+        part = _without_na(part) if part.dtype == object else part
+        if got := _no_numbers(part):
+            raise wide.refuse_column(name, frame, label, got)
+        parts.append(part)
+    return np.stack(parts, axis=1) if parts else np.empty((len(frame), 0))
+
+
+def _without_na(array: NDArray[Any]) -> NDArray[Any]:
+    """Put None where pandas has a missing value of its own, which no float can be made of."""
+    missing = [type(one).__name__ == "NAType" for one in array.flat]
+    return np.where(np.reshape(missing, array.shape), None, array) if any(missing) else array
+
+
+def _no_numbers(array: NDArray[Any]) -> str:
+    """Say what an array holds beside numbers; empty text for nothing."""
+    if array.dtype.kind in "biuf":
+        return ""
+    if array.dtype != object:
+        return f"dtype {array.dtype}"
+    kinds = set(map(type, array.flat))
+    others = tuple(kind for kind in kinds if not is_number(kind))
+    if not others:
+        return ""
+    places = [i for i, one in np.ndenumerate(array) if type(one) in others]
+    first, count = places[0], f"; {len(places)} such cells in all" if len(places) > 1 else ""
+    at = f" at {first if len(first) > 1 else f'row {first[0]}'}" if first else ""
+    return f"{reprlib.repr(array[first])} ({type(array[first]).__name__}){at}{count}"
+
+
+def is_number(kind: type) -> bool:
+    """Say whether values of a type are real numbers, or None, which is a missing one.
+
+    Text, dates and durations are none, though NumPy makes floats of their digits and ticks.
+    """
+    if issubclass(
+        kind, (str, bytes, np.datetime64, np.timedelta64, np.complexfloating, np.ndarray)
+    ):
+        return False
+    return kind is type(None) or hasattr(kind, "__float__") or hasattr(kind, "__index__")
 
 
 def _exactly(name: str, array: NDArray[Any], dtype: np.dtype[Any], rule: str) -> NDArray[Any]:

@@ -16,16 +16,15 @@ from ml4t.models.types.arrays import (
     FloatArray,
     IntArray,
     Timestamps,
-    as_asset_ids,
     as_bools,
     as_float_array,
     as_floats,
     as_integers,
     as_names,
     as_optional_floats,
-    as_timestamps,
     require_agreement,
     require_label_counts,
+    with_frame_labels,
 )
 from ml4t.models.types.time_axis import DatedRecord
 
@@ -42,9 +41,11 @@ class PersistentPanelBatch(DatedRecord):
     returns : ndarray of float, shape (T, N), optional
     characteristics : ndarray of float, shape (T, N, L), optional
     timestamps : sequence of length T, optional
-        Stored as given.
+        Stored as given. By default the index of a pandas frame among the arrays.
     asset_ids : tuple of str, length N, optional
-        Unique. Lists, arrays and integer ids are accepted.
+        Unique. Lists, arrays and integer ids are accepted; 10001.0 is "10001". By default the
+        columns of a frame (pandas, polars, Arrow) among the arrays. Labels that are given beside
+        a frame must agree with its own.
     metadata : dict
         The caller's own; never looked at.
     context_features : ndarray of float, shape (T, Q), optional
@@ -75,12 +76,17 @@ class PersistentPanelBatch(DatedRecord):
     context_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Take the arrays, then check that all have the same axes."""
+        """Take the arrays and labels, then check that all have the same axes."""
+        given = {
+            "returns": (self.returns, "T N"),
+            "context_features": (self.context_features, "T Q"),
+        }
+        timestamps, asset_ids = with_frame_labels(self.timestamps, self.asset_ids, given)
         self._hold(
             returns=as_optional_floats("returns", self.returns, "T N"),
             characteristics=as_optional_floats("characteristics", self.characteristics, "T N L"),
-            timestamps=as_timestamps(self.timestamps),
-            asset_ids=as_asset_ids(self.asset_ids),
+            timestamps=timestamps,
+            asset_ids=asset_ids,
             context_features=as_optional_floats("context_features", self.context_features, "T Q"),
         )
         if self.returns is not None and self.characteristics is not None:
@@ -136,9 +142,11 @@ class CrossSectionBatch(DatedRecord):
         What all assets of a date share, known, as characteristics are, before its returns are
         earned.
     timestamps : sequence of length T, optional
-        Stored as given.
+        Stored as given. By default the index of a pandas frame among the arrays.
     asset_ids : tuple of str, length N, optional
-        Unique. Lists, arrays and integer ids are accepted.
+        Unique. Lists, arrays and integer ids are accepted; 10001.0 is "10001". By default the
+        columns of a frame (pandas, polars, Arrow) among the arrays. Labels that are given beside
+        a frame must agree with its own.
     mask : ndarray of bool, shape (T, N), optional
         True where the asset is there. Nothing but 0 and 1 is accepted as well.
     metadata : dict
@@ -173,7 +181,14 @@ class CrossSectionBatch(DatedRecord):
     context_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Take the arrays, then check them against the characteristics."""
+        """Take the arrays and labels, then check them against the characteristics."""
+        given = {
+            "returns": (self.returns, "T N"),
+            "factor_returns": (self.factor_returns, "T N"),
+            "mask": (self.mask, "T N"),
+            "context_features": (self.context_features, "T Q"),
+        }
+        timestamps, asset_ids = with_frame_labels(self.timestamps, self.asset_ids, given)
         characteristics = as_floats("characteristics", self.characteristics, "T N L")
         panel = characteristics.shape[:2]
         self._hold(
@@ -181,8 +196,8 @@ class CrossSectionBatch(DatedRecord):
             returns=as_optional_floats("returns", self.returns, "T N"),
             factor_returns=as_optional_floats("factor_returns", self.factor_returns, "T N"),
             context_features=as_optional_floats("context_features", self.context_features, "T Q"),
-            timestamps=as_timestamps(self.timestamps),
-            asset_ids=as_asset_ids(self.asset_ids),
+            timestamps=timestamps,
+            asset_ids=asset_ids,
             mask=None if self.mask is None else as_bools("mask", self.mask),
         )
         for name, array in (("returns", self.returns), ("factor_returns", self.factor_returns)):
@@ -232,9 +247,11 @@ class PortfolioSequenceBatch(DatedRecord):
     adjacency_mask : ndarray of bool, shape (N, N), optional
         True where attention is blocked.
     timestamps : sequence of length T, optional
-        Stored as given.
+        Stored as given. By default the index of a pandas frame among the arrays.
     asset_ids : tuple of str, length N, optional
-        Unique. Lists, arrays and integer ids are accepted.
+        Unique. Lists, arrays and integer ids are accepted; 10001.0 is "10001". By default the
+        columns of a frame (pandas, polars, Arrow) among the arrays. Labels that are given beside
+        a frame must agree with its own.
     metadata : dict
         The caller's own; never looked at.
     feature_names : tuple of str, length F, optional
@@ -266,7 +283,14 @@ class PortfolioSequenceBatch(DatedRecord):
     feature_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Take the arrays, then check them against the features."""
+        """Take the arrays and labels, then check them against the features."""
+        given = {
+            "prev_weights": (self.prev_weights, "B N"),
+            "group_ids": (self.group_ids, "N"),
+            "costs": (self.costs, "N"),
+            "adjacency_mask": (self.adjacency_mask, "N N"),
+        }
+        timestamps, asset_ids = with_frame_labels(self.timestamps, self.asset_ids, given)
         features = as_floats("features", self.features, "B T N F")
         n_windows, n_periods, n_assets, _ = features.shape
         self._hold(
@@ -280,8 +304,8 @@ class PortfolioSequenceBatch(DatedRecord):
             adjacency_mask=None
             if self.adjacency_mask is None
             else as_bools("adjacency_mask", self.adjacency_mask),
-            timestamps=as_timestamps(self.timestamps),
-            asset_ids=as_asset_ids(self.asset_ids),
+            timestamps=timestamps,
+            asset_ids=asset_ids,
         )
         self._hold(feature_names=_named("feature_names", self.feature_names, features))
         self._require_shapes(n_windows, n_periods, n_assets)

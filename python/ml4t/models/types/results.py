@@ -15,13 +15,12 @@ from ml4t.models.checks import require_shape
 from ml4t.models.types.arrays import (
     FloatArray,
     Timestamps,
-    as_asset_ids,
     as_floats,
     as_names,
     as_optional_floats,
-    as_timestamps,
     require_agreement,
     require_label_counts,
+    with_frame_labels,
 )
 from ml4t.models.types.time_axis import DatedRecord
 
@@ -62,13 +61,18 @@ class LatentFactorState(DatedRecord):
 
     def __post_init__(self) -> None:
         """Take the arrays, then check them against the exposures."""
+        given = {
+            "factor_returns": (self.factor_returns, "T K"),
+            "context_features": (self.context_features, "T Q"),
+        }
+        timestamps, asset_ids = with_frame_labels(self.timestamps, self.asset_ids, given)
         betas = as_floats("asset_betas", self.asset_betas, "T N K")
         n_periods, n_assets, n_factors = betas.shape
         self._hold(
             asset_betas=betas,
             factor_returns=as_optional_floats("factor_returns", self.factor_returns, "T K"),
-            timestamps=as_timestamps(self.timestamps),
-            asset_ids=as_asset_ids(self.asset_ids),
+            timestamps=timestamps,
+            asset_ids=asset_ids,
             context_features=as_optional_floats("context_features", self.context_features, "T Q"),
         )
         if self.factor_returns is not None:
@@ -116,9 +120,10 @@ class FactorForecastResult(DatedRecord):
 
     def __post_init__(self) -> None:
         """Take the array and its labels."""
+        given = {"factor_premia": (self.factor_premia, "T K")}
         self._hold(
             factor_premia=as_floats("factor_premia", self.factor_premia, "T K"),
-            timestamps=as_timestamps(self.timestamps),
+            timestamps=with_frame_labels(self.timestamps, (), given)[0],
         )
         require_label_counts(self.timestamps, self.factor_premia.shape[0])
 
@@ -221,7 +226,7 @@ class StochasticDiscountFactorState(DatedRecord):
 
     def __post_init__(self) -> None:
         """Take the arrays, then check them against the weights."""
-        _hold_panel(self, "asset_weights")
+        _hold_panel(self, "asset_weights", sdf_values=(self.sdf_values, "T"))
         sdf_values = as_optional_floats("sdf_values", self.sdf_values, "T")
         if sdf_values is not None:
             require_shape("sdf_values", (self.n_periods,), sdf_values.shape, axes="(T,)")
@@ -294,14 +299,11 @@ class PortfolioPrediction(DatedRecord):
     processed_weights: PortfolioWeightsResult
 
 
-def _hold_panel(result: Any, name: str, axes: str = "T N") -> None:
+def _hold_panel(result: Any, name: str, axes: str = "T N", **others: tuple[Any, str]) -> None:
     """Take the one array of a result, whose last two axes are (T, N), and the labels of both."""
-    array = as_floats(name, getattr(result, name), axes)
-    held = {name: array}
-    result._hold(
-        **held,
-        timestamps=as_timestamps(result.timestamps),
-        asset_ids=as_asset_ids(result.asset_ids),
-    )
+    value = getattr(result, name)
+    array = as_floats(name, value, axes)
+    labels = with_frame_labels(result.timestamps, result.asset_ids, {name: (value, axes), **others})
+    result._hold(**{name: array, "timestamps": labels[0], "asset_ids": labels[1]})
     n_periods, n_assets = array.shape[-2:]
     require_label_counts(result.timestamps, n_periods, result.asset_ids, n_assets)
