@@ -11,7 +11,10 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -242,6 +245,8 @@ def test_a_failing_second_rename_restores_the_old_generation(published, monkeypa
     real, calls = os.replace, []
 
     def fail_late(source, destination):
+        if source.name.endswith(".tmp"):  # a file that is written into the staging directory
+            return real(source, destination)
         calls.append(source)
         if ".staging-" in str(source) and len(calls) > 1:
             raise OSError("cannot swap")
@@ -260,6 +265,122 @@ def test_what_a_crash_between_two_renames_left_is_put_back(published):
     write_backtest_frames(published, weights=weights(2.0))
     assert names(published) == ["manifest.json", "notes.txt", "weights.parquet"]
     assert not aside.exists()
+
+
+@pytest.mark.parametrize("name", ["run[1]", "a[bc]", "r*n", "ü ñ"])
+def test_the_backup_that_is_put_back_has_exactly_the_name(tmp_path, name):
+    target, alike = tmp_path / name, tmp_path / ".run1.backup-0123456789abcdef"
+    alike.mkdir()
+    (tmp_path / ".ab.backup-0123456789abcdef").mkdir()
+    write_backtest_frames(target, predictions=predictions(1.0))
+    (target / "notes.txt").write_text("mine")
+    target.rename(tmp_path / f".{name}.backup-0123456789abcdef")
+    write_backtest_frames(target, weights=weights(2.0))
+    assert names(target) == ["manifest.json", "notes.txt", "weights.parquet"]
+    left = {".run1.backup-0123456789abcdef", ".ab.backup-0123456789abcdef", name}
+    assert {one.name for one in tmp_path.iterdir()} == left
+
+
+@pytest.mark.usefixtures("swap")
+def test_frames_and_their_directory_keep_their_permissions(published):
+    published.chmod(0o700)
+    for mode in (0o600, 0o640):
+        (published / "predictions.parquet").chmod(mode)
+        write_backtest_frames(published, predictions=predictions(2.0), fit_record=RECORD)
+        assert stat.S_IMODE((published / "predictions.parquet").stat().st_mode) == mode
+    assert stat.S_IMODE(published.stat().st_mode) == 0o700
+
+
+def test_a_generation_of_a_closed_directory_is_closed_while_it_is_written(published, monkeypatch):
+    published.chmod(0o700)
+    seen, real = [], surfaces.ResultsFrame.write_parquet
+
+    def look(self, path, *, compression):
+        seen.append(stat.S_IMODE(path.parent.stat().st_mode))
+        return real(self, path, compression=compression)
+
+    monkeypatch.setattr(surfaces.ResultsFrame, "write_parquet", look)
+    write_backtest_frames(published, predictions=predictions(2.0))
+    assert seen == [0o700]
+
+
+def test_a_read_only_directory_is_refused_and_nothing_is_left(published):
+    published.chmod(0o555)
+    with pytest.raises(PermissionError, match="artifact_dir must be writable; it is read-only"):
+        write_backtest_frames(published, predictions=predictions(2.0))
+    published.chmod(0o755)
+    assert_untouched(published, 1.0)
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+sys.path[:0] = {path!r}
+import numpy as np
+from ml4t.models.integration import *
+from ml4t.models.types import *
+folder = Path(sys.argv[1])
+frame = predictions_frame_from_asset_forecast(AssetForecastResult(np.full((3, 2), 2.0)))
+write_backtest_frames(folder / "warm", predictions=frame)
+os.setgid(65534)
+os.setuid(65534)
+target = folder / "open" / "mine"
+for _ in range(2):
+    write_backtest_frames(target, predictions=frame)
+    (target / "sub").mkdir(exist_ok=True)
+    if not (target / "sub" / "kept").exists():
+        (target / "sub" / "kept").write_text("kept")
+    (target / "sub").chmod(0o555)
+for name in ("closed/new", "open/foreign", "open/locked"):
+    if name == "open/locked":
+        (folder / name).mkdir()
+        (folder / name).chmod(0o555)
+    try:
+        write_backtest_frames(folder / name, predictions=frame)
+    except PermissionError as error:
+        print(name)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="becomes another user")
+def test_where_a_user_may_not_write_no_staging_is_left():
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        folder.chmod(0o755)
+        for name, mode in (("closed", 0o755), ("open", 0o777), ("open/foreign", 0o755)):
+            (folder / name).mkdir()
+            (folder / name).chmod(mode)
+        code = AS_NOBODY.format(path=sys.path)
+        done = subprocess.run(
+            [sys.executable, "-c", code, temporary], check=False, capture_output=True, text=True
+        )
+        assert not done.returncode, done.stderr
+        assert done.stdout.split() == ["closed/new", "open/foreign", "open/locked"]
+        assert not list((folder / "closed").iterdir())
+        assert names(folder / "open") == [
+            *("foreign", "locked", "mine", "mine/manifest.json", "mine/predictions.parquet"),
+            *("mine/sub", "mine/sub/kept"),
+        ]
+        assert stat.S_IMODE((folder / "open" / "mine" / "sub").stat().st_mode) == 0o555
+
+
+def test_of_publishers_at_the_same_time_one_wins_and_nothing_is_left(published):
+    with ThreadPoolExecutor(3) as pool:
+        for done in [
+            pool.submit(
+                write_backtest_frames,
+                published,
+                predictions=predictions(float(value)),
+                weights=weights(float(value)),
+            )
+            for value in range(9)
+        ]:
+            done.result()
+    value = pl.read_parquet(published / "predictions.parquet")["prediction_value"].unique()
+    weight = pl.read_parquet(published / "weights.parquet")["weight"].unique()
+    assert value.to_list() == weight.to_list()
+    assert (published / "notes.txt").read_text() == "mine"
+    assert [one.name for one in published.parent.iterdir()] == [published.name]
 
 
 PUBLISH_FOR_EVER = """

@@ -26,6 +26,7 @@ from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 
 import tiny
+from ml4t.models.artifacts import disk
 from ml4t.models.artifacts import format as files
 from ml4t.models.artifacts.codec import pack, settled, unpack
 from ml4t.models.types.base import same_value
@@ -269,7 +270,7 @@ def test_a_link_is_followed(tmp_path):
 
 
 def test_a_folder_is_no_target_and_no_source(tmp_path):
-    with pytest.raises(IsADirectoryError, match="path must name a model file; it is a folder"):
+    with pytest.raises(IsADirectoryError, match="path must name a file; it is a folder"):
         tiny.fitted().save(tmp_path)
     with pytest.raises(ValueError, match="must be a file; it is something else"):
         tiny.MeanModel.load(tmp_path)
@@ -288,10 +289,10 @@ def test_a_read_only_file_stays(tmp_path):
 
 def test_a_read_only_folder_is_named(tmp_path, monkeypatch):
     # The superuser may write anywhere, so the refusal of the system is played.
-    def refuse(self, mode="r", *rest, **kwargs):
-        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+    def refuse(path, *rest):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(PermissionError, match="folder of path must be writable") as caught:
         tiny.fitted().save(tmp_path / "m")
     assert caught.value.filename == str(tmp_path / "m")
@@ -321,13 +322,13 @@ def test_a_failing_disk_leaves_the_old_file(tmp_path, monkeypatch, step, error):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     path = tiny.fitted().save(tmp_path / "m")
-    before, create = path.read_bytes(), files._create
+    before, create = path.read_bytes(), disk._create
 
-    def on_full_disk(temporary: Path, target: Path) -> Any:
-        create(temporary, target).close()
+    def on_full_disk(*arguments: Any) -> Any:
+        create(*arguments).close()
         return Path("/dev/full").open("wb")
 
-    monkeypatch.setattr(files, "_create", on_full_disk)
+    monkeypatch.setattr(disk, "_create", on_full_disk)
     with pytest.raises(OSError, match="No space left on device"):
         tiny.fitted(seed=1).save(path)
     assert [one.name for one in tmp_path.iterdir()] == ["m"]

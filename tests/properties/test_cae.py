@@ -326,7 +326,9 @@ def test_an_interrupted_fit_resumes_with_the_same_bits():
     with pytest.raises(KeyboardInterrupt):
         broken.fit(batch, validation_batch=later, callbacks=[stop])
     assert not broken.is_fitted
-    with pytest.raises(ValueError, match="resume must come from networks of the same sizes"):
+    with pytest.raises(
+        ValueError, match=r"resume must be a state of a fit with the same .* its n_factors differ"
+    ):
         cae(**settings, n_factors=3).fit(batch, validation_batch=later, resume=stop.state)
     broken.fit(batch, validation_batch=later, resume=stop.state)
     for epoch in whole.available_checkpoints:

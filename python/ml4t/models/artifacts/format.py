@@ -18,14 +18,9 @@ safetensors allows; the manifest is understood. Nothing is allocated or run on a
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import json
-import os
-import secrets
-import stat
-from collections.abc import Iterator
+import os  # noqa: TC003 - public signatures stay readable at run time
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -37,11 +32,14 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from ml4t.models.artifacts import disk
+
 if TYPE_CHECKING:
     from ml4t.models.artifacts.codec import JSON, Arrays
 
 FORMAT_VERSION = 1
 _KEYS = ("content_sha256", "format_version", "model_type", "package_version", "config", "state")
+ZIP = b"PK\x03\x04"
 _LENGTH = 8
 # Compact JSON, so every file begins the same way after the length: magic number and hash field.
 _MAGIC = b'{"__metadata__":{"ml4t.models":"{\\"content_sha256\\":\\"'
@@ -90,40 +88,27 @@ class Artifact:
 def write(path: str | os.PathLike[str], artifact: Artifact) -> Path:
     """Write a file whole, or leave what was there.
 
-    Parents are created; permissions follow the umask; a link is followed.
+    See `disk.write_whole`.
 
     Raises
     ------
     OSError
         When the target is a folder, is read-only, or cannot be written; no temporary file stays.
     """
-    return write_whole(path, to_bytes(artifact))
-
-
-def write_whole(path: str | os.PathLike[str], content: bytes | bytearray) -> Path:
-    """Write any bytes as `write` does."""
-    given = Path(path)
-    target = Path(os.path.realpath(given))
-    _require_writable(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(target) as handle:
-        handle.write(content)
-    return given
+    return disk.write_whole(path, to_bytes(artifact))
 
 
 def read(path: str | os.PathLike[str]) -> bytes:
-    """Read a file's bytes: as many as are there, whatever they say.
+    """Read the bytes of a file that begins like one of ours, or like a ZIP of 0.1.x.
 
     Raises
     ------
     FileNotFoundError
         When there is no such file.
     ValueError
-        When it is something other than a file.
+        When it is something other than a file, or begins otherwise.
     """
-    if not stat.S_ISREG(Path(path).stat().st_mode):
-        raise ValueError(f"{os.fspath(path)} must be a file; it is something else")
-    return Path(path).read_bytes()
+    return disk.read(path, lambda head: head.startswith(ZIP) or head[_LENGTH:].startswith(_MAGIC))
 
 
 def to_bytes(artifact: Artifact) -> bytearray:
@@ -242,49 +227,3 @@ def _array(name: str, tensor: dict[str, Any]) -> NDArray[Any]:
         raise ValueError(f"array {name!r} must have the shape it names; {error}") from error
     array.flags.writeable = False
     return array
-
-
-def _require_writable(target: Path) -> None:
-    if target.is_dir():
-        message = "path must name a model file; it is a folder"
-        raise IsADirectoryError(errno.EISDIR, message, str(target))
-    # A file without write permission is meant to stay, although its folder would let us replace it.
-    if target.exists() and not target.stat().st_mode & 0o222:
-        raise PermissionError(errno.EACCES, "path must be writable; it is read-only", str(target))
-
-
-@contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[Any]:
-    """Open a temporary neighbour that takes the target's place when all went well."""
-    temporary = target.with_name(f".ml4t-{secrets.token_hex(8)}.tmp")
-    try:
-        with _create(temporary, target) as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    _settle_folder(target.parent)
-
-
-def _create(temporary: Path, target: Path) -> Any:
-    try:
-        return temporary.open("xb")
-    except PermissionError as error:
-        message = "the folder of path must be writable; it is read-only"
-        raise PermissionError(error.errno, message, str(target)) from error
-
-
-def _settle_folder(folder: Path) -> None:
-    """Make the new name outlast a power cut; either file is whole if that fails."""
-    if os.name == "nt":
-        return
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -46,7 +46,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.artifacts.format import strict_json
+from ml4t.models.artifacts.format import ZIP, strict_json
 from ml4t.models.types.record import FitRunRecord
 
 _KEYS = {"schema_version", "model_type", "config", "state", "arrays_sha256", "arrays"}
@@ -75,7 +75,7 @@ class V1File:
 
 def begins_like_one(content: bytes) -> bool:
     """Tell a ZIP from everything else."""
-    return content[:4] == b"PK\x03\x04"
+    return content.startswith(ZIP)
 
 
 def from_bytes(content: bytes) -> V1File:

@@ -30,6 +30,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ml4t.models.artifacts import disk
+
 if TYPE_CHECKING:
     from ml4t.models.types import FitRunRecord
 
@@ -58,32 +60,42 @@ def publish(artifact_dir: Path, write: Callable[[Path], None]) -> None:
     ValueError
         When something other than a directory is there.
     OSError
-        When the generation cannot be written; the old one stays.
+        When the directory is read-only, or the generation cannot be written; the old one stays.
     """
     target = Path(os.path.realpath(artifact_dir))
-    if target.exists() and not target.is_dir():
-        raise ValueError(f"artifact_dir must be a directory; got the file {artifact_dir}")
+    _require_replaceable(target, artifact_dir)
     target.parent.mkdir(parents=True, exist_ok=True)
     _restore_after_crash(target)
     staging = _sibling(target, "staging")
     staging.mkdir()  # unlike tempfile's, with the permissions that the umask allows
     try:
+        if target.is_dir():
+            disk.keep_permissions(target.stat(), staging)
         write(staging)
         if target.is_dir():
-            shutil.copymode(target, staging)
             _carry(target, staging)
         _flush(staging)
         inside = _working_directory(target)
         old = _swap(staging, target)
     except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
+        disk.remove_tree(staging)
         raise
     if inside is not None:
         os.chdir(inside)
-    _flush_directory(target.parent)
+    with contextlib.suppress(OSError):  # the new generation is in place
+        disk.flush_directory(target.parent)
     if old is not None:
         _carry_latecomers(old, target)
-        shutil.rmtree(old, ignore_errors=True)
+        disk.remove_tree(old)
+
+
+def _require_replaceable(target: Path, given: Path) -> None:
+    if (target.exists() or target.is_symlink()) and not target.is_dir():
+        raise ValueError(f"artifact_dir must be a directory; got the file {given}")
+    # A directory without write permission is meant to stay, although its parent would let us.
+    if target.is_dir() and not (target.stat().st_mode & 0o222 and os.access(target, os.W_OK)):
+        message = "artifact_dir must be writable; it is read-only"
+        raise PermissionError(errno.EACCES, message, str(given))
 
 
 def write_manifest(directory: Path, files: Iterable[str]) -> None:
@@ -124,8 +136,8 @@ def write_spec(
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> Path:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True, default=str) + "\n", "utf-8")
-    return path
+    text = json.dumps(content, indent=2, sort_keys=True, default=str) + "\n"
+    return disk.write_whole(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _digest(path: Path) -> str:
@@ -156,11 +168,10 @@ def _replace(source: Path, target: Path) -> None:
 def _restore_after_crash(target: Path) -> None:
     if target.exists():
         return
-    backups = sorted(
-        target.parent.glob(f".{target.name}.backup-*"), key=lambda one: one.stat().st_mtime
-    )
+    prefix = f".{target.name}.backup-"  # not a pattern: the name may hold brackets
+    backups = [one for one in target.parent.iterdir() if one.name.startswith(prefix)]
     if backups:
-        _replace(backups[-1], target)
+        _replace(max(backups, key=lambda one: one.stat().st_mtime), target)
 
 
 def _swap(staging: Path, target: Path) -> Path | None:
@@ -202,10 +213,12 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _carry(old: Path, new: Path) -> None:
-    """Link everything that is not ours into the new generation."""
+    """Link everything that is not ours into the new generation; ours keeps its permissions."""
     for entry in old.iterdir():
         if entry.name not in OWN:
             _link(entry, new / entry.name)
+        elif entry.is_file() and (new / entry.name).is_file():
+            disk.keep_permissions(entry.stat(), new / entry.name)
 
 
 def _link(source: Path, copy: Path) -> None:
@@ -213,9 +226,9 @@ def _link(source: Path, copy: Path) -> None:
         copy.symlink_to(source.readlink())
     elif source.is_dir():
         copy.mkdir()
-        shutil.copystat(source, copy)
         for entry in source.iterdir():
             _link(entry, copy / entry.name)
+        shutil.copystat(source, copy)  # last: it may take the permission to write away
     else:
         try:
             os.link(source, copy)
@@ -245,16 +258,6 @@ def _flush(directory: Path) -> None:
     for name in OWN:
         path = directory / name
         if path.is_file():
-            with path.open("rb+") as file:
+            with path.open("rb+" if os.name == "nt" else "rb") as file:
                 os.fsync(file.fileno())
-    _flush_directory(directory)
-
-
-def _flush_directory(directory: Path) -> None:
-    if os.name == "nt":
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    disk.flush_directory(directory)

@@ -9,9 +9,11 @@ import importlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
+from ml4t.models.artifacts import disk
 from ml4t.models.integration.columns import AnyColumn, Given
 from ml4t.models.integration.emit import Surface, add_constants, long_columns, wide_columns
 from ml4t.models.integration.frame_keys import FrameKeys
@@ -116,7 +118,7 @@ class ResultsFrame:
         return pl.DataFrame([column.to_polars(pl, name) for name, column in self._columns()])
 
     def write_parquet(self, path: AnyPath, *, compression: str = "zstd") -> Path:
-        """Write a Parquet file, its folder too when it is not there.
+        """Write a Parquet file whole, or leave what was there; its folder is created if missing.
 
         Parameters
         ----------
@@ -135,8 +137,9 @@ class ResultsFrame:
             Without polars.
         ValueError
             When a column holds objects that Parquet has no type for.
+        OSError
+            When the target cannot be written; what was there stays.
         """
-        target = Path(path)
         table = self.to_polars()
         for column in table:
             if str(column.dtype) == "Object":
@@ -144,9 +147,9 @@ class ResultsFrame:
                     f"column {column.name!r} must hold what Parquet has a type for; "
                     f"got {type(column[0]).__name__}"
                 )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        table.write_parquet(target, compression=compression)
-        return target
+        content = BytesIO()
+        table.write_parquet(content, compression=compression)
+        return disk.write_whole(path, content.getbuffer())
 
     def with_keys(self, keys: FrameKeys) -> Self:
         """Call the key columns as `keys` does, in its types; itself when they are so already."""

@@ -20,7 +20,7 @@ from ml4t.models.portfolio.base import (
     require_training_batch,
 )
 from ml4t.models.training.neural import Neural, choose_checkpoint
-from ml4t.models.training.progress import Callback, listeners
+from ml4t.models.training.progress import Callback  # noqa: TC001 - signatures stay readable
 from ml4t.models.training.requirement import require_torch
 from ml4t.models.training.start import parts
 from ml4t.models.types import FitSummary, PortfolioSequenceBatch, PortfolioWeightsResult
@@ -132,9 +132,13 @@ class NeuralPortfolioModel(
         FloatingPointError
             When training diverges, naming the step.
         """
+        attempt = self._attempt(batch=batch, validation_batch=validation_batch)
         return self._run(
             lambda: self._estimate(
-                batch, validation_batch, listeners(callbacks, progress=progress), resume
+                batch,
+                validation_batch,
+                attempt.listeners(callbacks, progress=progress),
+                attempt.own(resume),
             ),
             batch,
             validation_batch,

@@ -22,7 +22,7 @@ from ml4t.models.stochastic_discount_factor.checkpoint_names import (
     Label,
 )
 from ml4t.models.stochastic_discount_factor.fit import StochasticDiscountFactorFit
-from ml4t.models.training.progress import Callback, listeners
+from ml4t.models.training.progress import Callback  # noqa: TC001 - signatures stay readable
 from ml4t.models.training.requirement import require_torch
 from ml4t.models.training.start import parts
 from ml4t.models.types import CrossSectionBatch, FitSummary, StochasticDiscountFactorState
@@ -110,13 +110,14 @@ class StochasticDiscountFactorModel(
         FloatingPointError
             When training diverges.
         """
+        attempt = self._attempt(batch=batch, validation_batch=validation_batch, patience=patience)
         return self._run(
             lambda: self._estimate(
                 batch,
                 validation_batch,
                 None if patience is None else require_int("patience", patience, at_least=1),
-                listeners(callbacks, progress=progress),
-                resume,
+                attempt.listeners(callbacks, progress=progress),
+                attempt.own(resume),
             ),
             batch,
             validation_batch,

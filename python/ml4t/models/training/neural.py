@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from ml4t.models.checks import require_type
 from ml4t.models.lifecycle.fittable import Estimated, Fittable
 from ml4t.models.training.requirement import require_torch
+from ml4t.models.training.start import Attempt
 
 if TYPE_CHECKING:
     from ml4t.models.types import FitSummary
@@ -42,6 +43,10 @@ class Neural(Fittable[ConfigT, FitT]):
 
     def _last_parameters(self, fit: Any) -> dict[str, FloatArray]:
         return dict(fit.checkpoints[max(fit.checkpoints)])
+
+    def _attempt(self, **inputs: object) -> Attempt:
+        """Name a fit by this model, its settings and the arguments of `fit`."""
+        return Attempt(type(self).__name__, self.config, inputs)
 
     def _run(self, estimate: Callable[[], Estimated[FitT]], *inputs: object) -> FitSummary:
         """Train with our settings of torch, whatever the caller's around the call."""

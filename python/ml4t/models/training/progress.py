@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -138,8 +138,34 @@ class ProgressBar(Callback):
         self._bar.close()
 
 
-def listeners(callbacks: Sequence[Callback], *, progress: bool) -> tuple[Callback, ...]:
+class _Signed(Callback):
+    """A caller's callback whose captured states name the fit that they come from."""
+
+    def __init__(self, callback: Callback, owner: Callable[[], Mapping[str, str]]) -> None:
+        self._callback, self._owner = callback, owner
+        self.on_start, self.on_end = callback.on_start, callback.on_end  # type: ignore[method-assign]
+
+    def on_epoch(self, event: EpochEnded) -> None:
+        def capture() -> RunState:
+            return replace(event.capture(), owner=dict(self._owner()))
+
+        self._callback.on_epoch(replace(event, capture=capture))
+
+
+def listeners(
+    callbacks: Sequence[Callback],
+    *,
+    progress: bool,
+    owner: Callable[[], Mapping[str, str]] | None = None,
+) -> tuple[Callback, ...]:
     """Put together who listens to a run: the log, the caller's callbacks, a bar when asked for.
+
+    Parameters
+    ----------
+    callbacks : sequence of Callback
+    progress : bool
+    owner : callable, optional
+        Returns what `RunState.owner` of every captured state says.
 
     Raises
     ------
@@ -155,4 +181,6 @@ def listeners(callbacks: Sequence[Callback], *, progress: bool) -> tuple[Callbac
                 f"callbacks must be a sequence of Callback; got {type(one).__name__} at {index}"
             )
     bar = (ProgressBar(),) if progress else ()
+    if owner is not None:
+        heard = tuple(_Signed(one, owner) for one in heard)
     return (_Log(), *heard, *bar)

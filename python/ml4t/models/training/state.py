@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
-from io import BytesIO
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ml4t.models.artifacts import codec
 from ml4t.models.artifacts import format as files
 from ml4t.models.checks import require_type
 from ml4t.models.training.checkpoints import Best, State
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import nn
+
+
+_MODEL_TYPE = "ml4t.models.RunState"
 
 
 @dataclass(slots=True)
@@ -89,6 +94,9 @@ class RunState:
         Progress of the phases that were begun, the last of them perhaps unfinished.
     modules, optimizers, generators : tuple
         Their states, in the order in which the phases name them.
+    owner : dict of str to str
+        Model, settings and hashes of the data of the fit; `fit` rejects a state of another one.
+        Empty for a run outside a fit.
     """
 
     names: tuple[str, ...]
@@ -96,16 +104,18 @@ class RunState:
     modules: tuple[State, ...]
     optimizers: tuple[dict[str, Any], ...]
     generators: tuple[Tensor, ...]
+    owner: dict[str, str] = field(default_factory=dict)
 
     def save(self, path: str | Path) -> Path:
-        """Write to a file, whole or not at all; `load` reads it back."""
-        content = BytesIO()
-        torch.save(asdict(self), content)
-        return files.write_whole(path, content.getvalue())
+        """Write to a file with a checksum, whole or not at all; `load` reads it back."""
+        kept = _Kept(**{one.name: _arrays(getattr(self, one.name)) for one in fields(self)})
+        state, arrays = codec.pack(kept, "run")
+        version = files.package_version()
+        return files.write(path, files.Artifact(_MODEL_TYPE, version, None, state, arrays))
 
     @classmethod
     def load(cls, path: str | Path) -> RunState:
-        """Read what `save` wrote. Only tensors and plain containers are accepted: no code runs.
+        """Read what `save` wrote.
 
         Raises
         ------
@@ -114,11 +124,61 @@ class RunState:
         ValueError
             When the file is damaged or holds something else.
         """
-        content = BytesIO(files.read(path))
+        content = files.read(path)
         try:
-            return cls(**torch.load(content, weights_only=True, map_location="cpu"))
-        except (UnpicklingError, RuntimeError, EOFError, TypeError, ValueError) as error:
-            raise ValueError(f"cannot load {path}: it is no state of a run") from error
+            artifact = files.from_bytes(content)
+            if artifact.model_type != _MODEL_TYPE:
+                raise ValueError(f"it is no state of a run but of {artifact.model_type}")
+            kept = codec.unpack(artifact.state, _Kept, artifact.arrays, "run")
+            state = cls(**{one.name: _tensors(getattr(kept, one.name)) for one in fields(cls)})
+            state.progress()
+        except ValueError as error:
+            raise ValueError(f"cannot load {path}: {error}") from error
+        return state
+
+    def progress(self) -> list[PhaseProgress]:
+        """Copy the progress of the phases begun so far.
+
+        Raises
+        ------
+        ValueError
+            When it is not that of phases.
+        """
+        try:
+            return [PhaseProgress.from_plain(plain) for plain in self.done]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"run must hold the progress of its phases: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What a file holds of a `RunState`: arrays for tensors."""
+
+    names: tuple[str, ...]
+    done: tuple[dict[str, Any], ...]
+    modules: tuple[dict[str, NDArray[Any]], ...]
+    optimizers: tuple[dict[str, Any], ...]
+    generators: tuple[NDArray[np.uint8], ...]
+    owner: dict[str, str]
+
+
+def _arrays(value: Any) -> Any:
+    return _converted(value, Tensor, lambda tensor: tensor.detach().cpu().numpy())
+
+
+def _tensors(value: Any) -> Any:
+    return _converted(value, np.ndarray, lambda array: torch.from_numpy(array.copy()))
+
+
+def _converted(value: Any, kind: type, convert: Callable[[Any], Any]) -> Any:
+    """Convert what is of a kind, however deep in containers."""
+    if isinstance(value, kind):
+        return convert(value)
+    if isinstance(value, Mapping):
+        return {key: _converted(one, kind, convert) for key, one in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(_converted(one, kind, convert) for one in value)
+    return value
 
 
 def capture(
@@ -155,13 +215,40 @@ def restore(
     require_type("resume", state, RunState)
     if state.names != names or len(state.modules) != len(modules):
         raise ValueError(f"resume must come from the phases {names}; got {state.names}")
+    for what, own, others in (
+        ("optimizers", optimizers, state.optimizers),
+        ("generators", generators, state.generators),
+    ):
+        if len(own) != len(others):
+            raise ValueError(f"resume must hold {len(own)} {what}; got {len(others)}")
+    done = state.progress()
+    if len(done) > len(names):
+        raise ValueError(f"resume must hold progress of at most {len(names)} phases")
     for module, saved in zip(modules, state.modules, strict=True):
-        own = {name: value.shape for name, value in module.state_dict().items()}
-        if own != {name: value.shape for name, value in saved.items()}:
+        if _shapes(module.state_dict()) != _shapes(saved):
             raise ValueError("resume must come from networks of the same sizes; its own differ")
+    for optimizer, saved in zip(optimizers, state.optimizers, strict=True):
+        _require_fitting(optimizer, saved)
+    for module, saved in zip(modules, state.modules, strict=True):
         module.load_state_dict(saved)
     for optimizer, saved in zip(optimizers, state.optimizers, strict=True):
         optimizer.load_state_dict(deepcopy(saved))
     for generator, bits in zip(generators, state.generators, strict=True):
         generator.set_state(bits.clone())
-    return [PhaseProgress.from_plain(plain) for plain in state.done]
+    return done
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
+
+
+def _require_fitting(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Refuse the moments of other parameters; torch itself checks their number alone."""
+    own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, moments in saved.get("state", {}).items():
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.dim() and value.shape != own[index].shape:
+                raise ValueError(
+                    f"resume must hold optimizer moments of the parameters' shapes; {name} of "
+                    f"parameter {index} is {tuple(value.shape)}, not {tuple(own[index].shape)}"
+                )

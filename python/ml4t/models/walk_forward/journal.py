@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ml4t.models.artifacts import codec
+from ml4t.models.artifacts import codec, disk
 from ml4t.models.artifacts import format as files
 from ml4t.models.lifecycle.fingerprint import fingerprint
 from ml4t.models.pipelines import PipelineFitResult, PortfolioPipelineFitResult
@@ -92,14 +92,12 @@ class Journal:
         if course.observed is not None:
             told["observed_factors"] = hashlib.sha256(course.observed.tobytes()).hexdigest()
         record = self._folder / "run.json"
-        text = json.dumps(told)
-        self._run = hashlib.sha256(text.encode()).hexdigest()
+        text = json.dumps(told).encode()
+        self._run = hashlib.sha256(text).hexdigest()
         self._folds = folds
         if not record.exists():
-            unfinished = record.with_suffix(".tmp")
-            unfinished.write_text(text, encoding="utf-8")
-            unfinished.replace(record)
-        elif record.read_text(encoding="utf-8") != text:
+            disk.write_whole(record, text)
+        elif _content(record, len(text)) != text:
             raise ValueError(
                 f"folder must be of the same model, folds and data; {self._folder} holds a run "
                 f"of other {_differing(record, told)}: take a new folder"
@@ -139,12 +137,16 @@ class Journal:
 
     def write(self, number: int, outcome: Outcome) -> None:
         """Keep a fold: the model first, so that a fold that is there is complete."""
-        model = _digest(outcome.model.save(self._model_path(number)))
-        bounds = _bounds(outcome.fold)
-        stored = _Stored(bounds, outcome.summary, outcome.result, self._run, model)
-        state, arrays = codec.pack(stored, "fold")
-        version = files.package_version()
-        files.write(self._path(number), files.Artifact(_MODEL_TYPE, version, None, state, arrays))
+        path, model_path = self._path(number), self._model_path(number)
+        kept = None
+        # Another process of the same run may put its model between our two files.
+        while kept is None or kept != _digest(model_path):
+            kept = _digest(outcome.model.save(model_path))
+            bounds = _bounds(outcome.fold)
+            stored = _Stored(bounds, outcome.summary, outcome.result, self._run, kept)
+            state, arrays = codec.pack(stored, "fold")
+            version = files.package_version()
+            files.write(path, files.Artifact(_MODEL_TYPE, version, None, state, arrays))
 
     def _path(self, number: int) -> Path:
         return self._folder / f"fold_{number:05d}.safetensors"
@@ -156,11 +158,17 @@ class Journal:
 def _differing(record: Path, told: dict[str, Any]) -> str:
     """Name what a run that is on disk does not share with this one."""
     try:
-        kept = dict(json.loads(record.read_text(encoding="utf-8")))
+        kept = dict(files.strict_json(_content(record, 1 << 24), record.name))
     except (ValueError, TypeError):
         return "making, which cannot be read"
     names = [name for name in told | kept if told.get(name) != kept.get(name)]
     return ", ".join(name.replace("_", " ") for name in names)
+
+
+def _content(path: Path, at_most: int) -> bytes:
+    """Read a file, or one byte more than `at_most` of it."""
+    with path.open("rb") as file:
+        return file.read(at_most + 1)
 
 
 def _digest(path: Path) -> str:

@@ -16,7 +16,7 @@ from ml4t.models.configs import SAEConfig
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.panel import identity, observed
 from ml4t.models.training.neural import choose_checkpoint
-from ml4t.models.training.progress import Callback, listeners
+from ml4t.models.training.progress import Callback  # noqa: TC001 - signatures stay readable
 from ml4t.models.training.requirement import require_torch
 from ml4t.models.training.start import parts
 from ml4t.models.types import AssetSignalResult, CrossSectionBatch, FitSummary
@@ -93,13 +93,14 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
             When training diverges.
         """
         extras = Extras.of(sample_weights, targets, validation_targets)
+        attempt = self._attempt(batch=batch, validation_batch=validation_batch, extras=extras)
         return self._run(
             lambda: self._estimate(
                 batch,
                 validation_batch,
                 extras,
-                listeners(callbacks, progress=progress),
-                resume,
+                attempt.listeners(callbacks, progress=progress),
+                attempt.own(resume),
             ),
             batch,
             validation_batch,

@@ -16,7 +16,7 @@ from ml4t.models.latent_factors.cae.reading import Reading
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.panel import identity, observed
 from ml4t.models.training.neural import Neural, choose_checkpoint
-from ml4t.models.training.progress import Callback, listeners
+from ml4t.models.training.progress import Callback  # noqa: TC001 - signatures stay readable
 from ml4t.models.training.requirement import require_torch
 from ml4t.models.training.start import parts
 from ml4t.models.types import AssetForecastResult, CrossSectionBatch, FitSummary, LatentFactorState
@@ -97,13 +97,14 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
         FloatingPointError
             When training diverges.
         """
+        attempt = self._attempt(batch=batch, validation_batch=validation_batch, patience=patience)
         return self._run(
             lambda: self._estimate(
                 batch,
                 validation_batch,
                 require_int("patience", patience, at_least=1),
-                listeners(callbacks, progress=progress),
-                resume,
+                attempt.listeners(callbacks, progress=progress),
+                attempt.own(resume),
             ),
             batch,
             validation_batch,
