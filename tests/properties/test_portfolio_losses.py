@@ -76,6 +76,85 @@ def test_net_returns_agree_with_the_slots_one_by_one(seed):
     np.testing.assert_allclose(got.numpy(), expected, atol=1e-14)
 
 
+def with_gaps(case, seed=0):
+    """Returns that are missing at a third of the cells, on one whole date, in one whole window."""
+    rng = np.random.default_rng(seed)
+    returns = np.where(rng.random(case["mask"].shape) < 0.3, np.nan, case["forward_returns"])
+    returns[:, 2], returns[1] = np.nan, np.nan
+    mask = case["mask"].copy()
+    mask[:, 2] = True
+    return case | {"forward_returns": returns, "mask": mask}
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_missing_return_leaves_the_mean_of_its_date_while_its_weight_trades(seed):
+    case = with_gaps(random_case(seed), seed)
+    expected = oracle.net_returns(
+        case["weights"],
+        case["forward_returns"],
+        case["mask"],
+        0.5 * case["costs"] + 0.002,
+        vol_scale=case["vol_scale"],
+        previous=case["prev_weights"],
+    )
+    got = net(case, turnover_penalty=0.002)
+    assert np.isnan(expected[:, 2]).all()
+    np.testing.assert_allclose(got.numpy(), expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("burn_in", [0, 1, 3])
+def test_a_date_without_a_known_return_is_no_observation_of_the_objective(burn_in):
+    case = with_gaps(random_case())
+    fixed = {k: torch.tensor(v) for k, v in case.items()}
+    found = robust_sharpe_loss(gamma_cost=0.5, burn_in=burn_in, **fixed, **SETTINGS)
+    paths = found.net_returns.numpy()
+    expected = oracle.objective(paths, 252.0, 1e-8, tau=0.2, share=0.1, burn_in=burn_in)
+    assert float(found.objective) == pytest.approx(expected, rel=1e-12)
+    kept = paths[:, burn_in:]
+    pooled = oracle.sharpe(kept[~np.isnan(kept)], 252.0, 1e-8)
+    assert float(found.sharpe_pool) == pytest.approx(pooled, rel=1e-12)
+
+
+def test_without_costs_a_missing_return_is_a_masked_cell():
+    case = with_gaps(random_case()) | {"costs": None, "prev_weights": None}
+    masked = case | {"mask": case["mask"] & ~np.isnan(case["forward_returns"])}
+    got, want = net(case).numpy(), net(masked).numpy()
+    observed = ~np.isnan(got)
+    np.testing.assert_array_equal(got[observed], want[observed])
+    assert not want[~observed].any()
+
+
+def test_gradients_pass_by_missing_returns():
+    case = with_gaps(random_case())
+    fixed = {k: torch.tensor(v) for k, v in case.items() if k != "weights"}
+
+    def loss(weights):
+        return robust_sharpe_loss(
+            weights=weights, gamma_cost=0.5, turnover_penalty=0.01, **fixed, **SETTINGS
+        ).loss
+
+    weights = torch.tensor(case["weights"], requires_grad=True)
+    assert torch.autograd.gradcheck(loss, (weights,), eps=1e-7, atol=1e-3, rtol=1e-4)
+
+
+def test_a_weight_that_is_not_finite_is_no_missing_return():
+    case = with_gaps(random_case())
+    case["weights"][0, 0] = np.nan
+    case["mask"][0, 0] = True
+    case["forward_returns"][0, 0] = 0.01
+    fixed = {k: torch.tensor(v) for k, v in case.items()}
+    assert torch.isnan(robust_sharpe_loss(gamma_cost=0.5, **fixed, **SETTINGS).loss)
+
+
+def test_an_objective_without_a_known_return_is_refused():
+    case = random_case()
+    case["forward_returns"][:, 2:] = np.nan
+    case["mask"][:, 2:] = True
+    fixed = {k: torch.tensor(v) for k, v in case.items()}
+    with pytest.raises(ValueError, match="no return is known after the burn-in of 2 periods"):
+        robust_sharpe_loss(gamma_cost=0.5, burn_in=2, **fixed, **SETTINGS)
+
+
 def test_a_forced_exit_pays_and_a_return_starts_from_flat():
     got = compute_net_portfolio_returns(
         weights=tensor([[[0.5], [0.5], [0.5]]]),

@@ -29,6 +29,7 @@ from ml4t.models.portfolio.policies.lstm import LSTMPolicy
 from ml4t.models.portfolio.postprocessors import apply_turnover_limit
 from ml4t.models.portfolio.runtime import evaluate_pooled_sharpe, fit_policy_network
 from neural_families import one_thread  # noqa: F401
+from oracles import portfolio as oracle
 
 SMALL = {"max_iters": 4, "eval_every": 2, "checkpoint_every": 2, "vvsn_hidden_dim": 5}
 SMALL |= {"learning_rate": 0.01, "asset_embedding_dim": 3}
@@ -105,6 +106,141 @@ def test_batch_size_changes_nothing_but_memory(make):
         found.append(model.predict(data).weights)
     np.testing.assert_allclose(found[1], found[0], atol=1e-9)
     np.testing.assert_allclose(found[2], found[0], atol=1e-9)
+
+
+def gone_on(data, dates):
+    """The same batch with returns that are missing on some dates."""
+    returns = np.array(data.returns)
+    returns[:, dates] = np.nan
+    return replace(data, returns=returns)
+
+
+def cut(data, stop):
+    parts = {
+        name: array[:, :stop]
+        for name in ("features", "returns", "mask", "vol_scale")
+        if (array := getattr(data, name)) is not None
+    }
+    return replace(data, **parts)
+
+
+@neural
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"turnover_penalty": 0.01, "burn_in": 2}, {"batch_size": 1}, {"head": "long_short"}],
+)
+def test_last_dates_without_returns_have_no_part_in_a_fit(make, settings):
+    rng = np.random.default_rng(2)
+    data = batch(vol_scale=rng.uniform(0.5, 2.0, (4, 9, 5)))
+    later = batch(seed=1)
+    whole, short = make(dropout=0.0, **settings), make(dropout=0.0, **settings)
+    got = whole.fit(gone_on(data, slice(7, 9)), validation_batch=gone_on(later, 8))
+    want = short.fit(cut(data, 7), validation_batch=cut(later, 8))
+    assert got.best_epoch == want.best_epoch
+    for ours, theirs in zip(got.history, want.history, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-9)
+    np.testing.assert_allclose(
+        whole.predict(data).weights[:, :7], short.predict(cut(data, 7)).weights, atol=1e-10
+    )
+    assert "of the batch have no finite return" in got.notes[0]
+    assert "of validation_batch" in got.notes[1]
+    assert want.notes == ()
+
+
+@neural
+@pytest.mark.parametrize("junk", [np.nan, np.inf, -np.inf])
+def test_a_missing_return_trains_as_the_objective_says(make, junk):
+    data = replace(batch(holes=0.0), mask=None)
+    returns = np.array(data.returns)
+    rng = np.random.default_rng(3)
+    gone = rng.random(returns.shape) < 0.3
+    gone[1] = True
+    model = make(dropout=0.0, turnover_penalty=0.01, max_iters=2)
+    summary = model.fit(replace(data, returns=np.where(gone, junk, returns)))
+    config = model.config
+    known = np.where(gone, np.nan, returns)
+    weights = model.predict(data, checkpoint=summary.best_epoch).weights
+    price = config.gamma_cost * data.costs.ravel() + config.turnover_penalty
+    paths = oracle.net_returns(weights, known, np.ones(gone.shape, dtype=bool), price)
+    pooled = oracle.sharpe(paths[~np.isnan(paths)], 252.0, config.sharpe_eps)
+    assert summary.val_metrics["best_validation_sharpe"] == pytest.approx(pooled, rel=1e-6)
+    assert summary.notes == (
+        f"{gone.sum()} of 180 available cells of the batch have no finite return and take no part "
+        f"in the objective; {gone.all(axis=2).sum()} of 36 dates have none.",
+    )
+
+
+@neural
+def test_minibatches_without_a_return_are_passed_over(make):
+    data = gone_on(batch(n_windows=3), slice(0, 0))
+    returns = np.array(data.returns)
+    returns[1] = np.nan
+    model = make(minibatch=True, batch_size=1)
+    assert model.fit(replace(data, returns=returns)).converged
+    assert np.isfinite(model.predict(data).weights).all()
+
+
+@every
+def test_a_fit_without_a_known_return_is_refused(make):
+    data = batch()
+    with pytest.raises(ValueError, match="no valid observations"):
+        make().fit(gone_on(data, slice(0, 9)))
+
+
+@neural
+def test_a_fit_without_a_known_return_after_the_burn_in_is_refused(make):
+    data = batch()
+    with pytest.raises(ValueError, match="none of the 140 cells after the burn-in of 2 periods"):
+        make(burn_in=2).fit(gone_on(data, slice(2, 9)))
+    with pytest.raises(ValueError, match="validation_batch: no valid observations"):
+        make(burn_in=2).fit(data, validation_batch=gone_on(data, slice(2, 9)))
+
+
+def test_the_regression_counts_the_cells_that_take_no_part():
+    data = batch()
+    n_available = int(data.mask.sum())
+    returns = np.where(np.arange(9)[None, :, None] == 8, np.nan, data.returns)
+    model, short = linear(), linear()
+    notes = model.fit(replace(data, returns=returns)).notes
+    short.fit(cut(data, 8))
+    n_used = int(data.mask[:, :8].sum())
+    assert notes[0].startswith(f"{n_available - n_used} available cells without a finite return")
+    for one in ("intercept", "coefficients"):
+        fits = (getattr(m._fitted("look"), one) for m in (model, short))
+        np.testing.assert_array_equal(*fits)
+
+
+@neural
+@pytest.mark.parametrize("name", ["vol_scale", "prev_weights", "costs"])
+def test_what_turnover_needs_must_be_finite(make, name):
+    data = batch(vol_scale=np.ones((4, 9, 5)), prev_weights=np.zeros((4, 5)))
+    spoiled = np.array(getattr(data, name))
+    spoiled[np.unravel_index(0, spoiled.shape)] = np.nan
+    mask = np.array(data.mask)
+    mask[0, 0, 0] = True
+    features = np.nan_to_num(data.features)
+    data = replace(data, mask=mask, features=features, **{name: spoiled})
+    with pytest.raises(ValueError, match=f"{name} must be finite"):
+        make().fit(data)
+
+
+@neural
+def test_costs_in_the_context_must_be_finite(make):
+    model, data = make(use_cost_in_context=True), batch()
+    model.fit(data)
+    with pytest.raises(ValueError, match="requires finite costs"):
+        model.predict(replace(data, costs=np.full(5, np.nan)))
+
+
+def test_the_edge_of_the_known_returns_is_fitted():
+    rng = np.random.default_rng(0)
+    returns = 0.01 * rng.standard_normal((1, 30, 4))
+    returns[0, -1] = np.nan
+    data = PortfolioSequenceBatch(rng.standard_normal((1, 30, 4, 2)), returns=returns)
+    config = LSTMPortfolioConfig(hidden_size=4, vvsn_hidden_dim=4, max_iters=3)
+    model = LSTMPortfolioModel(config)
+    assert model.fit(data).notes[0].startswith("4 of 120 available cells")
+    assert np.isfinite(model.predict(data).weights).all()
 
 
 @neural
@@ -526,6 +662,25 @@ def test_the_volatility_target_reads_no_return_of_its_date_or_later():
     volatility = np.sqrt(252.0 * (decay * past**2).sum() / decay.sum())
     np.testing.assert_allclose(
         expected[window, date], raw.weights[window, date] * min(0.1 / volatility, 3.0), rtol=1e-12
+    )
+
+
+def test_a_date_without_a_known_return_is_no_observation_of_the_volatility():
+    data = batch(n_dates=20, holes=0.0)
+    raw = PortfolioWeightsResult(np.random.default_rng(0).uniform(-1, 1, (4, 20, 5)))
+    target = VolatilityTargetPostprocessor(0.1, min_periods=5)
+    gaps = gone_on(data, [2, 11])
+    found = target.transform(gaps, raw).weights
+    # Dates 0 to 5 have fewer than five known returns before them.
+    np.testing.assert_array_equal(found[:, :6], raw.weights[:, :6])
+    assert (found[:, 6] != raw.weights[:, 6]).any()
+    date, window = 15, 2
+    days = np.setdiff1d(np.arange(date), [2, 11])
+    past = data.returns[window, days] @ raw.weights[window, date]
+    decay = 0.5 ** ((date - days) / 20.0)
+    volatility = np.sqrt(252.0 * (decay * past**2).sum() / decay.sum())
+    np.testing.assert_allclose(
+        found[window, date], raw.weights[window, date] * min(0.1 / volatility, 3.0), rtol=1e-12
     )
 
 

@@ -82,6 +82,56 @@ def require_training_batch(model: str, batch: object) -> NDArray[Any]:
     return sequence.returns
 
 
+def require_observed(model: str, batch: PortfolioSequenceBatch, burn_in: int) -> None:
+    """Refuse a batch in which no return is known after the burn-in.
+
+    A burn-in of all periods is refused by the objective.
+    """
+    returns = require_training_batch(model, batch)[:, burn_in:]
+    known = available(batch)[:, burn_in:] & np.isfinite(returns)
+    if returns.size and not known.any():
+        raise ValueError(
+            f"{model}: no valid observations; an observation needs the mask and a finite return, "
+            f"and none of the {returns.size} cells after the burn-in of {burn_in} periods has both"
+        )
+
+
+def missing_notes(what: str, batch: PortfolioSequenceBatch) -> tuple[str, ...]:
+    """Count the available cells whose return is not known, for the notes of a fit."""
+    if batch.returns is None:
+        return ()
+    seen = available(batch)
+    known = seen & np.isfinite(batch.returns)
+    n_cells = int(seen.sum()) - int(known.sum())
+    if not n_cells:
+        return ()
+    without = seen.any(axis=2) & ~known.any(axis=2)
+    return (
+        f"{n_cells} of {int(seen.sum())} available cells of {what} have no finite return and take "
+        f"no part in the objective; {int(without.sum())} of {without.size} dates have none.",
+    )
+
+
+def require_finite_trading(batch: PortfolioSequenceBatch) -> None:
+    """Refuse a position or a price of trading that is not finite; turnover needs all of them."""
+    for name, array, where in (
+        ("vol_scale", batch.vol_scale, available(batch)),
+        ("prev_weights", batch.prev_weights, None),
+        ("costs", batch.costs, None),
+    ):
+        if array is None:
+            continue
+        bad = ~np.isfinite(array)
+        if where is not None:
+            bad &= where
+        if bad.any():
+            at = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise ValueError(
+                f"{name} must be finite{'' if where is None else ' at available positions'}; "
+                f"got {array[at]} at {at} ({int(bad.sum())} such entries)"
+            )
+
+
 def require_finite_features(batch: PortfolioSequenceBatch, where: NDArray[np.bool_]) -> None:
     """Refuse a feature that is not finite at a cell that can be held."""
     bad = where & ~np.isfinite(batch.features).all(axis=3)

@@ -168,10 +168,13 @@ class LinearFeaturePortfolioModel(BasePortfolioModel[LinearPortfolioConfig, Line
         error = y - level
         for rows in _blocks(len(x)):
             error[rows] -= x[rows].astype(np.float64) @ slopes
+        left = int(available(batch).sum()) - y.size
+        note = f"{left} available cells without a finite return or finite features take no part."
         summary = FitSummary(
             converged=True,
             train_metrics={"n_train_obs": y.size, "train_rmse": np.sqrt(np.mean(error**2))},
             best_epoch=_STEP,
+            notes=(note,) if left else (),
         )
         return Estimated(fit, summary, "completed")
 

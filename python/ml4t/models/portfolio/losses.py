@@ -1,4 +1,9 @@
-"""Net returns of weights, and the objective that weights are trained for."""
+"""Net returns of weights, and the objective that weights are trained for.
+
+A missing return (NaN) at an available cell has no part in the objective: its weight trades and
+pays, but the return of the date is the mean over the slots whose return is known, and a date on
+which none is known is no observation, neither of the mean nor of the variance.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +32,7 @@ class PortfolioLossOutput:
         Soft minimum of the windows' Sharpe ratios.
     objective : Tensor, shape ()
     net_returns : Tensor, shape (B, T)
-        Per period, burn-in included.
+        Per period, burn-in included; NaN where no return is known.
     """
 
     loss: Tensor
@@ -35,6 +40,20 @@ class PortfolioLossOutput:
     softmin_sharpe: Tensor
     objective: Tensor
     net_returns: Tensor
+
+
+def observed_dates(forward_returns: Tensor, mask: Tensor | None) -> Tensor:
+    """Mark the dates with a known return, or with no slot to hold, whose return is 0; (B, T).
+
+    Parameters
+    ----------
+    forward_returns : Tensor, shape (B, T, N)
+    mask : Tensor of bool, shape (B, T, N), or None
+    """
+    known = ~torch.isnan(forward_returns)
+    if mask is None:
+        return known.any(dim=2)
+    return (known & mask.bool()).any(dim=2) | ~mask.bool().any(dim=2)
 
 
 def compute_net_portfolio_returns(
@@ -50,10 +69,11 @@ def compute_net_portfolio_returns(
 ) -> Tensor:
     r"""Mean return of the held slots after costs.
 
-    With positions :math:`s_{ti} = v_{ti}w_{ti}a_{ti}`, :math:`s_0` the previous weights and
-    :math:`n_t = \max(\sum_i a_{ti}, 1)`:
+    With positions :math:`s_{ti} = v_{ti}w_{ti}a_{ti}`, :math:`s_0` the previous weights,
+    :math:`n_t = \max(\sum_i a_{ti}, 1)`, :math:`k_{ti} = a_{ti}` where the return is known
+    and 0 where it is missing, and :math:`m_t = \max(\sum_i k_{ti}, 1)`:
 
-    .. math:: x_t = \frac{1}{n_t}\sum_i a_{ti}w_{ti}r_{ti}
+    .. math:: x_t = \frac{1}{m_t}\sum_i k_{ti}w_{ti}r_{ti}
         - \frac{1}{n_t}\sum_i(\gamma c_i + \kappa)\,|s_{ti} - s_{t-1,i}|
 
     A slot that leaves the universe is closed and pays for it; one that comes back starts from flat.
@@ -61,7 +81,8 @@ def compute_net_portfolio_returns(
     Parameters
     ----------
     weights, forward_returns : Tensor, shape (B, T, N)
-        Values at masked cells are never used, nor do gradients come from there.
+        Values at masked cells are never used, nor do gradients come from there. A return that is
+        NaN is missing.
     vol_scale : Tensor, shape (B, T, N), or None
         Positions per unit of weight, :math:`v`; 1 when None.
     mask : Tensor of bool, shape (B, T, N), or None
@@ -77,12 +98,17 @@ def compute_net_portfolio_returns(
     Returns
     -------
     Tensor, shape (B, T)
+        NaN at dates that are not among the `observed_dates`.
     """
+    observed = observed_dates(forward_returns, mask)
     seen = torch.ones_like(weights, dtype=torch.bool) if mask is None else mask.bool()
     nothing = weights.new_zeros(())
     held = torch.where(seen, weights, nothing)
     n_seen = seen.sum(dim=2).clamp(min=1).to(weights.dtype)
-    gross = (held * torch.where(seen, forward_returns, nothing)).sum(dim=2) / n_seen
+    known = seen & ~torch.isnan(forward_returns)
+    n_known = known.sum(dim=2).clamp(min=1).to(weights.dtype)
+    gross = (held * torch.where(known, forward_returns, nothing)).sum(dim=2) / n_known
+    gross = torch.where(observed, gross, weights.new_full((), math.nan))
     if costs is None and turnover_penalty == 0.0:
         return gross
     position = held
@@ -97,12 +123,29 @@ def compute_net_portfolio_returns(
 
 
 def sharpe_ratio(
-    returns: Tensor, *, annualization_factor: float, eps: float, dim: int | None = None
+    returns: Tensor,
+    *,
+    annualization_factor: float,
+    eps: float,
+    dim: int | None = None,
+    observed: Tensor | None = None,
 ) -> Tensor:
-    """Annualised mean over the root of population variance plus `eps`, over `dim` or everything."""
+    """Annualised mean over the root of population variance plus `eps`, over `dim` or everything.
+
+    Only the `observed` returns count; all of them where None.
+    """
     dims = tuple(range(returns.dim())) if dim is None else (dim,)
-    variance = returns.var(dim=dims, correction=0)
-    return math.sqrt(annualization_factor) * returns.mean(dim=dims) / (variance + eps).sqrt()
+    if observed is None:
+        mean, variance = returns.mean(dim=dims), returns.var(dim=dims, correction=0)
+    else:
+        nothing = returns.new_zeros(())
+        count = observed.sum(dim=dims, keepdim=True).clamp(min=1)
+        there = torch.where(observed, returns, nothing)
+        middle = there.sum(dim=dims, keepdim=True) / count
+        apart = torch.where(observed, there - middle, nothing)
+        mean = middle.squeeze(dims)
+        variance = (apart.square().sum(dim=dims, keepdim=True) / count).squeeze(dims)
+    return math.sqrt(annualization_factor) * mean / (variance + eps).sqrt()
 
 
 def softmin_sharpe(window_sharpes: Tensor, *, tau: float) -> Tensor:
@@ -130,6 +173,7 @@ def objective_of_returns(
     softmin_tau: float,
     softmin_lambda: float,
     burn_in: int,
+    observed: Tensor | None = None,
 ) -> PortfolioLossOutput:
     """Pooled Sharpe ratio plus the soft minimum of the windows'.
 
@@ -139,11 +183,13 @@ def objective_of_returns(
     annualization_factor, sharpe_eps, softmin_tau, softmin_lambda : float
     burn_in : int
         First periods that are left out.
+    observed : Tensor of bool, shape (B, T), or None
+        Dates that count; all of them where None. A window without one has no Sharpe ratio.
 
     Raises
     ------
     ValueError
-        When the burn-in leaves nothing.
+        When the burn-in leaves nothing, or no date that counts.
     """
     if burn_in >= net_returns.shape[1]:
         raise ValueError(
@@ -152,8 +198,16 @@ def objective_of_returns(
         )
     kept = net_returns[:, burn_in:]
     rule = partial(sharpe_ratio, annualization_factor=annualization_factor, eps=sharpe_eps)
-    pooled = rule(kept)
-    worst = softmin_sharpe(rule(kept, dim=1), tau=softmin_tau)
+    if observed is None:
+        pooled, by_window = rule(kept), rule(kept, dim=1)
+    else:
+        counted = observed[:, burn_in:]
+        there = counted.any(dim=1)
+        if not bool(there.any()):
+            raise ValueError(f"no return is known after the burn-in of {burn_in} periods")
+        pooled = rule(kept, observed=counted)
+        by_window = rule(kept[there], dim=1, observed=counted[there])
+    worst = softmin_sharpe(by_window, tau=softmin_tau)
     objective = pooled + softmin_lambda * worst
     return PortfolioLossOutput(-objective, pooled, worst, objective, net_returns)
 
@@ -192,4 +246,5 @@ def robust_sharpe_loss(
         softmin_tau=softmin_tau,
         softmin_lambda=softmin_lambda,
         burn_in=burn_in,
+        observed=observed_dates(forward_returns, mask),
     )

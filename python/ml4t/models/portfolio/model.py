@@ -16,6 +16,9 @@ from ml4t.models.configs.portfolio import NeuralPortfolioConfig
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.portfolio.base import (
     BasePortfolioModel,
+    missing_notes,
+    require_finite_trading,
+    require_observed,
     require_same_slots,
     require_training_batch,
 )
@@ -108,7 +111,8 @@ class NeuralPortfolioModel(
         Parameters
         ----------
         batch : PortfolioSequenceBatch
-            With returns over the period that follows the weights.
+            With returns over the period that follows the weights. One that is missing (not finite)
+            at an available cell has no part in the objective: see `portfolio.losses`.
         validation_batch : PortfolioSequenceBatch, optional
             Of the same slots; chooses the best step and stops training.
         callbacks : sequence of Callback
@@ -203,16 +207,14 @@ class NeuralPortfolioModel(
         resume: Resume | None,
     ) -> Estimated[NeuralPortfolioFit]:
         name = type(self).__name__
-        require_training_batch(name, batch)
-        self._require_context(batch)
+        self._require_trainable(name, batch)
         groups = self._groups(batch)
         graph = batch.adjacency_mask if self._with_graph else None
         blank = NeuralPortfolioFit(
             batch.n_assets, batch.features.shape[3], batch.asset_ids, groups, graph, {0: {}}, 0
         )
         if validation_batch is not None:
-            require_training_batch(f"{name} validation_batch", validation_batch)
-            self._require_context(validation_batch)
+            self._require_trainable(f"{name} validation_batch", validation_batch)
             require_same_slots(f"{name} validation_batch", blank, validation_batch)
             if validation_batch.asset_ids != batch.asset_ids:
                 raise ValueError(f"{name}: validation_batch must have the asset_ids of the batch")
@@ -231,7 +233,18 @@ class NeuralPortfolioModel(
         )
         states = estimate.as_arrays(found.checkpoint_states)
         fit = replace(blank, checkpoints=states, best_step=found.best_step)
-        return Estimated(fit, _summary(batch, found), self._reason(found))
+        notes = missing_notes("the batch", batch)
+        if validation_batch is not None:
+            notes += missing_notes("validation_batch", validation_batch)
+        return Estimated(fit, _summary(batch, found, notes), self._reason(found))
+
+    def _require_trainable(self, what: str, batch: PortfolioSequenceBatch) -> None:
+        """Refuse a batch whose objective has no value."""
+        require_training_batch(what, batch)
+        require_observed(what, batch, self.config.burn_in)
+        self._require_context(batch)
+        if batch.costs is not None or self.config.turnover_penalty > 0.0:
+            require_finite_trading(batch)
 
     def _reason(self, found: PortfolioTrainingArtifacts) -> str:
         early = self.config.max_iters not in found.checkpoint_states
@@ -244,6 +257,10 @@ class NeuralPortfolioModel(
             raise ValueError(f"{name}: use_group_embedding requires group_ids; the batch has none")
         if self.config.use_cost_in_context and batch.costs is None:
             raise ValueError(f"{name}: use_cost_in_context requires costs; the batch has none")
+        if self.config.use_cost_in_context and not np.isfinite(batch.costs).all():
+            raise ValueError(
+                f"{name}: use_cost_in_context requires finite costs; got {batch.costs}"
+            )
 
     def _groups(self, batch: PortfolioSequenceBatch) -> tuple[int, ...]:
         if not self.config.use_group_embedding or batch.group_ids is None:
@@ -341,11 +358,14 @@ def _name(batch: PortfolioSequenceBatch, slot: int) -> str:
     return f"asset {batch.asset_ids[slot]!r}" if batch.asset_ids else f"slot {slot}"
 
 
-def _summary(batch: PortfolioSequenceBatch, found: PortfolioTrainingArtifacts) -> FitSummary:
+def _summary(
+    batch: PortfolioSequenceBatch, found: PortfolioTrainingArtifacts, notes: tuple[str, ...]
+) -> FitSummary:
     return FitSummary(
         converged=True,
         train_metrics={"n_train_windows": batch.batch_size},
         val_metrics={"best_validation_sharpe": found.best_validation_sharpe},
         best_epoch=found.best_step,
         history=tuple(dict(entry) for entry in found.history),
+        notes=notes,
     )

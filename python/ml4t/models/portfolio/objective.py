@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from ml4t.models.portfolio.base import available, require_finite_features
@@ -23,13 +24,13 @@ from ml4t.models.portfolio.losses import (
     PortfolioLossOutput,
     compute_net_portfolio_returns,
     objective_of_returns,
+    observed_dates,
 )
 from ml4t.models.training.device import to_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
@@ -53,6 +54,8 @@ class Windows:
     prev_weights : Tensor, shape (B, N), or None
     group_ids : Tensor of int64, shape (N,), or None
     costs : Tensor, shape (N, 1), or None
+    observed : Tensor of bool, shape (B, T), or None
+        Dates that the objective counts; None for all of them.
     """
 
     features: Tensor
@@ -62,6 +65,7 @@ class Windows:
     prev_weights: Tensor | None
     group_ids: Tensor | None
     costs: Tensor | None
+    observed: Tensor | None = None
 
     def take(self, windows: Tensor | slice) -> Windows:
         """Take some of the windows."""
@@ -76,6 +80,7 @@ class Windows:
             returns=cut(self.returns),
             vol_scale=cut(self.vol_scale),
             prev_weights=cut(self.prev_weights),
+            observed=cut(self.observed),
         )
 
     def __len__(self) -> int:
@@ -90,7 +95,7 @@ def windows_of(
     group_ids: NDArray[np.int64] | None,
     costs: NDArray[Any] | None,
 ) -> Windows:
-    """Hand a batch to torch. A return that is missing at an available cell makes the loss NaN.
+    """Hand a batch to torch. A return that is missing at an available cell has no part in the loss.
 
     Raises
     ------
@@ -106,15 +111,25 @@ def windows_of(
     features = tensor(batch.features)
     if features is None:
         raise TypeError("features must be an array; got None")
+    mask, returns = to_tensor(seen, device=device), tensor(_known(batch.returns))
+    observed = None if returns is None else observed_dates(returns, mask)
     return Windows(
         features,
-        to_tensor(seen, device=device),
-        tensor(batch.returns),
+        mask,
+        returns,
         tensor(batch.vol_scale),
         tensor(batch.prev_weights),
         None if group_ids is None else to_tensor(group_ids, device=device),
         tensor(costs),
+        None if observed is None or bool(observed.all()) else observed,
     )
+
+
+def _known(returns: NDArray[Any] | None) -> NDArray[Any] | None:
+    """Give returns in which NaN is what is missing; infinite ones are, as for all models."""
+    if returns is None or not np.isinf(returns).any():
+        return returns
+    return np.where(np.isinf(returns), np.nan, returns)
 
 
 def weights_of(policy: nn.Module, data: Windows) -> Tensor:
@@ -146,8 +161,10 @@ def net_returns_of(policy: nn.Module, data: Windows, config: PortfolioConfig) ->
     )
 
 
-def score(net_returns: Tensor, config: PortfolioConfig) -> PortfolioLossOutput:
-    """Objective of net returns (B, T) under a config."""
+def score(
+    net_returns: Tensor, config: PortfolioConfig, observed: Tensor | None
+) -> PortfolioLossOutput:
+    """Objective of net returns (B, T) under a config, over the observed dates."""
     return objective_of_returns(
         net_returns,
         annualization_factor=config.annualization_factor,
@@ -155,6 +172,7 @@ def score(net_returns: Tensor, config: PortfolioConfig) -> PortfolioLossOutput:
         softmin_tau=config.softmin_tau,
         softmin_lambda=config.softmin_lambda,
         burn_in=config.burn_in,
+        observed=observed,
     )
 
 
@@ -178,15 +196,21 @@ class Objective:
     def loss(self, step: int, windows: Tensor) -> PortfolioLossOutput:
         """Loss of some windows, whose gradient is exact, in chunks of `batch_size`."""
         parts = torch.split(windows, self.config.batch_size)
+        observed = None if self.data.observed is None else self.data.observed[windows]
         if len(parts) == 1:
-            return score(self._net_returns(parts[0], step), self.config)
+            return score(self._net_returns(parts[0], step), self.config, observed)
         parameters = [p for p in self.policy.parameters() if p.requires_grad]
 
         def net_of(part: Tensor) -> Tensor:
             return self._net_returns(part, step)
 
         net: Tensor = _TwoPass.apply(net_of, parts, *parameters)
-        return score(net, self.config)
+        return score(net, self.config, observed)
+
+    def counts(self, windows: Tensor) -> bool:
+        """Say whether any date of these windows counts."""
+        observed = self.data.observed
+        return observed is None or bool(observed[windows, self.config.burn_in :].any())
 
     def net_returns(self) -> Iterator[Tensor]:
         """Net returns of all windows, piece by piece, without dropout."""

@@ -205,7 +205,9 @@ class VolatilityTargetPostprocessor(_Settings):
 
     The book of date t is valued at the returns of earlier dates of its window,
     :math:`x_s = \sum_i w_{ti} r_{si},\ s < t`; its volatility is the root of their exponentially
-    weighted mean square. Returns of date t and later are never read.
+    weighted mean square. Returns of date t and later are never read. A slot that is masked or
+    without a finite return at s has no part in :math:`x_s`, and a date without any known return is
+    no observation.
 
     Attributes
     ----------
@@ -214,7 +216,7 @@ class VolatilityTargetPostprocessor(_Settings):
     half_life : float, default 20.0
         Periods after which a return weighs half.
     min_periods : int, default 10
-        Dates with fewer earlier periods in their window keep their weights.
+        Dates with fewer earlier periods with a known return in their window keep their weights.
     max_scale : float, default 3.0
         Largest factor.
     annualization_factor : float, default 252.0
@@ -243,7 +245,7 @@ class VolatilityTargetPostprocessor(_Settings):
         Parameters
         ----------
         batch : PortfolioSequenceBatch
-            With returns; missing ones count as zero.
+            With returns; missing ones are not read.
         weights : PortfolioWeightsResult
 
         Returns
@@ -261,16 +263,17 @@ class VolatilityTargetPostprocessor(_Settings):
         seen = available(batch)
         held = np.where(seen, weights.weights, 0.0)
         # The return of the last date comes after every decision.
-        past = np.where(seen & np.isfinite(batch.returns), batch.returns, 0.0)
-        value = np.einsum("btn,bsn->bts", held, past)
+        known = seen & np.isfinite(batch.returns)
+        value = np.einsum("btn,bsn->bts", held, np.where(known, batch.returns, 0.0))
         age = np.arange(batch.n_periods)[:, None] - np.arange(batch.n_periods)[None, :]
-        decay = np.where(age > 0, 0.5 ** (np.maximum(age, 0) / self.half_life), 0.0)
-        total = np.maximum(decay.sum(axis=1), np.finfo(float).tiny)
-        variance = (decay * np.where(age > 0, value, 0.0) ** 2).sum(axis=2) / total
+        counted = (age > 0) & known.any(axis=2)[:, None, :]
+        decay = np.where(counted, 0.5 ** (np.maximum(age, 0) / self.half_life), 0.0)
+        total = np.maximum(decay.sum(axis=2), np.finfo(float).tiny)
+        variance = (decay * np.where(counted, value, 0.0) ** 2).sum(axis=2) / total
         volatility = np.sqrt(self.annualization_factor * variance)
-        known = (np.arange(batch.n_periods) >= self.min_periods) & (volatility > 0.0)
+        enough = (counted.sum(axis=2) >= self.min_periods) & (volatility > 0.0)
         with np.errstate(divide="ignore"):
-            scale = np.where(known, self.target_volatility / volatility, 1.0)
+            scale = np.where(enough, self.target_volatility / volatility, 1.0)
         return _replaced(
             weights, held * np.minimum(scale, self.max_scale)[..., None], "volatility_target"
         )

@@ -183,7 +183,7 @@ def evaluate_pooled_sharpe(
     policy.eval()
     try:
         net = torch.cat(list(Objective(policy, data, config).net_returns()))
-        return float(score(net, config).sharpe_pool)
+        return float(score(net, config, data.observed).sharpe_pool)
     finally:
         policy.train(was_training)
 
@@ -197,13 +197,13 @@ class _Steps:
         self._seen: list[tuple[int, float, float]] = []
 
     def losses(self, step: int) -> Iterator[Tensor]:
-        """Yield the loss of all windows, or of one minibatch after the other."""
+        """Yield the loss of all windows, or of one minibatch after the other that has a return."""
         n_windows, size = len(self._objective.data), self._objective.config.batch_size
         self._seen = []
         parts: Iterator[Tensor] = iter([torch.arange(n_windows)])
         if self._minibatch and size < n_windows:
             parts = batching.shuffled(n_windows, size, self._shuffle)
-        for part in parts:
+        for part in filter(self._objective.counts, parts):
             found = self._objective.loss(step, part)
             shown = float(found.objective.detach()), float(found.sharpe_pool.detach())
             self._seen.append((len(part), *shown))
