@@ -86,8 +86,8 @@ def persistent_panel_batch_from_long_frame(
         asset_ids=long.grid.asset_ids,
         metadata=long.metadata(metadata),
         context_features=_context(long, context),
-        feature_names=features,
-        context_names=context,
+        feature_names=tuple(features),
+        context_names=tuple(context),
     )
 
 
@@ -149,8 +149,8 @@ def cross_section_batch_from_long_frame(
         asset_ids=long.grid.asset_ids,
         mask=long.grid.mask,
         metadata=long.metadata(metadata),
-        feature_names=features,
-        context_names=context,
+        feature_names=tuple(features),
+        context_names=tuple(context),
     )
 
 

@@ -109,7 +109,7 @@ def portfolio_sequence_batch_from_long_frame(
         timestamps=cut.timestamps,
         asset_ids=long.grid.asset_ids,
         metadata=held,
-        feature_names=features,
+        feature_names=tuple(features),
     )
 
 

@@ -257,7 +257,8 @@ class NeuralPortfolioModel(
             raise ValueError(f"{name}: use_group_embedding requires group_ids; the batch has none")
         if self.config.use_cost_in_context and batch.costs is None:
             raise ValueError(f"{name}: use_cost_in_context requires costs; the batch has none")
-        if self.config.use_cost_in_context and not np.isfinite(batch.costs).all():
+        costs = batch.costs if self.config.use_cost_in_context else None
+        if costs is not None and not np.isfinite(costs).all():
             raise ValueError(
                 f"{name}: use_cost_in_context requires finite costs; got {batch.costs}"
             )

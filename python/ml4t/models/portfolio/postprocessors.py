@@ -263,10 +263,11 @@ class VolatilityTargetPostprocessor(_Settings):
         seen = available(batch)
         held = np.where(seen, weights.weights, 0.0)
         # The return of the last date comes after every decision.
-        known = seen & np.isfinite(batch.returns)
+        known: NDArray[np.bool_] = seen & np.isfinite(batch.returns)
         value = np.einsum("btn,bsn->bts", held, np.where(known, batch.returns, 0.0))
         age = np.arange(batch.n_periods)[:, None] - np.arange(batch.n_periods)[None, :]
-        counted = (age > 0) & known.any(axis=2)[:, None, :]
+        dated: NDArray[np.bool_] = np.any(known, axis=2, keepdims=True)
+        counted = (age > 0) & dated.transpose(0, 2, 1)
         decay = np.where(counted, 0.5 ** (np.maximum(age, 0) / self.half_life), 0.0)
         total = np.maximum(decay.sum(axis=2), np.finfo(float).tiny)
         variance = (decay * np.where(counted, value, 0.0) ** 2).sum(axis=2) / total

@@ -81,7 +81,7 @@ def _identity(value: object) -> str:
 
 
 def _require_same(captured: Mapping[str, str], own: Mapping[str, str]) -> None:
-    names = [name for name in own | captured if own.get(name) != captured.get(name)]
+    names = [name for name in {**own, **captured} if own.get(name) != captured.get(name)]
     if names:
         sides = "; ".join(
             f"{name}: {captured.get(name, 'none')[:80]} and {own.get(name, 'none')[:80]}"

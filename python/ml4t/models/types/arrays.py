@@ -261,7 +261,7 @@ def asset_id(value: object) -> str | None:
         return str(int(value))
     if (
         isinstance(value, (float, np.floating))
-        and abs(value) < EXACT
+        and abs(float(value)) < EXACT
         and value == math.floor(value)
     ):
         return str(int(value))
@@ -313,7 +313,11 @@ def _of_frame(name: str, frame: Any) -> NDArray[Any]:
 def _without_na(array: NDArray[Any]) -> NDArray[Any]:
     """Put None where pandas has a missing value of its own, which no float can be made of."""
     missing = [type(one).__name__ == "NAType" for one in array.flat]
-    return np.where(np.reshape(missing, array.shape), None, array) if any(missing) else array
+    if not any(missing):
+        return array
+    without = array.copy()
+    without[np.reshape(missing, array.shape)] = None
+    return without
 
 
 def _no_numbers(array: NDArray[Any]) -> str:

@@ -50,7 +50,8 @@ class DatedRecord(Record):
         start, stop : int, optional
             Positions; negative ones count from the end.
         """
-        return along_time(self, slice(start, stop))
+        taken: Self = along_time(self, slice(start, stop))
+        return taken
 
     def __getitem__(self, dates: Any) -> Self:
         """Take dates; the axis of time stays, also for a single one.
@@ -68,7 +69,9 @@ class DatedRecord(Record):
         KeyError
             When a label is not among the timestamps.
         """
-        return along_time(self, positions(dates, len(self), getattr(self, "timestamps", ())))
+        at = positions(dates, len(self), getattr(self, "timestamps", ()))
+        taken: Self = along_time(self, at)
+        return taken
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
@@ -95,7 +98,8 @@ class DatedRecord(Record):
                 )
         if not listed:
             raise ValueError(f"parts must hold one {cls.__name__} or more; got none")
-        return concatenated(listed)
+        whole: Self = concatenated(listed)
+        return whole
 
 
 def along_time(record: Any, dates: slice | NDArray[np.intp]) -> Any:

@@ -6,7 +6,7 @@ asset. pandas, polars and Arrow are recognised by what they offer, so that none 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -85,7 +85,7 @@ def axis_labels(name: str, value: Any, axes: str) -> dict[str, Any]:
     return labels
 
 
-def same_times(one: Sequence[Any], other: Sequence[Any]) -> int | None:
+def same_times(one: Iterable[Any], other: Iterable[Any]) -> int | None:
     """Find the first position where two sequences of labels name different dates.
 
     Labels of two kinds, a text and a date, cannot be compared: nothing is said of them.

@@ -50,7 +50,8 @@ def one_book(
     for postprocessor in outcomes[0].model.postprocessors:
         stages.append(_Stage(before, scores, postprocessor))
         scores = stages[-1].book
-    return joined(list(_books(course, outcomes, weights, stages)))
+    whole: PortfolioWeightsResult = joined(list(_books(course, outcomes, weights, stages)))
+    return whole
 
 
 def _books(

@@ -181,7 +181,7 @@ def exposures_at(model: Any, course: Course, date: int) -> NDArray[Any] | None:
 
 def _fit(model: Any, course: Course, fold: Fold, previous: Any) -> Any:
     estimator, before = estimator_of(model), estimator_of(previous)
-    window = course.training.slice(fold.train_start, fold.train_stop)
+    window: Any = course.training.slice(fold.train_start, fold.train_stop)
     options = {} if before is None else _continued(estimator, before)
     options |= course.observed_span(fold.train_start, fold.train_stop)
     if estimator is model:
