@@ -30,10 +30,12 @@ NOT_FINITE_IS_A_RESULT: Mapping[str, str] = {_NOT_FINITE: "nan, inf"}
 """Metadata of a field of a fit that may be infinite or NaN, as a condition number may."""
 
 
-def require_int(name: str, value: object, *, at_least: int | None = None) -> int:
+def require_int(
+    name: str, value: object, *, at_least: int | None = None, at_most: int | None = None
+) -> int:
     """Return `value` as an int; NumPy integers are integers, bools and floats are not.
 
-    With a lower bound it is a count, which has an upper bound as well: 2**63 - 1.
+    With a lower bound it is a count, which has an upper bound as well: `at_most`, or 2**63 - 1.
     """
     rule = "must be an integer" if at_least is None else f"must be an integer >= {at_least}"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
@@ -41,8 +43,18 @@ def require_int(name: str, value: object, *, at_least: int | None = None) -> int
     number = int(value)
     if at_least is not None and number < at_least:
         _refuse(name, rule, value)
-    if at_least is not None and number > MOST:
+    if at_most is not None and number > at_most:
+        _refuse(name, f"{rule} and <= {at_most}", value)
+    if at_least is not None and number > MOST and at_most is None:
         _refuse(name, f"{rule} and < 2**63", value)
+    return number
+
+
+def require_seed(name: str, value: object) -> int:
+    """Return `value` as an int of 64 bits, with or without sign."""
+    number = require_int(name, value)
+    if not -(2**63) <= number < 2**64:
+        _refuse(name, "must fit 64 bits: an integer >= -2**63 and < 2**64", value)
     return number
 
 

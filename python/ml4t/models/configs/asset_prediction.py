@@ -10,13 +10,15 @@ from ml4t.models.checks import require_int, require_real
 from ml4t.models.configs.base import BaseModelConfig
 from ml4t.models.configs.checkpoints import checkpoint_grid, require_on_grid, require_schedule
 from ml4t.models.configs.rules import (
+    MOST_WIDE,
     Checkpoint,
-    Count,
-    Counts,
     NonNegative,
     OptionalCount,
     Positive,
+    StepNumbers,
+    Steps,
     TaskType,
+    Width,
     optional,
     tuple_of,
 )
@@ -60,10 +62,10 @@ class SAEConfig(AssetPredictionConfig):
 
     model_name: ClassVar[str] = "sae"
 
-    bottleneck_dim: Count = 96
-    aux_hidden_dim: Count = 96
+    bottleneck_dim: Width = 96
+    aux_hidden_dim: Width = 96
     main_hidden_units: Annotated[
-        tuple[int, ...], tuple_of(partial(require_int, at_least=1), length=4)
+        tuple[int, ...], tuple_of(partial(require_int, at_least=1, at_most=MOST_WIDE), length=4)
     ] = (896, 448, 448, 256)
     dropout_rates: Annotated[
         tuple[float, ...] | None,
@@ -72,10 +74,10 @@ class SAEConfig(AssetPredictionConfig):
     noise_std: NonNegative = 0.035
     alpha: NonNegative = 1.0
     aux_weight: NonNegative = 1.0
-    n_epochs: Count = 50
+    n_epochs: Steps = 50
     batch_size: OptionalCount = None
     checkpoint_interval: OptionalCount = 5
-    checkpoint_epochs: Counts = ()
+    checkpoint_epochs: StepNumbers = ()
     default_checkpoint: Checkpoint = None
     lr: Positive = 1e-4
 

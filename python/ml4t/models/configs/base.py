@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Annotated, ClassVar, get_args, get_origin, get_type_hints
 
-from ml4t.models.configs.rules import Device, Integer, Precision, Rule
+from ml4t.models.configs.rules import Device, Precision, Rule, Seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,7 @@ class BaseModelConfig:
     Attributes
     ----------
     seed : int, default 42
+        Of 64 bits, with or without sign.
     device : str, default "cpu"
         `auto`, `cpu`, `mps`, `cuda` or `cuda:<index>`, in any case; kept in lower case.
     dtype : str, default "float64"
@@ -31,7 +32,7 @@ class BaseModelConfig:
 
     model_name: ClassVar[str]
 
-    seed: Integer = 42
+    seed: Seed = 42
     device: Device = "cpu"
     dtype: Precision = "float64"
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ml4t.models.configs.rules import MOST_ENTRIES
+
 
 def checkpoint_grid(
     total: int, interval: int | None, explicit: Iterable[int] = ()
 ) -> tuple[int, ...]:
     """List the epochs to keep, in order; the last one is always among them.
+
+    At most `MOST_ENTRIES` are kept.
 
     Parameters
     ----------
@@ -30,6 +34,11 @@ def checkpoint_grid(
     """
     wanted = set(explicit)
     if not wanted and interval is not None and interval > 0:
+        if (count := total // interval) > MOST_ENTRIES:
+            raise ValueError(
+                f"checkpoints must be at most {MOST_ENTRIES}; an interval of {interval} keeps "
+                f"{count} of {total}"
+            )
         wanted = set(range(interval, total + 1, interval))
     return tuple(sorted({epoch for epoch in wanted if 1 <= epoch <= total} | {total}))
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Annotated, ClassVar
 
+from ml4t.models.checks import require_int
 from ml4t.models.configs.base import BaseModelConfig
 from ml4t.models.configs.checkpoints import checkpoint_grid, require_on_grid, require_schedule
 from ml4t.models.configs.rules import (
+    MOST_WIDE,
     Checkpoint,
     Count,
-    Counts,
     Flag,
     Labels,
+    Members,
     NonNegative,
     OptionalCount,
     Positive,
     Real,
     Share,
+    StepNumbers,
+    Steps,
     TaskType,
-    WholeNumber,
+    Width,
+    Widths,
     one_of,
 )
 
@@ -38,7 +44,7 @@ class LatentFactorConfig(BaseModelConfig):
 
     persistent_entities: ClassVar[bool] = False
 
-    n_factors: Count = 5
+    n_factors: Width = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,7 @@ class IPCAConfig(LatentFactorConfig):
 
     model_name: ClassVar[str] = "ipca"
 
-    n_factors: WholeNumber = 5
+    n_factors: Annotated[int, partial(require_int, at_least=0, at_most=MOST_WIDE)] = 5
     max_iter: Count = 10_000
     tol: Positive = 1e-6
     factor_ridge: NonNegative = 1e-6
@@ -129,7 +135,7 @@ class IPCAConfig(LatentFactorConfig):
     missing: Annotated[str, one_of("skip", "middle")] = "skip"
     normalization: Annotated[str, one_of("orthonormal", "identity")] = "orthonormal"
     identity_on: Labels = ()
-    n_starts: Count = 1
+    n_starts: Members = 1
     gamma_penalty: NonNegative = 0.0
     l1_ratio: Share = 0.5
 
@@ -172,11 +178,11 @@ class CAEConfig(LatentFactorConfig):
     model_name: ClassVar[str] = "cae"
 
     task_type: TaskType = "regression"
-    hidden_units: Counts = (32,)
-    n_ensemble: Count = 1
-    n_epochs: Count = 50
+    hidden_units: Widths = (32,)
+    n_ensemble: Members = 1
+    n_epochs: Steps = 50
     checkpoint_interval: OptionalCount = 5
-    checkpoint_epochs: Counts = ()
+    checkpoint_epochs: StepNumbers = ()
     default_checkpoint: Checkpoint = None
     lr: Positive = 1e-3
     lambda_l1: NonNegative = 1e-4

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from ml4t.models.checks import require_int
 from ml4t.models.configs.base import BaseModelConfig
-from ml4t.models.configs.rules import Count, OptionalPositive, Positive, one_of
+from ml4t.models.configs.rules import Count, Members, OptionalPositive, Positive, one_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class RegimeSwitchingMapperConfig(BaseModelConfig):
     Attributes
     ----------
     n_regimes : int, default 2
-        S, at least 2.
+        S, from 2 to 100.
     n_starts : int, default 4
         Points from which the likelihood is climbed; the first is a split by volatility, the others
         are random (`seed`). The highest peak wins.
@@ -54,8 +54,8 @@ class RegimeSwitchingMapperConfig(BaseModelConfig):
     model_name: ClassVar[str] = "regime_switching"
 
     _: KW_ONLY
-    n_regimes: Annotated[int, partial(require_int, at_least=2)] = 2
-    n_starts: Count = 4
+    n_regimes: Annotated[int, partial(require_int, at_least=2, at_most=100)] = 2
+    n_starts: Members = 4
     max_iter: Count = 500
     tol: Positive = 1e-8
     prior_weight: Positive = 1.0

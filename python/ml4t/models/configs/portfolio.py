@@ -10,8 +10,8 @@ from ml4t.models.configs.checkpoints import checkpoint_grid, require_on_grid, re
 from ml4t.models.configs.rules import (
     Checkpoint,
     Count,
-    Counts,
     Flag,
+    Layers,
     NonNegative,
     OptionalCount,
     OptionalPositive,
@@ -19,7 +19,10 @@ from ml4t.models.configs.rules import (
     PositiveShare,
     Probability,
     Real,
+    StepNumbers,
+    Steps,
     WholeNumber,
+    Width,
     one_of,
 )
 
@@ -68,11 +71,11 @@ class PortfolioConfig(BaseModelConfig):
 
     turnover_penalty: NonNegative = 0.0
     dropout: Probability = 0.1
-    asset_embedding_dim: Count = 8
-    group_embedding_dim: Count = 4
+    asset_embedding_dim: Width = 8
+    group_embedding_dim: Width = 4
     use_group_embedding: Flag = False
     use_cost_in_context: Flag = False
-    vvsn_hidden_dim: Count = 64
+    vvsn_hidden_dim: Width = 64
     batch_size: Count = 16
     learning_rate: Positive = 1e-4
     weight_decay: NonNegative = 1e-4
@@ -83,14 +86,14 @@ class PortfolioConfig(BaseModelConfig):
     softmin_tau: Positive = 0.2
     softmin_lambda: NonNegative = 0.1
     burn_in: WholeNumber = 0
-    max_iters: Count = 200
+    max_iters: Steps = 200
     eval_every: Count = 10
     metric_ema_alpha: PositiveShare = 0.45
     metric_min_delta: NonNegative = 0.001
     early_stopping_patience: Count = 20
     early_stopping_burn_in_iters: WholeNumber = 20
     checkpoint_every: OptionalCount = 10
-    checkpoint_steps: Counts = ()
+    checkpoint_steps: StepNumbers = ()
     default_checkpoint: Checkpoint = None
 
     @property
@@ -161,8 +164,8 @@ class LSTMPortfolioConfig(PortfolioConfig):
 
     model_name: ClassVar[str] = "lstm_portfolio"
 
-    hidden_size: Count = 64
-    n_layers: Count = 1
+    hidden_size: Width = 64
+    n_layers: Layers = 1
     _: KW_ONLY
     minibatch: Flag = False
     head: Head = "tanh"
@@ -193,14 +196,14 @@ class DeepPortfolioConfig(PortfolioConfig):
 
     model_name: ClassVar[str] = "deep_portfolio"
 
-    d_model: Count = 64
-    n_heads: Count = 2
-    lstm_layers: Count = 1
-    temporal_mha_layers: Count = 1
-    cross_attention_heads: Count = 2
+    d_model: Width = 64
+    n_heads: Width = 2
+    lstm_layers: Layers = 1
+    temporal_mha_layers: Layers = 1
+    cross_attention_heads: Width = 2
     cross_attention_lag: WholeNumber = 1
-    macro_gnn_heads: Count = 2
-    adapter_hidden_mult: Count = 2
+    macro_gnn_heads: Width = 2
+    adapter_hidden_mult: Layers = 2
     _: KW_ONLY
     minibatch: Flag = False
     head: Head = "tanh"

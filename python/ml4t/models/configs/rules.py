@@ -9,9 +9,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import islice
 from typing import Annotated, Any, TypeAlias
 
-from ml4t.models.checks import require_bool, require_int, require_one_of, require_real
+from ml4t.models.checks import (
+    require_bool,
+    require_int,
+    require_one_of,
+    require_real,
+    require_seed,
+)
+
+# Larger settings are mistakes: they are refused before memory is taken on their word.
+MOST_ENTRIES = 100_000  # of a tuple, checkpoints too
+MOST_LAYERS = 100
+MOST_WIDE = 65_536  # a layer, a state, the factors
+MOST_MEMBERS = 10_000  # of an ensemble, starts of an estimation
+MOST_STEPS = 1_000_000  # of a training
+MOST = 1_000_000_000  # of what takes no memory by itself
 
 Rule: TypeAlias = Callable[[str, Any], Any]
 
@@ -26,13 +41,16 @@ def one_of(*allowed: str) -> Rule:
     return partial(require_one_of, allowed=allowed)
 
 
-def tuple_of(rule: Rule, length: int | None = None) -> Rule:
+def tuple_of(rule: Rule, length: int | None = None, at_most: int = MOST_ENTRIES) -> Rule:
     """Be a sequence of entries that obey the rule, of the given length when there is one."""
 
     def require_tuple(name: str, value: Any) -> tuple[Any, ...]:
         if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
             raise TypeError(f"{name} must be a sequence; got {type(value).__name__}")
-        entries = tuple(rule(f"{name} entry {i}", entry) for i, entry in enumerate(value))
+        given = tuple(islice(value, at_most + 1))
+        if len(given) > at_most:
+            raise ValueError(f"{name} must have at most {at_most} entries; got more")
+        entries = tuple(rule(f"{name} entry {i}", entry) for i, entry in enumerate(given))
         if length is not None and len(entries) != length:
             raise ValueError(f"{name} must have {length} entries; got {len(entries)}")
         return entries
@@ -50,7 +68,7 @@ def require_device(name: str, value: object) -> str:
 def require_checkpoint(name: str, value: object) -> int | str:
     """Be "best" or an epoch."""
     if not isinstance(value, str):
-        return require_int(name, value, at_least=1)
+        return require_int(name, value, at_least=1, at_most=2 * MOST_STEPS)
     if value != "best":
         raise ValueError(f"{name} must be an integer >= 1 or 'best'; got {value!r}")
     return value
@@ -62,12 +80,22 @@ def require_label(name: str, value: object) -> str | int:
 
 
 Flag = Annotated[bool, require_bool]
-Integer = Annotated[int, require_int]
-WholeNumber = Annotated[int, partial(require_int, at_least=0)]
-Count = Annotated[int, partial(require_int, at_least=1)]
-Counts = Annotated[tuple[int, ...], tuple_of(partial(require_int, at_least=1))]
+Seed = Annotated[int, require_seed]
+WholeNumber = Annotated[int, partial(require_int, at_least=0, at_most=MOST)]
+Count = Annotated[int, partial(require_int, at_least=1, at_most=MOST)]
+OptionalCount = Annotated[int | None, optional(partial(require_int, at_least=1, at_most=MOST))]
+Width = Annotated[int, partial(require_int, at_least=1, at_most=MOST_WIDE)]
+Widths = Annotated[
+    tuple[int, ...],
+    tuple_of(partial(require_int, at_least=1, at_most=MOST_WIDE), at_most=MOST_LAYERS),
+]
+Layers = Annotated[int, partial(require_int, at_least=1, at_most=MOST_LAYERS)]
+Members = Annotated[int, partial(require_int, at_least=1, at_most=MOST_MEMBERS)]
+Steps = Annotated[int, partial(require_int, at_least=1, at_most=MOST_STEPS)]
+StepNumbers = Annotated[
+    tuple[int, ...], tuple_of(partial(require_int, at_least=1, at_most=MOST_STEPS))
+]
 Labels = Annotated[tuple[str | int, ...], tuple_of(require_label)]
-OptionalCount = Annotated[int | None, optional(partial(require_int, at_least=1))]
 
 Real = Annotated[float, require_real]
 NonNegative = Annotated[float, partial(require_real, at_least=0.0)]

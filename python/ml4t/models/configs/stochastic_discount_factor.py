@@ -10,13 +10,15 @@ from ml4t.models.configs.base import BaseModelConfig
 from ml4t.models.configs.checkpoints import checkpoint_grid, require_on_grid, require_schedule
 from ml4t.models.configs.rules import (
     Checkpoint,
-    Count,
-    Counts,
+    Members,
     NonNegative,
     OptionalCount,
     Positive,
     Probability,
+    StepNumbers,
+    Steps,
     WholeNumber,
+    Width,
     one_of,
     optional,
     require_checkpoint,
@@ -81,31 +83,31 @@ class StochasticDiscountFactorConfig(BaseModelConfig):
     output_mode: ClassVar[str] = "weights"
     expected_return_mapper: ClassVar[str] = "linear"
 
-    state_dim_sdf: Count = 4
-    state_dim_moment: Count = 32
-    hidden_dim: Count = 64
-    n_instruments: Count = 8
+    state_dim_sdf: Width = 4
+    state_dim_moment: Width = 32
+    hidden_dim: Width = 64
+    n_instruments: Width = 8
     dropout: Probability = 0.05
-    n_epochs_unc: Count = 256
-    n_epochs_moment: Count = 64
-    n_epochs_cond: Count = 1024
+    n_epochs_unc: Steps = 256
+    n_epochs_moment: Steps = 64
+    n_epochs_cond: Steps = 1024
     checkpoint_interval: OptionalCount = None
-    checkpoint_epochs: Counts = ()
+    checkpoint_epochs: StepNumbers = ()
     default_checkpoint: Annotated[int | str | tuple[str, int] | None, optional(require_label)] = (
         None
     )
-    beta_state_dim: Count = 4
-    beta_hidden_dim: Count = 64
-    beta_n_epochs: Count = 256
+    beta_state_dim: Width = 4
+    beta_hidden_dim: Width = 64
+    beta_n_epochs: Steps = 256
     beta_checkpoint_interval: OptionalCount = None
-    beta_checkpoint_epochs: Counts = ()
+    beta_checkpoint_epochs: StepNumbers = ()
     beta_default_checkpoint: Checkpoint = None
     beta_lr: Positive = 1e-3
     burn_in_epochs: WholeNumber = 0
     lr: Positive = 1e-3
     weight_decay: NonNegative = 0.0
     _: KW_ONLY
-    n_ensemble: Count = 1
+    n_ensemble: Members = 1
     validation_loss: Annotated[str, one_of(*KEPT_PHASES)] = "unconditional"
 
     @property

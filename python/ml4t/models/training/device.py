@@ -49,7 +49,8 @@ def resolve_dtype(name: str) -> torch.dtype:
 
 def generator(seed: int, device: torch.device) -> torch.Generator:
     """Make a generator of its own on `device`; global generators stay as they are."""
-    return torch.Generator(device=device).manual_seed(seed)
+    # A member's or an epoch's seed may lie beyond the largest that torch takes.
+    return torch.Generator(device=device).manual_seed(seed if seed < 2**64 else seed - 2**64)
 
 
 def spawn(source: torch.Generator) -> torch.Generator:

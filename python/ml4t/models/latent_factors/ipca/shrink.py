@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SMALLEST = 1e-3
 """Smallest penalty of a path, relative to the one that leaves nothing."""
 MOSTLY_RIDGE = 1e-3
+MOST_PENALTIES = 10_000
 """Least `l1_ratio` that the upper end of a path is computed for: no ridge leaves nothing."""
 
 
@@ -147,7 +148,7 @@ def _sizes(
 ) -> NDArray[np.float64]:
     """Penalties of a path, descending."""
     if isinstance(penalties, (int, np.integer)):
-        require_int("penalties", penalties, at_least=1)
+        require_int("penalties", penalties, at_least=1, at_most=MOST_PENALTIES)
         largest = problem.strongest(config.n_factors) / max(config.l1_ratio, MOSTLY_RIDGE)
         return np.geomspace(largest, SMALLEST * largest, penalties)
     given = np.unique(np.asarray(penalties, dtype=np.float64))[::-1]
