@@ -192,10 +192,27 @@ def test_an_endlessly_nested_manifest_is_refused(old):
             v1.from_bytes(content)
 
 
-def test_a_bomb_is_not_unpacked(old, monkeypatch):
-    monkeypatch.setattr(v1, "_MOST_BYTES", 16 << 20)
-    manifest = members(old)["manifest.json"]
-    content = zipped([("manifest.json", manifest), ("arrays.npz", bytes(v1._MOST_BYTES + 1))])
+@pytest.mark.parametrize(
+    ("member", "filler"),
+    [
+        ("arrays.npz", b"\0"),
+        ("manifest.json", b" "),
+        ("manifest.json", b"[],"),
+        ("manifest.json", b'"a":[],'),
+        ("inner", b"\0"),
+    ],
+)
+def test_a_bomb_is_not_unpacked(old, member, filler):
+    """A ZIP of some 250 KB that would take gigabytes; it takes a hundred times its size at most."""
+    parts = members(old)
+    bomb = filler * ((250 << 20) // len(filler))
+    if member == "inner":
+        manifest = json.loads(parts["manifest.json"])
+        manifest["arrays"] = {"a": {"dtype": "<f8", "shape": [len(bomb) // 8]}}
+        content = old_file(manifest, npz({"a": bomb}))
+    else:
+        content = zipped([(member, bomb), *(one for one in parts.items() if one[0] != member)])
+    assert len(content) < 1 << 20
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match="unpacks to more than"):
@@ -203,6 +220,28 @@ def test_a_bomb_is_not_unpacked(old, monkeypatch):
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_the_largest_manifest_takes_bounded_memory(old):
+    parts = members(old)
+    manifest = b'{"a":[' + b"[]," * 300_000 + b"0]}"
+    content = zipped([("manifest.json", manifest), ("arrays.npz", parts["arrays.npz"])])
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="manifest must have the keys"):
+            v1.from_bytes(content)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_large_file_of_numbers_loads(old):
+    numbers = np.random.default_rng(0).normal(size=300_000)
+    parts = members(old)
+    manifest = json.loads(parts["manifest.json"])
+    manifest["arrays"] = {"a": {"dtype": "<f8", "shape": [len(numbers)]}}
+    loaded = v1.from_bytes(old_file(manifest, npz({"a": npy(numbers)})))
+    np.testing.assert_array_equal(loaded.arrays["a"], numbers)
 
 
 def test_an_old_file_that_no_hook_reads_is_refused_in_words(old, refused):

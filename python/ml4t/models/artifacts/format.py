@@ -41,6 +41,7 @@ FORMAT_VERSION = 1
 _KEYS = ("content_sha256", "format_version", "model_type", "package_version", "config", "state")
 ZIP = b"PK\x03\x04"
 _LENGTH = 8
+_MOST_HEADER = 100_000_000  # as safetensors reads it
 # Compact JSON, so every file begins the same way after the length: magic number and hash field.
 _MAGIC = b'{"__metadata__":{"ml4t.models":"{\\"content_sha256\\":\\"'
 _DIGITS = slice(_LENGTH + len(_MAGIC), _LENGTH + len(_MAGIC) + 64)
@@ -124,6 +125,8 @@ def to_bytes(artifact: Artifact) -> bytearray:
     told = json.dumps(manifest, allow_nan=False, separators=(",", ":"))
     arrays = {name: np.asarray(array, order="C") for name, array in artifact.arrays.items()}
     content = bytearray(safetensors.numpy.save(arrays, metadata={"ml4t.models": told}))
+    if int.from_bytes(content[:_LENGTH], "little") > _MOST_HEADER:
+        raise ValueError(f"labels and settings must fit a header of {_MOST_HEADER} bytes")
     if content[_LENGTH : _DIGITS.start] != _MAGIC:
         raise RuntimeError("this safetensors writes headers that do not begin with the metadata")
     content[_DIGITS] = hashlib.sha256(content).hexdigest().encode("ascii")
@@ -189,8 +192,8 @@ def _require_untouched(content: bytes) -> None:
 
 def _manifest(content: bytes) -> dict[str, Any]:
     n_header = int.from_bytes(content[:_LENGTH], "little")
-    if n_header > len(content) - _LENGTH:
-        raise ValueError("damaged model file: the header is longer than the file")
+    if n_header > min(len(content) - _LENGTH, _MOST_HEADER):
+        raise ValueError("damaged model file: the header is too long")
     header = strict_json(content[_LENGTH : _LENGTH + n_header], "header")
     if not all(isinstance(entry, dict) for entry in header.values()):
         raise ValueError("header must hold objects")

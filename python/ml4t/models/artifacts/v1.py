@@ -49,6 +49,7 @@ from numpy.typing import NDArray
 from ml4t.models.artifacts.format import ZIP, strict_json
 from ml4t.models.types.record import FitRunRecord
 
+_MANIFEST = "manifest.json"
 _KEYS = {"schema_version", "model_type", "config", "state", "arrays_sha256", "arrays"}
 _STATE_TYPES = {
     "asset_ids": tuple,
@@ -58,8 +59,10 @@ _STATE_TYPES = {
     "intercept": float,
     "slope": float,
 }
-# A member that unpacks to more is no such file but a bomb.
+# What unpacks to more is a bomb: bytes at most, and bytes beyond 100 times the ZIP.
 _MOST_BYTES = 1 << 28
+_MOST_TEXT = 4 << 20  # of the manifest, which takes many times its size in memory
+_FREE_BYTES, _FREE_TEXT, _RATIO = 16 << 20, 1 << 20, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,8 @@ def from_bytes(content: bytes) -> V1File:
     ValueError
         When anything is damaged, missing, left over or contradictory.
     """
-    members = _unzip(content, "file", ("manifest.json", "arrays.npz"))
-    manifest = strict_json(members["manifest.json"], "manifest")
+    members = _unzip(content, "file", (_MANIFEST, "arrays.npz"))
+    manifest = strict_json(members[_MANIFEST], "manifest")
     if not isinstance(manifest, dict) or manifest.keys() != _KEYS:
         raise ValueError(f"manifest must have the keys {', '.join(sorted(_KEYS))}")
     if type(manifest["schema_version"]) is not int or manifest["schema_version"] != 1:
@@ -134,11 +137,22 @@ def _unzip(content: bytes, what: str, names: Iterable[str]) -> dict[str, bytes]:
             infos = archive.infolist()
             if sorted(info.filename for info in infos) != sorted(names):
                 raise ValueError("it has other members than it should")
-            if sum(info.file_size for info in infos) > _MOST_BYTES:
-                raise ValueError(f"it unpacks to more than {_MOST_BYTES} bytes")
+            _require_bounded(sum(info.file_size for info in infos), len(content))
+            for info in infos:
+                if info.filename == _MANIFEST:
+                    _require_bounded(info.file_size, len(content), _MOST_TEXT, _FREE_TEXT)
             return {info.filename: archive.read(info) for info in infos}
     except Exception as error:  # zipfile raises whatever its reading stumbles over
         raise ValueError(f"{what} must be a ZIP as ml4t-models 0.1.x wrote it: {error}") from error
+
+
+def _require_bounded(
+    size: int, packed: int, most: int | None = None, free: int = _FREE_BYTES
+) -> None:
+    """Refuse to unpack many times the size of the ZIP."""
+    limit = min(_MOST_BYTES if most is None else most, free + _RATIO * packed)
+    if size > limit:
+        raise ValueError(f"it unpacks to more than {limit} bytes")
 
 
 def _arrays(content: bytes, declared: Any) -> dict[str, NDArray[Any]]:
