@@ -12,13 +12,16 @@ import numpy as np
 import polars as pl
 import pytest
 
+from integration.long_frames import FORMS
 from ml4t.models.integration import (
     BacktestDataFeedInputs,
+    ResultsFrame,
     backtest_datafeed_inputs,
     backtest_inputs_from_asset_forecast,
     backtest_inputs_from_asset_signal,
     backtest_inputs_from_weights,
     predictions_frame_from_asset_forecast,
+    resolve_dataset_schema,
     resolve_feed_spec_mapping,
     weights_frame_from_asset_weights,
 )
@@ -235,13 +238,237 @@ def test_weights_are_signals_or_context():
     assert inputs.metadata == {}
 
 
+def windows_of(dates, *, metadata=None):
+    return PortfolioWeightsResult(np.ones((2, 1, 2)), 1, dates, ("a", "b"), metadata or {})
+
+
 def test_several_windows_can_be_signals_and_not_context():
-    windows = PortfolioWeightsResult(np.ones((2, 2, 2)), 1, DATES, ("a", "b"))
+    windows = windows_of((), metadata={"window_timestamps": [DATES[:1], DATES[1:]]})
     inputs = backtest_inputs_from_weights(windows, prices_frame=PRICES)
     assert inputs.signals.columns[2] == "batch_id"
-    assert inputs.signals.n_rows == 8
+    assert inputs.signals.to_columnar()["date"] == [DATES[0], DATES[0], DATES[1], DATES[1]]
     with pytest.raises(ValueError, match="requires a single portfolio-weight batch"):
         backtest_inputs_from_weights(windows, as_context=True, prices_frame=PRICES)
+
+
+@pytest.mark.parametrize(
+    "windows",
+    [
+        windows_of(DATES[:1]),
+        windows_of((), metadata={"window_timestamps": [DATES[:1], DATES[:1]]}),
+        PortfolioWeightsResult(
+            np.ones((2, 2, 2)),
+            asset_ids=("a", "b"),
+            metadata={"window_timestamps": [DATES, (DATES[1], dt.date(2024, 1, 3))]},
+        ),
+        windows_of(()),
+    ],
+    ids=["shared dates", "equal windows", "overlapping windows", "numbered dates"],
+)
+def test_windows_over_the_same_dates_are_no_signals_for_a_feed(windows):
+    words = r"^a data feed loads one row per date and asset; got 2 for \(.*, a\)"
+    with pytest.raises(ValueError, match=words):
+        backtest_inputs_from_weights(windows, prices_frame=PRICES)
+    frame = weights_frame_from_asset_weights(windows)
+    with pytest.raises(ValueError, match=words):
+        backtest_datafeed_inputs(prices_frame=PRICES, signals=frame)
+
+
+def test_a_frame_with_a_row_twice_is_no_signals_for_a_feed():
+    rows = [(DATES[0], "a", 1.0), (DATES[1], "a", 1.0), (DATES[0], "a", 2.0)]
+    frame = ResultsFrame(("timestamp", "asset", "weight"), rows)
+    with pytest.raises(ValueError, match=r"got 2 for \(2024-01-01, a\)"):
+        backtest_datafeed_inputs(prices_frame=PRICES, signals=frame)
+
+
+# --- keys that meet
+
+
+def forecast(dates, ids):
+    return AssetForecastResult(np.ones((len(dates), len(ids))), tuple(dates), tuple(ids))
+
+
+@pytest.mark.parametrize("form", [*sorted(FORMS), "path"])
+@pytest.mark.parametrize(
+    ("dates", "ids"), [(DATES, ("A", "B")), (("2019-01-01",), ("a", "b")), ((1, 2), ("a",))]
+)
+def test_signals_that_meet_no_price_are_warned_of_with_one_of_each(form, dates, ids, tmp_path):
+    if form == "path":
+        PRICES.write_parquet(tmp_path / "p.parquet")
+        source = {"prices_path": tmp_path / "p.parquet"}
+    else:
+        source = {"prices_frame": FORMS[form](PRICES)}
+    words = rf"have \({dates[0]}, {ids[0]}\), the prices \(2024-01-01.*, a\)"
+    with pytest.warns(UserWarning, match=words):
+        backtest_inputs_from_asset_forecast(forecast(dates, ids), **source)
+
+
+def test_dates_and_ids_that_meet_apart_but_never_in_one_row_are_warned_of():
+    prices = PRICES.filter(
+        (pl.col("date") == DATES[0]) == (pl.col("ticker") == "a")
+    )  # a on the first date, b on the second
+    frame = ResultsFrame(("date", "ticker", "weight"), [(DATES[1], "a", 1.0), (DATES[0], "b", 1.0)])
+    with pytest.warns(UserWarning, match="no row of the signals meets a row of the prices"):
+        backtest_datafeed_inputs(prices_frame=prices, signals=frame)
+
+
+def test_one_row_that_meets_is_enough():
+    inputs = backtest_inputs_from_asset_forecast(
+        forecast((DATES[1], dt.date(2030, 1, 1)), ("b", "unknown")), prices_frame=PRICES
+    )
+    assert inputs.signals.n_rows == 4
+
+
+def test_context_is_compared_by_dates():
+    with pytest.warns(UserWarning, match=r"\(2030-01-01\), the prices \(2024-01-01\)"):
+        backtest_inputs_from_weights(
+            AssetWeightsResult(np.ones((1, 1)), (dt.date(2030, 1, 1),), ("a",)),
+            as_context=True,
+            prices_frame=PRICES,
+        )
+
+
+@pytest.mark.parametrize("form", ["polars", "lazy", "pandas", "pandas_arrow", "pyarrow"])
+@pytest.mark.parametrize("dtype", [pl.Float64, pl.Int64, pl.Int32, pl.String])
+def test_ids_are_restated_so_that_they_join_the_prices(form, dtype):
+    ids = pl.Series("permno", [10001, 10002]).cast(dtype)
+    prices = pl.DataFrame({"date": DATES, "permno": ids, "close": [1.0, 2.0]})
+    given = forecast(DATES, ("10001", "10002"))
+    keys = {"entity_col": "permno", "prices_frame": FORMS[form](prices)}
+    inputs = backtest_inputs_from_asset_forecast(given, **keys)
+    wanted = prices["permno"].to_list()
+    assert sorted(set(inputs.signals.to_columnar()["permno"])) == wanted
+    rows = [(DATES[0], 10001.0, 1.0), (DATES[1], 10002.0, 1.0)]
+    frame = ResultsFrame(("timestamp", "asset", "prediction_value"), rows)
+    inputs = backtest_datafeed_inputs(signals=frame, **keys)
+    assert inputs.signals.to_columnar()["permno"] == wanted
+
+
+@pytest.mark.parametrize("values", [[1.5, 2.0], [True, False]])
+def test_prices_whose_ids_are_neither_text_nor_integers_are_refused(values):
+    prices = pl.DataFrame({"date": DATES, "asset": values})
+    with pytest.raises(ValueError, match=r"^column 'asset' must hold text or integers; got "):
+        backtest_inputs_from_asset_forecast(FORECAST, prices_frame=prices)
+
+
+# --- what is no price, no schema
+
+
+PLAIN = ["prices.csv", b"x", 0.5, 3, float("nan"), [1], (), {1}, np.ones(2), True]
+
+
+@pytest.mark.parametrize("bad", PLAIN, ids=repr)
+def test_prices_of_a_wrong_type_are_refused(bad):
+    with pytest.raises(TypeError, match=r"^prices_frame must be a frame; got "):
+        backtest_datafeed_inputs(prices_frame=bad)
+    wrong = FileNotFoundError if isinstance(bad, str) else TypeError
+    for function, result in (
+        (predictions_frame_from_asset_forecast, FORECAST),
+        (weights_frame_from_asset_weights, WEIGHTS),
+    ):
+        with pytest.raises(wrong, match=r"^prices must be a frame or the path of a "):
+            function(result, prices=bad)
+    with pytest.raises(wrong, match=r"^frame must be a frame or the path of a "):
+        resolve_feed_spec_mapping(bad)
+    if not isinstance(bad, str):
+        with pytest.raises(TypeError, match=r"^prices_path must be a path"):
+            backtest_datafeed_inputs(prices_path=bad)
+
+
+@pytest.mark.parametrize("bad", [*PLAIN, object(), PRICES, Told, Told(unknown=1)], ids=repr)
+def test_schemas_of_a_wrong_type_are_refused(bad):
+    with pytest.raises(TypeError, match=r"^schema must be a mapping or an object that names"):
+        resolve_feed_spec_mapping(None, schema=bad)
+    with pytest.raises(TypeError, match=r"^schema must be a mapping or an object that names"):
+        resolve_dataset_schema(PRICES, schema=bad)
+    with pytest.raises(TypeError, match=r"^feed_spec must be a mapping or an object that names"):
+        predictions_frame_from_asset_forecast(FORECAST, feed_spec=bad)
+
+
+def test_names_of_columns_are_text():
+    for schema in ({"timestamp_col": 5}, Told(date_col=5)):
+        with pytest.raises(TypeError, match=r"^schema: .*_col must be the name of a column; got 5"):
+            resolve_feed_spec_mapping(None, schema=schema)
+    with pytest.raises(TypeError, match=r"^price_col must be text; got 5"):
+        resolve_feed_spec_mapping(None, price_col=5)
+    with pytest.raises(TypeError, match=r"^timestamp_col must be text; got 5"):
+        resolve_dataset_schema(PRICES, timestamp_col=5)
+
+
+def test_a_price_file_that_is_no_parquet_is_refused_by_name(tmp_path):
+    path = tmp_path / "prices.parquet"
+    path.write_text("date,ticker\n")
+    with pytest.raises(ValueError, match=rf"^cannot read {path} as Parquet"):
+        backtest_inputs_from_asset_forecast(FORECAST, prices_path=path)
+
+
+# --- a specification whose fields hold defaults
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """Stands in for the FeedSpec of ml4t-specs: every field has a default."""
+
+    timestamp_col: str = "timestamp"
+    entity_col: str | None = None
+    price_col: str = "close"
+    open_col: str = "open"
+    close_col: str = "close"
+    volume_col: str = "volume"
+    calendar: str | None = None
+    time_contract_version: int = 1
+
+
+class SpecWithDict(Spec):
+    """As FeedSpec, it can be made a mapping."""
+
+    def to_dict(self):
+        return dataclasses.asdict(self)
+
+
+@pytest.mark.parametrize("kind", [Spec, SpecWithDict])
+@pytest.mark.parametrize("place", ["alone", "metadata", "schema"])
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"timestamp_col": "date", "entity_col": "ticker", "close_col": "settle"},
+        {"close_col": "settle"},
+        {"price_col": "mid"},
+        {"price_col": "mid", "close_col": "settle"},
+        {"open_col": "o", "calendar": "NYSE"},
+        {},
+    ],
+)
+def test_fields_that_hold_their_defaults_state_nothing(kind, place, entries):
+    if place == "schema" and "calendar" in entries:
+        pytest.skip("calendars belong to the section semantics")
+    spec = kind(**entries)
+    schema = {"alone": spec, "metadata": Told(metadata=spec), "schema": {"schema": spec}}[place]
+    prices = PRICES.rename({"close": "settle"})
+    assert resolve_feed_spec_mapping(prices, schema=schema) == resolve_feed_spec_mapping(
+        prices, schema=entries
+    )
+    assert resolve_dataset_schema(prices, schema=schema).metadata == {
+        "timestamp_col": "date",
+        "entity_col": "ticker",
+    }
+
+
+def test_the_price_of_a_specification_is_its_close():
+    schema = Spec(timestamp_col="date", entity_col="ticker", close_col="settle")
+    mapping = resolve_feed_spec_mapping(PRICES.rename({"close": "settle"}), schema=schema)
+    assert (mapping["price_col"], mapping["close_col"]) == ("settle", "settle")
+
+
+def test_a_default_of_ones_own_is_a_statement():
+    @dataclasses.dataclass
+    class Mine:
+        timestamp_col: str = "date"
+        close_col: str = "settle"
+
+    mapping = resolve_feed_spec_mapping(None, schema=Mine())
+    assert mapping["timestamp_col"] == "date"
+    assert mapping["price_col"] == mapping["close_col"] == "settle"
 
 
 def test_frames_that_are_given_are_renamed_only_when_needed():
@@ -271,5 +498,6 @@ def test_frames_are_renamed_from_the_keys_that_their_metadata_names():
         np.ones((1, 1)), (1,), ("a",), {"timestamp_col": "when", "entity_col": "who"}
     )
     frame = predictions_frame_from_asset_forecast(named)
-    signals = backtest_datafeed_inputs(prices_frame=PRICES, signals=frame).signals
+    with pytest.warns(UserWarning, match=r"have \(1, a\)"):
+        signals = backtest_datafeed_inputs(prices_frame=PRICES, signals=frame).signals
     assert signals.columns == ("date", "ticker", "prediction_value")

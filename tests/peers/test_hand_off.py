@@ -330,6 +330,7 @@ SCHEMAS = [
     {"entity_col": ["ticker"], "vwap_col": "vwap"},
     specs.FeedSpec(timestamp_col="date", entity_col="ticker", calendar="NYSE"),
     specs.FeedSpec(time_contract_version=2, calendar=None),
+    specs.FeedSpec(timestamp_col="date", entity_col="ticker", close_col="settle"),
 ]
 
 
@@ -343,6 +344,21 @@ def test_with_and_without_specs_the_mapping_is_the_same(monkeypatch, schema, opt
     assert resolve_feed_spec_mapping(None, schema=schema, **options) == with_specs
     json.dumps(with_specs)
     specs.FeedSpec.from_any(with_specs)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"timestamp_col": "date", "entity_col": "ticker", "close_col": "settle"},
+        {"price_col": "mid"},
+        {"open_col": "o", "calendar": "NYSE"},
+        {},
+    ],
+)
+def test_fields_of_a_specification_that_hold_their_defaults_state_nothing(entries):
+    frame = pl.DataFrame({"date": [1], "ticker": ["a"], "settle": [1.0]})
+    spec = resolve_feed_spec_mapping(frame, schema=specs.FeedSpec(**entries))
+    assert spec == resolve_feed_spec_mapping(frame, schema=entries)
 
 
 def test_nothing_said_means_the_defaults_exactly():

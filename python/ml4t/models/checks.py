@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -95,6 +96,32 @@ def require_bool(name: str, value: object) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         _refuse(name, "must be True or False", value)
     return bool(value)
+
+
+def require_text(name: str, value: object) -> str:
+    """Return `value` when it is text that is not empty."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be text; got {reprlib.repr(value)}")
+    if not value:
+        raise ValueError(f"{name} must not be empty; got the empty text")
+    return value
+
+
+def require_mapping(name: str, value: object) -> Mapping[Any, Any]:
+    """Return `value` when it is a mapping."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping; got {reprlib.repr(value)}")
+    return value
+
+
+def require_path(name: str, value: object) -> str:
+    """Return the text of a path."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} must be a path; got {reprlib.repr(value)}")
+    path: object = os.fspath(value)
+    if not isinstance(path, str):
+        raise TypeError(f"{name} must be a path of text; got {reprlib.repr(path)}")
+    return path
 
 
 def require_one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:

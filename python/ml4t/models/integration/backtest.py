@@ -6,12 +6,18 @@ them all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import numbers
+import os
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ml4t.models.checks import require_mapping, require_path
 from ml4t.models.integration.feed_spec import UNSET, Calendar, FeedColumns
-from ml4t.models.integration.frame_keys import FrameKeys
+from ml4t.models.integration.frame_keys import FrameKeys, open_prices, require_prices
+from ml4t.models.integration.meeting import require_loadable, warn_unless_met
 from ml4t.models.integration.surfaces import (
     ResultsFrame,
     context_frame_from_weights,
@@ -21,14 +27,15 @@ from ml4t.models.integration.surfaces import (
 )
 
 if TYPE_CHECKING:
-    import os
-
     from ml4t.models.types import (
         AssetForecastResult,
         AssetSignalResult,
         AssetWeightsResult,
         PortfolioWeightsResult,
     )
+
+# What can be no table, whatever the feed reads.
+_NO_FRAMES = (str, bytes, os.PathLike, numbers.Number, Sequence, Set, np.ndarray, ResultsFrame)
 
 __all__ = [
     "BacktestDataFeedInputs",
@@ -58,6 +65,8 @@ class BacktestDataFeedInputs:
     ------
     ValueError
         Without a price source, or with both.
+    TypeError
+        When a part is of a type that no feed takes.
     """
 
     feed_spec: Mapping[str, Any]
@@ -68,11 +77,23 @@ class BacktestDataFeedInputs:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Insist on one price source."""
+        """Insist on one price source, and on parts that a feed can take."""
         if self.prices_frame is None and self.prices_path is None:
             raise ValueError("give prices_frame or prices_path; got neither")
         if self.prices_frame is not None and self.prices_path is not None:
             raise ValueError("give prices_frame or prices_path, not both")
+        require_mapping("feed_spec", self.feed_spec)
+        require_mapping("metadata", self.metadata)
+        if self.prices_path is not None:
+            require_path("prices_path", self.prices_path)
+        for name, table in (("signals", self.signals), ("context", self.context)):
+            if table is not None and not callable(getattr(table, "to_polars", None)):
+                raise TypeError(f"{name} must be a ResultsFrame; got {type(table).__name__}")
+        if isinstance(self.prices_frame, _NO_FRAMES):
+            raise TypeError(
+                f"prices_frame must be a frame; got {type(self.prices_frame).__name__}. "
+                "The path of a Parquet file is given as prices_path"
+            )
 
     def to_datafeed_kwargs(self) -> dict[str, Any]:
         """Give the keyword arguments of `ml4t.backtest.DataFeed`, those that apply.
@@ -136,8 +157,15 @@ def resolve_feed_spec_mapping(
     ------
     ValueError
         When a key column is not in the frame, or `calendar` is not a name.
+    TypeError
+        When `schema` cannot describe columns, or `frame` can be no table.
+    FileNotFoundError
+        When `frame` is the path of no file.
     """
-    return FeedColumns.among(locals()).resolve(frame, schema)
+    columns = FeedColumns.among(locals())
+    if isinstance(frame, _NO_FRAMES):
+        require_prices("frame", frame)
+    return columns.resolve(frame, schema)
 
 
 def backtest_datafeed_inputs(
@@ -361,10 +389,14 @@ class _Handoff:
         return cls(frame, path, columns.resolve(source, schema))
 
     @property
+    def table(self) -> Any:
+        """The prices as a frame whose schema can be read; None where there is none yet."""
+        return open_prices(self.prices_path if self.prices_frame is None else self.prices_frame)
+
+    @property
     def keys(self) -> dict[str, Any]:
         """What the functions of `surfaces` ask for key columns."""
-        source = self.prices_path if self.prices_frame is None else self.prices_frame
-        return {"feed_spec": self.feed_spec, "prices": source}
+        return {"feed_spec": self.feed_spec, "prices": self.table}
 
     def inputs(
         self,
@@ -372,17 +404,24 @@ class _Handoff:
         context: ResultsFrame | None,
         metadata: Mapping[str, Any] | None,
     ) -> BacktestDataFeedInputs:
-        held = dict(metadata or {})
+        inputs = BacktestDataFeedInputs(
+            self.feed_spec, self.prices_frame, self.prices_path, signals, context
+        )
+        held = {} if metadata is None else dict(require_mapping("metadata", metadata))
         if signals is not None:
             held["signal_frame_type"] = signals.metadata.get("frame_type")
-        return BacktestDataFeedInputs(
-            self.feed_spec,
-            self.prices_frame,
-            self.prices_path,
-            self._renamed(signals),
-            self._renamed(context),
-            held,
+        return replace(
+            inputs, signals=self._joined(signals), context=self._joined(context), metadata=held
         )
 
-    def _renamed(self, frame: ResultsFrame | None) -> ResultsFrame | None:
-        return None if frame is None else frame.with_keys(FrameKeys.find(**self.keys))
+    def _joined(self, frame: ResultsFrame | None) -> ResultsFrame | None:
+        """Call and restate the keys as the prices do, and look whether rows meet theirs."""
+        if not isinstance(frame, ResultsFrame):
+            return frame
+        table, keys = self.table, FrameKeys.find(**self.keys)
+        renamed = frame.with_keys(keys)
+        columns = renamed.as_columns()
+        require_loadable(columns, keys)
+        if table is not None:
+            warn_unless_met(columns, table, keys)
+        return renamed

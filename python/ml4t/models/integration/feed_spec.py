@@ -12,8 +12,15 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, Final, Self, TypeAlias
 
+from ml4t.models.checks import require_text
 from ml4t.models.integration.frame_keys import open_prices
-from ml4t.models.integration.schema import resolve_dataset_schema
+from ml4t.models.integration.schema import (
+    NEUTRAL,
+    get,
+    require_schema,
+    resolve_dataset_schema,
+    unsaid_fields,
+)
 
 
 class Unset(Enum):
@@ -64,12 +71,8 @@ SEMANTICS_ALIASES: dict[str, tuple[str, ...]] = {
     },
 }
 DEFAULTS = {
-    "timestamp_col": "timestamp",
-    "entity_col": "asset",
-    "open_col": "open",
-    "high_col": "high",
-    "low_col": "low",
-    "volume_col": "volume",
+    key: NEUTRAL[key]
+    for key in ("timestamp_col", "entity_col", "open_col", "high_col", "low_col", "volume_col")
 }
 _ABSENT = object()
 
@@ -110,7 +113,11 @@ class FeedColumns:
     session_start_time: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a calendar that is neither a name nor None."""
+        """Refuse names that are no text, and a calendar that is neither a name nor None."""
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name.endswith("_col") and value is not None:
+                require_text(one.name, value)
         if self.calendar is UNSET or self.calendar is None:
             return
         if not isinstance(self.calendar, str) or not self.calendar.strip():
@@ -123,7 +130,7 @@ class FeedColumns:
 
     def resolve(self, frame: Any, schema: Any) -> dict[str, Any]:
         """Join schema, frame, arguments and defaults; see `resolve_feed_spec_mapping`."""
-        mapping = read_schema(schema)
+        mapping = read_schema(require_schema("schema", schema))
         said = {
             one.name: _plain(getattr(self, one.name))
             for one in fields(self)
@@ -178,14 +185,15 @@ def read_schema(schema: Any) -> dict[str, Any]:
 
 
 def _read(source: Any) -> dict[str, Any]:
+    unsaid = unsaid_fields(source)
     if not isinstance(source, Mapping):
         metadata = getattr(source, "metadata", None)
         if metadata is not None:
             return _read(metadata)
         to_dict = getattr(source, "to_dict", None)
         if callable(to_dict) and not hasattr(source, "columns"):
-            source = to_dict()
-    schema, semantics = _get(source, "schema"), _get(source, "semantics")
+            source = {key: value for key, value in to_dict().items() if key not in unsaid}
+    schema, semantics = get(source, "schema", _ABSENT), get(source, "semantics", _ABSENT)
     said: dict[str, Any] = {}
     if schema is not _ABSENT and not callable(schema):
         said |= _pick(schema, COLUMN_ALIASES)
@@ -196,8 +204,11 @@ def _read(source: Any) -> dict[str, Any]:
 
 def _pick(source: Any, aliases: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    unsaid = unsaid_fields(source)
     for name, words in aliases.items():
-        values = (_get(source, word) for word in words)
+        if name in unsaid:
+            continue
+        values = (get(source, word, _ABSENT) for word in words)
         value = next((one for one in values if one is not _ABSENT), _ABSENT)
         if value is not _ABSENT and getattr(value, "name", "") != "UNSET":
             found[name] = _plain(_single(value))
@@ -207,14 +218,6 @@ def _pick(source: Any, aliases: Mapping[str, tuple[str, ...]]) -> dict[str, Any]
 def _single(value: Any) -> Any:
     """Take the entity out of a list of one."""
     return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
-
-
-def _get(source: Any, name: str) -> Any:
-    if source is None:
-        return _ABSENT
-    return (
-        source.get(name, _ABSENT) if isinstance(source, Mapping) else getattr(source, name, _ABSENT)
-    )
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from ml4t.models.integration.columns import AnyColumn, Labels
+from ml4t.models.integration.columns import AnyColumn, Given, Labels
 from ml4t.models.integration.door import column_names, column_types, has_columns
 from ml4t.models.integration.keys import CATEGORICALS, INTEGERS, type_of
 from ml4t.models.integration.labels import Dtype, align, common_dtype, plain
-from ml4t.models.integration.schema import declared_keys, resolve_dataset_schema
+from ml4t.models.integration.schema import (
+    declared_keys,
+    require_schema,
+    resolve_dataset_schema,
+)
+from ml4t.models.types.arrays import asset_id
+
+FLOATS = ("Float32", "Float64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +54,32 @@ class FrameKeys:
         feed_spec : mapping or object, optional
             Names key columns as in `resolve_dataset_schema`; the metadata of a batch will do.
         prices : frame or path of a Parquet file, optional
-            Its schema is read, none of its rows. What is not a frame is passed over.
+            Its schema is read, none of its rows.
         metadata : mapping, optional
             Only `timestamp_col` and `entity_col` in it name columns.
+
+        Raises
+        ------
+        TypeError
+            When `feed_spec` cannot describe columns, or `prices` is no frame.
+        FileNotFoundError
+            When the path leads to no file.
+        ValueError
+            When the ids of the prices are neither text nor numbers.
         """
         held = metadata or {}
         named = {key: held[key] for key in ("timestamp_col", "entity_col") if key in held}
         types: dict[str, Dtype | None] = {**_types(held), **_types(feed_spec)}
-        declared = declared_keys(feed_spec)
-        table = open_prices(prices)
+        declared = declared_keys(require_schema("feed_spec", feed_spec))
+        table = require_prices("prices", prices)
         if table is not None:
             present = column_names(table)
             known = {key: name for key, name in named.items() if name in present}
             keys = resolve_dataset_schema(table, schema={**known, **declared})
             named = {**named, **keys.metadata}
             seen = column_types(table, keys.metadata.values())
-            timestamp, entity = (
-                type_of(seen.get(name)) for name in (keys.timestamp_col, keys.entity_col)
-            )
+            timestamp = type_of(seen.get(keys.timestamp_col))
+            entity = _entity_type(keys.entity_col, seen.get(keys.entity_col))
             types["timestamp_dtype"] = timestamp or types.get("timestamp_dtype")
             types["entity_dtype"] = entity or types.get("entity_dtype")
         named = {**named, **declared}
@@ -108,38 +124,86 @@ class FrameKeys:
         whole = self.timestamp_dtype[0] in INTEGERS and common_dtype(restated) == ("Int64",)
         return restated, self.timestamp_dtype if whole else None
 
-    def assets(self, ids: Sequence[str]) -> tuple[list[Any], Dtype]:
-        """Restate ids of assets: integers again where the frame had integers."""
+    def assets(self, ids: Sequence[Any]) -> tuple[list[Any], Dtype]:
+        """Restate ids of assets: numbers again where the frame had numbers."""
         dtype = self.entity_dtype or ("String",)
-        if dtype[0] in INTEGERS:
-            numbers = [_integer(one) for one in ids]
-            return (list(ids), ("String",)) if None in numbers else (numbers, dtype)
-        return list(ids), dtype if dtype[0] in CATEGORICALS else ("String",)
+        texts = [_text(self.entity, one) for one in ids]
+        if dtype[0] in (*INTEGERS, *FLOATS):
+            numbers = [_integer(one) for one in texts]
+            if None in numbers:
+                return list(texts), ("String",)
+            whole = dtype[0] in INTEGERS
+            return [one if whole else float(one or 0) for one in numbers], dtype
+        return list(texts), dtype if dtype[0] in CATEGORICALS else ("String",)
 
 
 def _restated(
     column: AnyColumn, restate: Callable[[Sequence[Any]], tuple[list[Any], Dtype | None]]
 ) -> AnyColumn:
-    if not isinstance(column, Labels):
+    if not isinstance(column, (Labels, Given)):
         return column
-    labels, dtype = restate(column.labels)
-    if (list(column.labels), column.dtype) == (labels, dtype):
+    given = column.labels if isinstance(column, Labels) else column.values
+    labels, dtype = restate(given)
+    if isinstance(column, Given):
+        return column if labels == given else Labels(labels, np.arange(len(labels)), dtype)
+    if (list(given), column.dtype) == (labels, dtype):
         return column
     return Labels(labels, column.codes, dtype)
 
 
+def require_prices(name: str, prices: Any) -> Any:
+    """Give a frame whose schema can be read: the frame, or a scan of the Parquet file."""
+    if isinstance(prices, (str, os.PathLike)) and not Path(prices).is_file():
+        raise FileNotFoundError(f"{name} must be a frame or the path of a file; no file {prices}")
+    table = open_prices(prices)
+    if table is None and prices is not None and not isinstance(prices, (str, os.PathLike)):
+        raise TypeError(
+            f"{name} must be a frame or the path of a Parquet file; got {type(prices).__name__}"
+        )
+    return table
+
+
 def open_prices(prices: Any) -> Any:
-    """Give a frame whose schema can be read: the frame, a scan of the file, or None."""
-    if isinstance(prices, (str, Path)):
+    """Give a frame whose schema can be read; None for what is none, or not there yet.
+
+    Raises
+    ------
+    ValueError
+        When a file is not readable as Parquet.
+    """
+    if isinstance(prices, (str, os.PathLike)):
         if not Path(prices).is_file():
             return None
         import narwhals as nw  # noqa: PLC0415 - with the first frame
 
         try:
-            return nw.scan_parquet(str(prices), backend="polars")
+            table = nw.scan_parquet(os.fspath(prices), backend="polars")
+            table.collect_schema()
         except ImportError:
             return None
+        except Exception as error:
+            raise ValueError(f"cannot read {os.fspath(prices)} as Parquet: {error}") from error
+        return table
     return prices if prices is not None and has_columns(prices) else None
+
+
+def _entity_type(name: str, dtype: Any) -> Dtype | None:
+    """Translate the type of ids; floats, which a merge makes of integers, stay floats."""
+    import narwhals as nw  # noqa: PLC0415 - with the first frame
+
+    if dtype == nw.Boolean:
+        raise ValueError(f"column {name!r} must hold text or integers; got {dtype}")
+    known = type(dtype).__name__
+    return (known,) if known in FLOATS else type_of(dtype)
+
+
+def _text(name: str, value: Any) -> str:
+    text = asset_id(value)
+    if text is None:
+        raise ValueError(
+            f"column {name!r} must hold text or integers; got {value!r} ({type(value).__name__})"
+        )
+    return text
 
 
 def _types(source: Any) -> dict[str, Dtype]:

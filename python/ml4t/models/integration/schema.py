@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ml4t.models.integration.door import column_names
+from ml4t.models.checks import require_text
+from ml4t.models.integration.door import column_names, has_columns
 from ml4t.models.panel.key_columns import (
     ENTITY_CANDIDATES,
     TIMESTAMP_CANDIDATES,
@@ -24,6 +26,16 @@ ENTITY_KEYS = (
     "ticker",
     "asset",
 )
+
+# What a feed is taken to be where nobody says otherwise.
+NEUTRAL = {
+    "timestamp_col": "timestamp",
+    "entity_col": "asset",
+    **{f"{name}_col": name for name in ("open", "high", "low", "close", "volume")},
+    "price_col": "close",
+    "time_contract_version": 1,
+}
+SECTIONS = ("metadata", "schema", "semantics", "to_dict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +84,10 @@ def resolve_dataset_schema(
         When `frame` is not a frame.
     """
     names = column_names(frame)
-    declared = declared_keys(schema)
+    for argument, named in (("timestamp_col", timestamp_col), ("entity_col", entity_col)):
+        if named is not None:
+            require_text(argument, named)
+    declared = declared_keys(require_schema("schema", schema))
     timestamp = resolve_column(
         "timestamp", timestamp_col or declared.get("timestamp_col"), timestamp_candidates, names
     )
@@ -85,14 +100,39 @@ def resolve_dataset_schema(
     return ResolvedDatasetSchema(timestamp, entity, keys)
 
 
+def require_schema(name: str, schema: Any) -> Any:
+    """Return what can describe columns: a mapping, an object with fields of a schema, or None.
+
+    Raises
+    ------
+    TypeError
+        When it is something else, such as the path of a schema, or a column name is no text.
+    """
+    words = (*TIMESTAMP_KEYS, *ENTITY_KEYS, *NEUTRAL, *SECTIONS)
+    mapping = schema is None or isinstance(schema, Mapping)
+    plain = isinstance(schema, (str, bytes, type)) or (not mapping and has_columns(schema))
+    if plain or not (mapping or any(hasattr(schema, word) for word in words)):
+        raise TypeError(
+            f"{name} must be a mapping or an object that names columns, such as "
+            f"{{'timestamp_col': 'date'}}; got {type(schema).__name__}"
+        )
+    for key in (*TIMESTAMP_KEYS, *ENTITY_KEYS):
+        value = get(schema, key)
+        if isinstance(value, (list, tuple)) and len(value) == 1:
+            value = value[0]
+        if key.endswith("_col") and value is not None and not isinstance(value, str):
+            raise TypeError(f"{name}: {key} must be the name of a column; got {value!r}")
+    return schema
+
+
 def declared_keys(schema: Any) -> dict[str, str]:
     """Read what a schema says about key columns; only what it says."""
     if schema is None:
         return {}
-    metadata = _get(schema, "metadata")
+    metadata = get(schema, "metadata")
     if metadata is not None:
         return declared_keys(metadata)
-    nested = _get(schema, "schema")
+    nested = get(schema, "schema")
     if callable(nested):  # a method of that name is no section
         nested = None
     declared = _flat_keys(schema)
@@ -108,8 +148,9 @@ def _flat_keys(schema: Any) -> dict[str, str]:
 
 
 def _first_name(schema: Any, keys: tuple[str, ...]) -> str | None:
+    unsaid = unsaid_fields(schema)
     for key in keys:
-        value = _get(schema, key)
+        value = None if key in unsaid else get(schema, key)
         if isinstance(value, (list, tuple)) and len(value) == 1:
             value = value[0]  # a feed spec may hold the entity as a list of one
         if isinstance(value, str) and value:
@@ -117,5 +158,24 @@ def _first_name(schema: Any, keys: tuple[str, ...]) -> str | None:
     return None
 
 
-def _get(source: Any, key: str) -> Any:
-    return source.get(key) if isinstance(source, Mapping) else getattr(source, key, None)
+def unsaid_fields(schema: Any) -> set[str]:
+    """Name the fields of a specification that hold their defaults, which state nothing.
+
+    Only defaults that would be assumed anyway: "close" for the price, not a class's own "settle".
+    """
+    if not dataclasses.is_dataclass(schema) or isinstance(schema, type):
+        return set()
+    return {
+        one.name
+        for one in dataclasses.fields(schema)
+        if one.name in NEUTRAL
+        and one.default == NEUTRAL[one.name]
+        and getattr(schema, one.name, None) == one.default
+    }
+
+
+def get(source: Any, key: str, default: Any = None) -> Any:
+    """Look up an entry of a mapping, or an attribute of any other object."""
+    if isinstance(source, Mapping):
+        return source.get(key, default)
+    return getattr(source, key, default)

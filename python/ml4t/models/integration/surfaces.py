@@ -158,6 +158,10 @@ class ResultsFrame:
         same = list(made) == list(given) and all(made[name] is given[name] for name in given)
         return self if same else self.from_columns(made, self.metadata)
 
+    def as_columns(self) -> dict[str, AnyColumn]:
+        """Give the columns as they are kept: compact, without rows."""
+        return dict(self._columns())
+
     def _columns(self) -> Iterator[tuple[str, AnyColumn]]:
         compact = self.__dict__.get("_compact")
         if compact is not None:

@@ -91,13 +91,14 @@ def same_times(one: Iterable[Any], other: Iterable[Any]) -> int | None:
     Labels of two kinds, a text and a date, cannot be compared: nothing is said of them.
     """
     for position, (left, right) in enumerate(zip(one, other, strict=False)):
-        ours, theirs = _instant(left), _instant(right)
+        ours, theirs = instant(left), instant(right)
         if type(ours) is type(theirs) and ours != theirs:
             return position
     return None
 
 
-def _instant(label: Any) -> Any:
+def instant(label: Any) -> Any:
+    """Give what labels of one date share."""
     if isinstance(label, np.generic):
         label = (
             label.astype("datetime64[us]").item()
