@@ -45,12 +45,7 @@ def walked(model, batch, **rule):
 
 
 def until(batch, stop):
-    return replace(
-        batch,
-        features=batch.features[:, :stop],
-        returns=batch.returns[:, :stop],
-        timestamps=batch.timestamps[:stop],
-    )
+    return batch.slice(0, stop)
 
 
 @every
@@ -115,6 +110,76 @@ def test_a_start_of_other_sizes_or_another_class_is_refused(make):
         small(make).fit(narrow, **model.continued_from(model))
     with pytest.raises(TypeError, match="previous"):
         small(lstm if make is deep else deep).continued_from(model)
+
+
+def one_slot(batch, *dates):
+    """The same batch with one slot to hold on some dates: no book has net exposure 0."""
+    mask = np.ones(batch.returns.shape, dtype=bool)
+    mask[:, list(dates), 1:] = False
+    return replace(batch, mask=mask)
+
+
+@every
+@pytest.mark.parametrize("dates", [(0,), (9,), (0, 4, 10)])
+def test_dates_before_the_first_prediction_need_no_book(make, dates):
+    batch = one_slot(data(), *dates)  # 10 is in the embargo
+    found = walked(small(make), batch, embargo=1).result.weights
+    model = small(make)
+    model.fit(until(batch, 10))
+    for date in (11, 12):
+        known = batch if make is not linear else batch.slice(date, date + 1)
+        want = model.predict(known).weights[:, 0 if make is linear else date]
+        np.testing.assert_allclose(found[:, date - 11], want, rtol=0, atol=1e-12)
+
+
+@every
+def test_a_date_before_the_first_prediction_that_allows_no_book_holds_nothing(make):
+    limit = WeightConstraintPostprocessor(turnover_limit=0.3)
+    volatility = VolatilityTargetPostprocessor(min_periods=2)
+    batch = one_slot(data(), 0, 9)
+    pipeline = PortfolioAllocationPipeline(small(make), postprocessors=(limit, volatility))
+    found = walked(pipeline, batch).result
+    mask = np.array(batch.mask)
+    mask[:, [0, 9]] = False
+    known = replace(batch, mask=mask).slice(0, 11)
+    raw = found.raw_weights.slice(0, 1)
+    nothing = np.zeros((2, N))
+    book = limit.transform(
+        replace(known.slice(10, 11), prev_weights=nothing, returns=None), raw
+    ).weights
+    assert np.abs(book).sum(axis=2).max() <= 0.3 + 1e-10
+    padded = np.concatenate([np.zeros((2, 10, N)), book], axis=1)
+    want = volatility.transform(known, replace(raw, weights=padded, timestamps=())).weights[:, 10]
+    np.testing.assert_allclose(found.processed_weights.weights[:, 0], want, rtol=0, atol=1e-12)
+
+
+def test_a_date_to_predict_that_allows_no_book_is_named():
+    with pytest.raises(ValueError, match="cannot support") as caught:
+        walked(linear(), one_slot(data(), 12))
+    assert "at the date 12" in caught.value.__notes__
+
+
+def test_the_regression_walks_past_features_that_it_does_not_need():
+    batch = data()
+    features = np.array(batch.features)
+    features[:, 3], features[:, 10, 1] = np.nan, np.nan  # 10 is in the embargo
+    found = walked(linear(), replace(batch, features=features), embargo=1)
+    assert found.result.weights.shape == (2, 3, N)
+    assert "8 available cells without" in found.summaries[0].notes[0]
+
+
+@pytest.mark.parametrize("make", [lstm, deep])
+def test_a_walk_trains_where_returns_are_missing(make):
+    batch = data()
+    returns = np.array(batch.returns)
+    returns[:, 9:12], returns[0, 3, 2] = np.nan, np.nan
+    batch = replace(batch, returns=returns)
+    found = walked(small(make), batch)
+    model = small(make)
+    model.fit(until(batch, 10))
+    want = model.predict(batch).weights[:, 10:12]
+    np.testing.assert_allclose(found.result.weights[:, :2], want, rtol=0, atol=1e-12)
+    assert found.summaries[0].notes[0].startswith("9 of 80 available cells of the batch")
 
 
 @every

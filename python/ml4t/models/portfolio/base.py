@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -45,6 +45,9 @@ class BasePortfolioModel(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
     config
         Settings of the model.
     """
+
+    # Whether the weights of a date depend on no other date: `WalkForward` then predicts it alone.
+    sees_each_date_alone: ClassVar[bool] = False
 
     def _result(
         self,

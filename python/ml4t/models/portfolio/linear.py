@@ -118,6 +118,7 @@ class LinearFeaturePortfolioModel(BasePortfolioModel[LinearPortfolioConfig, Line
 
     config_type: ClassVar[type] = LinearPortfolioConfig
     fit_type: ClassVar[type] = LinearPortfolioFit
+    sees_each_date_alone: ClassVar[bool] = True
 
     @property
     def available_checkpoints(self) -> tuple[int, ...]:

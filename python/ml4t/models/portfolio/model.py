@@ -255,12 +255,15 @@ class NeuralPortfolioModel(
         name = type(self).__name__
         if self.config.use_group_embedding and batch.group_ids is None:
             raise ValueError(f"{name}: use_group_embedding requires group_ids; the batch has none")
-        if self.config.use_cost_in_context and batch.costs is None:
+        if not self.config.use_cost_in_context:
+            return
+        if batch.costs is None:
             raise ValueError(f"{name}: use_cost_in_context requires costs; the batch has none")
-        costs = batch.costs if self.config.use_cost_in_context else None
-        if costs is not None and not np.isfinite(costs).all():
+        finite = np.isfinite(batch.costs)
+        if not finite.all():
             raise ValueError(
-                f"{name}: use_cost_in_context requires finite costs; got {batch.costs}"
+                f"{name}: use_cost_in_context requires finite costs; {int((~finite).sum())} of "
+                f"{batch.n_assets} are not"
             )
 
     def _groups(self, batch: PortfolioSequenceBatch) -> tuple[int, ...]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ml4t.models.walk_forward.spans import hidden, joined
+import numpy as np
+
+from ml4t.models.portfolio.base import available
+from ml4t.models.walk_forward.spans import date_named, hidden, joined
 
 if TYPE_CHECKING:
     from ml4t.models.types import PortfolioWeightsResult
@@ -16,9 +19,8 @@ if TYPE_CHECKING:
 class _Stage:
     """One postprocessor of the pipeline on its way through the dates."""
 
-    def __init__(self, known: Any, scores: PortfolioWeightsResult, postprocessor: Any) -> None:
-        self.book: PortfolioWeightsResult = postprocessor.transform(known, scores)
-        self._scores = scores
+    def __init__(self, book: PortfolioWeightsResult, scores: PortfolioWeightsResult) -> None:
+        self.book, self._scores = book, scores
 
     def step(
         self, known: Any, scores: PortfolioWeightsResult, postprocessor: Any
@@ -40,22 +42,53 @@ def one_book(
 ) -> PortfolioWeightsResult:
     """Let postprocessors walk once through all dates: a fold does not know the book before it.
 
-    Before the first predicted date stands the book that the first fold's model would have held.
+    Before the first predicted date stands the book that the first fold's model would have held. A
+    date before it that allows no prediction or no book, and need not have one, holds nothing.
     """
-    start, first = outcomes[0].fold.train_start, outcomes[0].fold.predict_start
-    before = course.data.slice(start, first)
-    scores = outcomes[0].model.model.predict(before)
-    before = hidden(before, first - outcomes[0].fold.train_stop)
+    fold, pipeline = outcomes[0].fold, outcomes[0].model
+    start, first = fold.train_start, fold.predict_start
+    data, scores = _held_before(
+        course.data, start, first, lambda data, a, b: pipeline.model.predict(data.slice(a, b))
+    )
     stages: list[_Stage] = []
-    for postprocessor in outcomes[0].model.postprocessors:
-        stages.append(_Stage(before, scores, postprocessor))
-        scores = stages[-1].book
-    whole: PortfolioWeightsResult = joined(list(_books(course, outcomes, weights, stages)))
-    return whole
+    for postprocessor in pipeline.postprocessors:
+
+        def transformed(
+            data: Any, a: int, b: int, step: Any = postprocessor, given: Any = scores
+        ) -> Any:
+            n_hidden = b - fold.train_stop if (a, b) == (start, first) else 0
+            known = hidden(data.slice(a, b), n_hidden)
+            return step.transform(known, given.slice(a - start, b - start))
+
+        data, held = _held_before(data, start, first, transformed)
+        stages.append(_Stage(held, scores))
+        scores = held
+    book: PortfolioWeightsResult = joined(list(_books(data, outcomes, weights, stages)))
+    return book
+
+
+def _held_before(
+    data: Any, start: int, stop: int, make: Callable[[Any, int, int], Any]
+) -> tuple[Any, Any]:
+    """Make something of the dates from `start` to `stop`, those masked at which it cannot be made.
+
+    Returns the data, masked where necessary, and what was made of them.
+    """
+    try:
+        return data, make(data, start, stop)
+    except ValueError:
+        seen = np.array(available(data))
+    for date in range(start, stop):
+        try:
+            make(data, date, date + 1)
+        except ValueError:
+            seen[:, date] = False
+    data = replace(data, mask=seen)
+    return data, make(data, start, stop)
 
 
 def _books(
-    course: Course,
+    data: Any,
     outcomes: Sequence[Outcome],
     weights: PortfolioWeightsResult,
     stages: Sequence[_Stage],
@@ -64,9 +97,10 @@ def _books(
     for outcome in outcomes:
         fold = outcome.fold
         for date in range(fold.predict_start, fold.predict_stop):
-            known = course.data.slice(start, date + 1)
+            known = data.slice(start, date + 1)
             known = hidden(known, 1 + fold.predict_start - fold.train_stop)
             book = weights.slice(date - first, date - first + 1)
-            for stage, postprocessor in zip(stages, outcome.model.postprocessors, strict=True):
-                book = stage.step(known, book, postprocessor)
+            with date_named(data, date):
+                for stage, postprocessor in zip(stages, outcome.model.postprocessors, strict=True):
+                    book = stage.step(known, book, postprocessor)
             yield book

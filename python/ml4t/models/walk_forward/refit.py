@@ -30,7 +30,7 @@ from ml4t.models.types import (
     PortfolioSequenceBatch,
     StochasticDiscountFactorState,
 )
-from ml4t.models.walk_forward.spans import Data, hidden, joined, labelled
+from ml4t.models.walk_forward.spans import Data, date_named, hidden, joined, labelled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -218,12 +218,16 @@ def _continued(estimator: Any, before: Any) -> dict[str, Any]:
 def _predicted(model: Any, course: Course, fold: Fold, date: int) -> Any:
     """Predict one date in a batch in which its return is missing."""
     data = course.data
-    # What carries a state through time starts where its training did, all else after it.
+    # What carries a state through time starts where its training did, all else after it; a model
+    # that sees each date alone need not predict any other.
     first = fold.train_start if _carries(model, data) else fold.train_stop
+    if getattr(estimator_of(model), "sees_each_date_alone", False):
+        first = date
     known = hidden(data.slice(first, date + 1), 1 + fold.predict_start - fold.train_stop)
     if isinstance(model, PortfolioAllocationPipeline):
         model = PortfolioAllocationPipeline(model.model)  # the walk holds one book, made later
-    answer = model.predict(known) if hasattr(model, "predict") else model.extract(known)
+    with date_named(data, date):
+        answer = model.predict(known) if hasattr(model, "predict") else model.extract(known)
     return answer.slice(date - first, date - first + 1)
 
 
@@ -233,7 +237,8 @@ def _carries(model: Any, data: Data) -> bool:
         # Latent factor models of this package see every date for itself.
         latent = isinstance(estimator_of(model), BaseLatentFactorModel)
         return data.context_features is not None and not latent
-    return isinstance(data, PortfolioSequenceBatch)
+    alone = getattr(estimator_of(model), "sees_each_date_alone", False)
+    return isinstance(data, PortfolioSequenceBatch) and not alone
 
 
 def _with_realised(model: Any, course: Course, fold: Fold, result: Any) -> Any:

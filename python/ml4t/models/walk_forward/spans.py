@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from datetime import date
 from itertools import pairwise
@@ -59,6 +60,17 @@ def require_data(data: object) -> Any:
                 f"timestamps must be in order of time; got {later} after {one} at date {at + 1}"
             )
     return data
+
+
+@contextmanager
+def date_named(data: Data, date: int) -> Iterator[None]:
+    """Note on an error by its label at which date it came up; messages count from other dates."""
+    try:
+        yield
+    except Exception as error:
+        if len(data.timestamps):
+            error.add_note(f"at the date {data.timestamps[date]!r}")
+        raise
 
 
 def joined(parts: Sequence[Any]) -> Any:
