@@ -38,6 +38,7 @@ _IPCASolution: TypeAlias = tuple[
     NDArray[np.uint64],
     _F64,
     float,
+    NDArray[np.uint64],
     _IPCAEvidence,
 ]
 

@@ -137,6 +137,20 @@ impl Plan {
         self.squares.iter().map(sum).enumerate()
     }
 
+    /// Sum and sum of squares of every characteristic, where there is a constant to tell the former.
+    pub(crate) fn levels<'a>(&'a self, sums: &'a [f64]) -> impl Iterator<Item = (f64, f64)> + 'a {
+        let n = if self.constant {
+            self.n_characteristics
+        } else {
+            0
+        };
+        // The constant leads the triangle: its first row holds the sums.
+        let totals = self.places[..=n].iter().skip(1);
+        let squares = self.squares.iter();
+        let sum = |&place: &u32| sums[place as usize];
+        totals.map(sum).zip(squares.map(sum))
+    }
+
     fn lay_tiles(&mut self, n_columns: usize) {
         let TileShape {
             width,

@@ -17,7 +17,8 @@
 //!
 //! | module      | what it does                                                          |
 //! |-------------|-----------------------------------------------------------------------|
-//! | `geometry`  | whitens the second moments, once for any number of return vectors      |
+//! | `whiten`    | coordinates in which the pooled second moment is the identity          |
+//! | `geometry`  | takes the second moments there, once for any number of return vectors  |
 //! | `problem`   | cross moments, observed factors and scales in that geometry            |
 //! | `factors`   | `f_t` given `Γ`, for estimation and for new dates                      |
 //! | `gamma`     | `Γ` given `f_t`; residuals and first-order conditions                  |
@@ -50,6 +51,7 @@ mod problem;
 mod rotate;
 mod small;
 mod triangle;
+mod whiten;
 
 pub use bootstrap::{Noise, bootstrap, bootstrap_noise};
 pub use certificate::{Certificate, Stopping};
@@ -142,7 +144,7 @@ pub struct Settings {
     /// Dates with fewer usable rows are left out.
     pub min_assets: usize,
     /// Directions with less than this share of the largest eigenvalue of the instruments' pooled
-    /// correlation matrix count as spanned by no date. It must exceed the relative error of the
+    /// correlation matrix, about their means where a constant leads, count as spanned by no date. It must exceed the relative error of the
     /// second moments: about 1e-15, or 1e-7 when they were computed in single precision.
     pub rank_tolerance: f64,
 }
@@ -198,6 +200,8 @@ pub struct Solution {
     pub instrument_second_moment: Array2<f64>,
     /// `ρ`: pseudo-assets a date.
     pub ridge: f64,
+    /// Instruments that take part in directions that no date spans, ascending.
+    pub unidentified: Vec<usize>,
     /// The evidence.
     pub certificate: Certificate,
 }
@@ -313,6 +317,7 @@ fn finish(
         dates_used: geometry.dates.clone(),
         instrument_second_moment: geometry.second_moment.clone(),
         ridge: geometry.ridge,
+        unidentified: geometry.unidentified.clone(),
         certificate,
     })
 }

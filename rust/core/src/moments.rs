@@ -139,7 +139,8 @@ pub(crate) fn full_symmetric(triangle: ArrayView1<'_, f64>, n: usize) -> Array2<
 ///
 /// `characteristics` is `(T, N, L)`, `returns` and `mask` are `(T, N)`; any strides. Cells with a
 /// false mask are not read. Two `f32` inputs are multiplied in `f32` and summed so over at most 64
-/// rows, everything beyond in `f64`; all other inputs are computed in `f64`.
+/// rows, everything beyond in `f64`; all other inputs, and dates at which a characteristic has a level
+/// that dwarfs what it varies by, are computed in `f64`.
 ///
 /// # Errors
 ///
@@ -338,7 +339,7 @@ impl Job {
         let (narrow, wide) = (self.plan::<f32>(), self.plan::<f64>());
         self.by_date(|(scratch, spare): &mut (Scratch, Scratch), date, out| {
             let n = accumulate::<f32, _, _>(&narrow, scratch, || rows(date));
-            if n == 0 || suits_f32(&narrow, scratch.sums(), &rows(date)) {
+            if n == 0 || suits_f32(&narrow, n, scratch.sums(), &rows(date)) {
                 out.fill(narrow.entries(scratch.sums()));
                 return n;
             }
@@ -380,14 +381,21 @@ impl Job {
     }
 }
 
-/// Whether products in `f32` neither overflowed nor vanished.
+/// Whether products in `f32` neither overflowed nor vanished, and keep what the columns vary by.
 ///
 /// A square that sums to less than `TINY` may have lost values to underflow, unless its column is
-/// zero to begin with, as a characteristic that is missing at a date often is.
-fn suits_f32(plan: &Plan, sums: &[f64], rows: &Rows<'_, f32, f32>) -> bool {
+/// zero to begin with, as a characteristic that is missing at a date often is. A column whose variance
+/// is less than `LEVEL` of its mean square loses it to the rounding of its level.
+fn suits_f32(plan: &Plan, n: u32, sums: &[f64], rows: &Rows<'_, f32, f32>) -> bool {
     const TINY: f64 = 1e-28;
+    const LEVEL: f64 = 1.0 / 16.0;
+    let n = f64::from(n);
+    let varies = |total: f64, square: f64| total * total <= (1.0 - LEVEL) * n * square;
     sums.iter().all(|sum| sum.is_finite())
         && plan
             .squares(sums)
             .all(|(column, square)| square >= TINY || rows.is_zero(column))
+        && plan
+            .levels(sums)
+            .all(|(total, square)| square < TINY || varies(total, square))
 }

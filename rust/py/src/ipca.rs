@@ -96,6 +96,7 @@ type Solution<'py> = (
     Bound<'py, PyArray1<usize>>,
     Bound<'py, PyArray2<f64>>,
     f64,
+    Bound<'py, PyArray1<usize>>,
     Evidence,
 );
 
@@ -127,6 +128,7 @@ pub(crate) fn ipca<'py>(
         found.dates_used.into_pyarray(py),
         found.instrument_second_moment.into_pyarray(py),
         found.ridge,
+        found.unidentified.into_pyarray(py),
         certificate,
     ))
 }

@@ -41,7 +41,8 @@ class IPCASettings(TypedDict, total=False):
         Dates with fewer usable rows are left out.
     rank_tolerance : float, default 1e-11
         Directions with less than this share of the largest eigenvalue of the instruments' pooled
-        correlation matrix count as spanned by no date. Moments computed in single precision need
+        correlation matrix (about their means, where the first instrument is a constant) count as
+        spanned by no date. Moments computed in single precision need
         1e-6: it must exceed their relative error.
     """
 
@@ -136,6 +137,8 @@ class IPCASolution:
         Pseudo-assets a date.
     certificate : IPCACertificate
         Why the solution may be believed.
+    unidentified : ndarray of int64
+        Instruments that take part in directions that no date spans, ascending.
     """
 
     gamma: NDArray[np.float64]
@@ -145,6 +148,7 @@ class IPCASolution:
     instrument_second_moment: NDArray[np.float64]
     ridge: float
     certificate: IPCACertificate
+    unidentified: NDArray[np.int64]
 
     @property
     def converged(self) -> bool:
@@ -223,13 +227,21 @@ def ipca(
         require_bool("near", near),
         ipca_options(**settings),
     )
-    gamma, gamma_observed, factors, dates, second_moment, ridge, evidence = found
+    gamma, gamma_observed, factors, dates, second_moment, ridge, unidentified, evidence = found
     stopping, steps, changes, sweeps, sizes, lost, monotone, *paths = evidence
     numbers = (*steps, *changes, *sweeps, *sizes, *lost, monotone)
     path = (tuple(one) for both in paths for one in both)
     certificate = IPCACertificate(stopping, *numbers, *path)
-    used = dates.astype(np.int64)
-    return IPCASolution(gamma, gamma_observed, factors, used, second_moment, ridge, certificate)
+    return IPCASolution(
+        gamma,
+        gamma_observed,
+        factors,
+        dates.astype(np.int64),
+        second_moment,
+        ridge,
+        certificate,
+        unidentified.astype(np.int64),
+    )
 
 
 def ipca_factors(

@@ -3,25 +3,24 @@
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
-use super::{MomentsView, Settings, Weighting, triangle};
-use crate::linalg::{add_product, product, symmetric_eigen};
+use super::{MomentsView, Settings, Weighting, triangle, whiten};
+use crate::linalg::product;
 use crate::rows::{Rows, add_product_here};
 use crate::{CoreError, Result, shape};
 
-/// Noise among the eigenvalues is at most this many times the most negative one.
-const NOISE: f64 = 10.0;
 /// Sums of squares beyond this overflow when two are multiplied.
 const LARGEST: f64 = 1e150;
 /// Mean squares below this have lost digits.
 const SMALLEST: f64 = 1e-290;
 /// Dates that one task whitens.
 const TASK: usize = 8;
+/// Rows beyond these are summed in parts, whose sums err no more.
+const LONGEST_SUM: f64 = 32_768.0;
 
 /// Second moments in coordinates in which the pooled one is the identity.
 ///
-/// With `W = Σ_t S_t / Σ_t n_t = D C D` (`D` the root mean squares) and `C = V Λ V'` without the
-/// directions that no date spans, instruments become `B'z` with `B = D⁻¹ V Λ^-½`. Nothing that is
-/// estimated depends on the scale of the characteristics or on an invertible recombination.
+/// Instruments become `B'z` with `B` of [`whiten`]. Nothing that is estimated depends on the scale of
+/// the characteristics or on an invertible recombination.
 #[derive(Debug, Clone)]
 pub(super) struct Geometry {
     /// Dates with enough assets, ascending.
@@ -40,6 +39,8 @@ pub(super) struct Geometry {
     pub(super) ridge: f64,
     /// `w_t n_t`.
     pub(super) masses: Vec<f64>,
+    /// Instruments that take part in directions that no date spans, ascending.
+    pub(super) unidentified: Vec<usize>,
 }
 
 impl Geometry {
@@ -53,21 +54,27 @@ impl Geometry {
         let weights: Array1<f64> = weights.collect();
         let second_moment = pooled_second_moment(moments, &dates);
         require_visible(moments, &dates, second_moment.view())?;
-        let (to_raw, from_raw) = whitening(second_moment.view(), settings.rank_tolerance)?;
+        let rounding = whiten::Rounding {
+            share: settings.rank_tolerance,
+            of_sums: rounding_of_sums(moments, &dates),
+        };
+        let constant = leads_with_constant(moments, &dates);
+        let white = whiten::whiten(second_moment.view(), constant, rounding)?;
         let ridge = settings.factor_ridge + settings.gamma_ridge / dates.len() as f64;
         let masses = dates.iter().zip(&weights);
         let masses = masses
             .map(|(&t, w)| w * f64::from(moments.n_assets[t]))
             .collect();
         let mut geometry = Self {
-            stack: Rows::zeros(dates.len(), triangle::length(to_raw.ncols())),
+            stack: Rows::zeros(dates.len(), triangle::length(white.to_raw.ncols())),
             dates,
             weights,
-            to_raw,
-            from_raw,
+            to_raw: white.to_raw,
+            from_raw: white.from_raw,
             second_moment,
             ridge,
             masses,
+            unidentified: white.unidentified,
         };
         geometry.fill_stack(moments.gram);
         Ok(geometry)
@@ -201,6 +208,18 @@ fn require_visible(
     visible("the sum of squared returns", squares, seen, "")
 }
 
+/// Whether the first instrument is 1 throughout, as far as its squares tell.
+fn leads_with_constant(moments: &MomentsView<'_>, dates: &[usize]) -> bool {
+    let is_count = |&t: &usize| moments.gram[[t, 0]] == f64::from(moments.n_assets[t]);
+    moments.gram.ncols() > 0 && dates.iter().all(is_count)
+}
+
+/// Bound on the relative rounding error of a sum of squares over the rows of a date.
+fn rounding_of_sums(moments: &MomentsView<'_>, dates: &[usize]) -> f64 {
+    let counts = dates.iter().map(|&t| f64::from(moments.n_assets[t]));
+    0.5 * f64::EPSILON * counts.fold(1.0, f64::max).min(LONGEST_SUM)
+}
+
 fn pooled_second_moment(moments: &MomentsView<'_>, dates: &[usize]) -> Array2<f64> {
     let n = moments.cross.ncols();
     let mut sum = Array1::<f64>::zeros(moments.gram.ncols());
@@ -212,46 +231,6 @@ fn pooled_second_moment(moments: &MomentsView<'_>, dates: &[usize]) -> Array2<f6
         .map(|&date| f64::from(moments.n_assets[date]))
         .sum::<f64>();
     Array2::from_shape_fn((n, n), |(i, j)| sum[triangle::at(n, i, j)])
-}
-
-/// `to_raw` and `from_raw`.
-///
-/// An exact second moment has no negative eigenvalue: one that is there shows the size of the noise.
-fn whitening(
-    second_moment: ArrayView2<'_, f64>,
-    tolerance: f64,
-) -> Result<(Array2<f64>, Array2<f64>)> {
-    let n = second_moment.nrows();
-    // A characteristic that is always zero keeps its unit: its direction is dropped below.
-    let scale = second_moment
-        .diag()
-        .map(|&v| if v > 0.0 { v.sqrt() } else { 1.0 });
-    let correlation = Array2::from_shape_fn((n, n), |(i, j)| {
-        second_moment[[i, j]] / (scale[i] * scale[j])
-    });
-    let eigen = symmetric_eigen(correlation.view())?;
-    let floor = (tolerance * eigen.values[0]).max(-NOISE * eigen.values[n - 1]);
-    let rank = eigen
-        .values
-        .iter()
-        .filter(|&&value| value > floor && value > 0.0)
-        .count();
-    if rank == 0 {
-        return Err(CoreError::Rank {
-            what: "characteristics",
-            rank,
-            wanted: 1,
-        });
-    }
-    let (roots, v) = (eigen.values.map(|value| value.abs().sqrt()), &eigen.vectors);
-    let mut to_raw = Array2::from_shape_fn((n, rank), |(i, k)| v[[i, k]] / (scale[i] * roots[k]));
-    let from_raw = Array2::from_shape_fn((rank, n), |(k, i)| v[[i, k]] * scale[i] * roots[k]);
-    let unseen = Rows::from_fn(n - rank, n, |k, i| v[[i, rank + k]] / scale[i]);
-    if let Some(unseen) = super::rotate::orthonormal(unseen) {
-        let part = product(unseen.view(), to_raw.view());
-        add_product(to_raw.view_mut(), -1.0, unseen.view().t(), part.view());
-    }
-    Ok((to_raw, from_raw))
 }
 
 /// `w_t B'c_t` for every date, shape `(T, R)`.

@@ -177,7 +177,7 @@ def exposures(config: IPCAConfig, batch: CrossSectionBatch, gamma: NDArray[Any])
     r"""Conditional exposures :math:`\beta_{ti} = \Gamma' z_{ti}`, shape (T, N, K), as `gamma` is.
 
     NaN where the mask excludes a cell, or a characteristic is missing and stays so. Returns are not
-    read.
+    read. Sums are in float64 and of one order, whatever the type and the strides of the panel.
 
     Parameters
     ----------
@@ -189,13 +189,15 @@ def exposures(config: IPCAConfig, batch: CrossSectionBatch, gamma: NDArray[Any])
     """
     z, middle = batch.characteristics, config.missing == "middle"
     there = np.empty(z.shape[:2], dtype=np.bool_) if middle else known(batch)
-    level, slopes = (gamma[0], gamma[1:]) if config.constant else (0.0, gamma)
+    wide = np.ascontiguousarray(gamma, dtype=np.float64)
+    level, slopes = (wide[0], wide[1:]) if config.constant else (0.0, wide)
     betas = np.empty((*z.shape[:2], gamma.shape[1]), dtype=gamma.dtype)
     with np.errstate(over="ignore", invalid="ignore"):  # of cells that become NaN below
         for t, date in enumerate(z):  # one date at a time: the panel is never upcast
             if middle:
                 there[t] = rows_there(batch, t)
-            betas[t] = (at_middle(date, there[t]) if middle else date) @ slopes + level
+            filled = at_middle(date, there[t]) if middle else date
+            betas[t] = np.ascontiguousarray(filled, dtype=np.float64) @ slopes + level
     betas[~there] = np.nan
     return betas
 

@@ -189,7 +189,8 @@ def _asset_sums(found: Explained, batch: CrossSectionBatch) -> tuple[NDArray[Any
         loadings = found.gamma @ found.factors[date]
         returns = np.asarray(batch.returns)[date, cells].astype(np.float64)
         z = batch.characteristics[date]
-        fitted = (at_middle(z, there[date]) if found.middle else z)[cells] @ loadings[first:]
+        rows = (at_middle(z, there[date]) if found.middle else z)[cells]
+        fitted = np.ascontiguousarray(rows, dtype=np.float64) @ loadings[first:]
         level = loadings[0] if first else 0.0
         sums[:, cells] += returns, returns - fitted - level, np.ones(len(cells))
     return sums[0], sums[1], sums[2]

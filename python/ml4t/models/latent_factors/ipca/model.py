@@ -21,7 +21,7 @@ from ml4t.models.latent_factors.ipca.estimate import (
 from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
 from ml4t.models.latent_factors.ipca.reading import IPCAReading
 from ml4t.models.latent_factors.ipca.shrink import IPCAPenaltyPath, penalty_path
-from ml4t.models.latent_factors.ipca.solve import best_of_starts, solve
+from ml4t.models.latent_factors.ipca.solve import best_of_starts, solve, unidentified_note
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.panel.identity import labels
 from ml4t.models.panel.moments import CharacteristicMoments
@@ -187,7 +187,9 @@ class IPCAModel(IPCAReading):
         }
         if isinstance(batch, CrossSectionBatch):
             metrics |= panel_metrics(config, batch, int(moments.n_assets.sum()))
-        return Estimated(fit, FitSummary(converged=found.converged, train_metrics=metrics))
+        notes = unidentified_note(found, names, constant=config.constant)
+        summary = FitSummary(converged=found.converged, train_metrics=metrics, notes=notes)
+        return Estimated(fit, summary)
 
     def penalty_path(
         self,

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SAME_OPTIMUM = 1e-8
 """Objectives closer than this, relative to the sum of squared returns, are one optimum."""
+STILL = 1e-6
+"""An instrument that varies by less than this share of its level gives no direction to start in."""
 NO_DIRECTION = 1e-10
 """An eigenvalue of the correlations below this share of the largest is no direction to start in."""
 
@@ -112,20 +114,49 @@ def best_of_starts(config: IPCAConfig, sample: Sample, start: NDArray[Any] | Non
 def random_starts(config: IPCAConfig, first: kernels.IPCASolution) -> list[NDArray[np.float64]]:
     """Draw loadings (P, K + M): latent ones uniform over the K-dimensional subspaces.
 
-    Uniform in instruments that are whitened, so that no recombination of characteristics changes
-    the distribution. Observed factors begin with the loadings that the first start led to.
+    Uniform in instruments that are whitened, about their means where there is a constant, so that
+    no recombination of characteristics changes the distribution. Observed factors begin with the
+    loadings that the first start led to.
     """
     rng = np.random.default_rng(config.seed % 2**64)  # NumPy takes no negative one
-    scale = np.sqrt(np.diag(first.instrument_second_moment))
-    scale[scale == 0.0] = 1.0
-    values, vectors = np.linalg.eigh(first.instrument_second_moment / np.outer(scale, scale))
+    moment, mean = first.instrument_second_moment, np.zeros(len(first.gamma))
+    if config.constant:  # a level is no direction
+        mean[1:] = moment[0, 1:]
+        moment = moment - np.outer(mean, moment[0])
+    scale = np.sqrt(np.maximum(np.diag(moment), 0.0))
+    still = scale <= STILL * np.sqrt(np.diag(first.instrument_second_moment))
+    moment = np.where(still | still[:, None], 0.0, moment)
+    scale[still] = 1.0
+    values, vectors = np.linalg.eigh(moment / np.outer(scale, scale))
     there = values > NO_DIRECTION * values[-1]
     whitening = vectors[:, there] / np.sqrt(values[there]) / scale[:, None]
+    whitening[0] -= mean @ whitening
     shape = (whitening.shape[1], config.n_factors)
     return [
         np.hstack([whitening @ rng.standard_normal(shape), first.gamma_observed])
         for _ in range(config.n_starts - 1)
     ]
+
+
+def unidentified_note(
+    solution: kernels.IPCASolution, names: Sequence[str], *, constant: bool
+) -> tuple[str, ...]:
+    """Name the instruments that the estimate leaves out, wholly or along some direction."""
+    if not len(solution.unidentified):
+        return ()
+    count, level = solution.certificate.n_unidentified, " about its mean" if constant else ""
+    involved = [names[row] for row in solution.unidentified]
+    return (
+        f"No date spans {count} of {len(names)} directions of the instruments beyond rounding; the "
+        f"loadings along them are zero. An instrument does not vary{level}, or repeats others: "
+        f"{listed(involved)}.",
+    )
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Write names, the first of many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def n_distinct(objectives: Sequence[float]) -> int:
