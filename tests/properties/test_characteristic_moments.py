@@ -178,7 +178,11 @@ def test_labels_that_are_equal_are_of_one_date(one, other):
         (lambda: tiny(names=("constant",)), ValueError, "feature_names must be unique"),
         (lambda: tiny() + tiny(names=("b",)), ValueError, "feature_names must be the same on"),
         (lambda: tiny() + tiny(()), ValueError, "timestamps must name the dates of both sides"),
-        (lambda: tiny() + tiny(("1", "2")), ValueError, "timestamps must be of one kind on both"),
+        (
+            lambda: tiny() + tiny(("2001", "2002")),
+            ValueError,
+            "timestamps must be of one kind on both",
+        ),
         (lambda: tiny() + 1, TypeError, "unsupported operand"),
         (lambda: tiny(DAYS) + tiny(TIMES), ValueError, "timestamps must be of one kind on both"),
         (lambda: tiny(DAYS).append(tiny(TIMES)), ValueError, "timestamps must be of one kind on"),

@@ -12,25 +12,23 @@ what may be there. No name in a file ever chooses the code that runs.
 | frozen dataclass                 | `{"record": "PCAFit", "fields": {...}}`          |
 | array of numbers or bools        | `{"array": name}`, the array beside              |
 | array of datetime64, timedelta64 | the same with `"dtype": "datetime64[ns]"`        |
-| numpy.datetime64                 | `{"datetime64": [n, dtype]}`                     |
-| date, datetime                   | `{"date": iso}`, `{"datetime": [iso, zone, fold]}` |
+| labels of time                   | see `artifacts.times`                            |
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from datetime import date, datetime, timezone
+from datetime import date, datetime
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ml4t.models.artifacts import times
 from ml4t.models.types.arrays import BoolArray, FloatArray, IntArray
 
 JSON: TypeAlias = Any
@@ -116,7 +114,10 @@ def _parts(record: type) -> tuple[Field[Any], ...]:
 
 
 def _write(value: Any, where: str, arrays: Arrays) -> JSON:
-    if isinstance(value, np.generic) and not isinstance(value, np.datetime64):
+    moment = times.pack(value)
+    if moment is not None:
+        return moment
+    if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, str)):
         return value
@@ -127,8 +128,6 @@ def _write(value: Any, where: str, arrays: Arrays) -> JSON:
         return number if math.isfinite(number) else {"float": repr(number)}
     if isinstance(value, np.ndarray):
         return _write_array(value, where, arrays)
-    if isinstance(value, (np.datetime64, date)):
-        return _write_time(value, where)
     if isinstance(value, tuple):
         return {"tuple": [_write(one, f"{where}.{i}", arrays) for i, one in enumerate(value)]}
     if isinstance(value, list):
@@ -161,18 +160,6 @@ def _write_array(array: NDArray[Any], where: str, arrays: Arrays) -> JSON:
         raise TypeError(f"{where} must hold plain numbers or bools; got dtype {array.dtype}")
     arrays[name] = array
     return stored
-
-
-def _write_time(value: np.datetime64 | date, where: str) -> JSON:
-    if isinstance(value, np.datetime64):
-        return {"datetime64": [int(value.astype(np.int64)), value.dtype.name]}
-    if type(value) is date:
-        return {"date": value.isoformat()}
-    if type(value) is datetime and isinstance(value.tzinfo, (ZoneInfo, timezone, NoneType)):
-        zone = value.tzinfo.key if isinstance(value.tzinfo, ZoneInfo) else None
-        plain = value.replace(tzinfo=None) if zone else value
-        return {"datetime": [plain.isoformat(), zone, value.fold]}
-    raise TypeError(f"{where} must be of a kind that a file can hold; got {type(value).__name__}")
 
 
 class _Reader:
@@ -239,7 +226,7 @@ class _Reader:
         self.used.add(name)
         array = self.arrays[name]
         if "dtype" in data:
-            array = array.view(_time_dtype(data["dtype"], array.dtype, where))
+            array = array.view(times.time_dtype(data["dtype"], array.dtype, where))
         wanted = _scalar_types(hint)
         if not issubclass(array.dtype.type, wanted):
             names = " or ".join(one.__name__ for one in wanted)
@@ -269,18 +256,13 @@ class _Reader:
             raise ValueError(f"{where} is not a valid {given}: {error}") from error
 
     def _time(self, data: JSON, hint: Any, where: str) -> Any:
-        _arm(hint, np.datetime64 if "datetime64" in data else date, where)
+        (tag,) = data if len(data) == 1 else ("",)
+        if tag not in times.KINDS:
+            raise ValueError(f"{where} must be a well-formed label of time")
+        _arm(hint, times.KINDS[tag], where)
         try:
-            if "date" in data:
-                return date.fromisoformat(_require(data, where, "date", str))
-            if "datetime64" in data:
-                ticks, dtype = _require(data, where, "datetime64", list)
-                count = np.array(ticks, dtype=np.int64)
-                return count.view(_time_dtype(dtype, count.dtype, where))[()]
-            iso, zone, fold = _require(data, where, "datetime", list)
-            moment = datetime.fromisoformat(iso).replace(fold=fold)
-            return moment if zone is None else moment.replace(tzinfo=ZoneInfo(zone))
-        except (TypeError, ValueError, KeyError, OSError, OverflowError) as error:
+            return times.unpack(data)
+        except ValueError as error:
             raise ValueError(f"{where} must be a moment in time; {error}") from error
 
     _READERS: Mapping[Any, Any] = {
@@ -289,9 +271,7 @@ class _Reader:
         "dict": _dict,
         "array": _array,
         "record": _record,
-        "date": _time,
-        "datetime": _time,
-        "datetime64": _time,
+        **dict.fromkeys(times.KINDS, _time),
     }
 
 
@@ -361,13 +341,3 @@ def _scalar_types(hint: Any) -> tuple[type, ...]:
     # Any is a class from Python 3.11 on.
     kinds = (one if isinstance(one, type) and one is not Any else np.generic for one in found)
     return tuple(kinds) or (np.generic,)
-
-
-def _time_dtype(name: Any, stored: np.dtype[Any], where: str) -> np.dtype[Any]:
-    known = re.fullmatch(r"(datetime|timedelta)64(\[[0-9]*[a-zA-Z]+\])?", str(name))
-    if known is None or stored != np.int64:
-        raise ValueError(f"{where} must have a dtype of time over int64; got {name!r}, {stored}")
-    try:
-        return np.dtype(known[0])
-    except TypeError as error:
-        raise ValueError(f"{where} must have a dtype of time; got {name!r}") from error

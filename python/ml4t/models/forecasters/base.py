@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 from ml4t.models.artifacts.v1 import require_parts
-from ml4t.models.checks import require_type
 from ml4t.models.configs.base import BaseModelConfig
 from ml4t.models.lifecycle.fittable import Estimated, Fittable
+from ml4t.models.panel.context import require_history
 from ml4t.models.types import FactorForecastResult, FitSummary, LatentFactorState
 
 if TYPE_CHECKING:
@@ -57,9 +57,7 @@ class BaseFactorForecaster(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
         FloatingPointError
             When an estimate is not finite.
         """
-        return self._run(
-            lambda: self._learn(require_type("state", state, LatentFactorState)), state
-        )
+        return self._run(lambda: self._learn(require_history(state)), state)
 
     def predict(self, state: LatentFactorState) -> FactorForecastResult:
         """Forecast the premia of the periods of `state`.
@@ -83,7 +81,7 @@ class BaseFactorForecaster(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
             When the number of factors differs from the fit's.
         """
         fit = self._fitted("predict")
-        require_type("state", state, LatentFactorState)
+        require_history(state)
         premia = self._forecast(fit, state)
         if premia.shape[1] != state.n_factors:
             raise ValueError(

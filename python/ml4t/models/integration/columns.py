@@ -113,7 +113,7 @@ def series_of(pl: Any, name: str, values: Sequence[Any], dtype: Dtype | None) ->
     if present and all(isinstance(label, datetime) for label in present):
         return _moments(pl, name, labels, present)
     if dtype is None and present and all(isinstance(label, str) for label in present):
-        dtype = ("String",)
+        dtype = common_dtype(present)
     if dtype is None:
         return pl.Series(name, labels, strict=False)
     wanted = getattr(pl, str(dtype[0]))

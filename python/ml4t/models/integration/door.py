@@ -226,6 +226,8 @@ def _column_data(name: str, values: Any) -> Any:
 
     if _is_one_chunk(values):
         values = import_module("pyarrow").chunked_array([values])
+    if hasattr(values, "categories") and hasattr(values, "ordered"):  # of pandas, no Series
+        values = import_module("pandas").Series(values)
     known: Any = nw.from_native(values, series_only=True, pass_through=True)
     if isinstance(known, nw.Series) or isinstance(values, list):
         return known

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from ml4t.models.checks import require_real
 from ml4t.models.integration.columns import AnyColumn, Given, Labels, Values
 from ml4t.models.types.arrays import as_float_array
+from ml4t.models.types.base import same_value
+from ml4t.models.types.instants import first_difference
+from ml4t.models.types.window_dates import WINDOW_TIMESTAMPS, window_dates
 
 if TYPE_CHECKING:
     from ml4t.models.integration.frame_keys import FrameKeys
 
 OUTCOME = "realized_return"
-WINDOW_TIMESTAMPS = "window_timestamps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,8 @@ class Surface:
         windows = values if values.ndim == 3 else values[None]
         n_windows, n_dates, n_assets = windows.shape
         metadata = dict(result.metadata)
-        dates = metadata.pop(WINDOW_TIMESTAMPS, None)
-        if len(result.timestamps):
-            timestamps: Sequence[Any] = result.timestamps
-        elif dates is not None and [len(one) for one in dates] == [n_dates] * n_windows:
-            timestamps = [label for one in dates for label in one]
-        else:
-            timestamps = range(n_dates) if n_dates else ()
+        timestamps = _dates_of(result, n_windows, n_dates) or (range(n_dates) if n_dates else ())
+        metadata.pop(WINDOW_TIMESTAMPS, None)
         ids = result.asset_ids or [f"asset_{place}" for place in range(n_assets)]
         return cls(windows, timestamps, ids, metadata)
 
@@ -62,6 +59,14 @@ class Surface:
     def shape(self) -> tuple[int, ...]:
         """(B, T, N)."""
         return self.values.shape
+
+
+def _dates_of(labelled: Any, n_windows: int, n_dates: int) -> list[Any]:
+    """List the dates of a batch or result, those of several windows one after the other."""
+    if len(labelled.timestamps):
+        return list(labelled.timestamps)
+    windows = window_dates(labelled.metadata, n_windows, n_dates)
+    return [label for one in windows for label in one]
 
 
 def long_columns(
@@ -170,7 +175,7 @@ def _join(parts: list[AnyColumn]) -> AnyColumn:
     if len(labels) < len(parts):
         return Given([value for part in parts for value in part.to_list()])
     first = labels[0]
-    if all(part.labels == first.labels for part in labels):
+    if all(same_value(list(part.labels), list(first.labels)) for part in labels):
         return Labels(first.labels, np.concatenate([part.codes for part in labels]), first.dtype)
     offsets = np.cumsum([0, *(len(part.labels) for part in labels)])
     codes = [part.codes + offset for part, offset in zip(labels, offsets[:-1], strict=True)]
@@ -185,11 +190,10 @@ def _require_same_labels(outcomes: Any, surface: Surface) -> None:
         raise ValueError("outcomes must hold returns; the batch has none")
     if len(outcomes.asset_ids) and tuple(outcomes.asset_ids) != tuple(surface.asset_ids):
         raise ValueError("outcomes must have the asset_ids of the result, in the same order")
-    theirs, ours = list(outcomes.timestamps), list(surface.timestamps)
+    theirs, ours = _dates_of(outcomes, *surface.shape[:2]), list(surface.timestamps)
     if isinstance(surface.timestamps, range) or len(theirs) != len(ours):
         return
-    differ = (at for at, (one, other) in enumerate(zip(theirs, ours, strict=True)) if one != other)
-    at = next(differ, None)
+    at = first_difference(theirs, ours)
     if at is not None:
         raise ValueError(
             f"outcomes must have the timestamps of the result; got {theirs[at]} for {ours[at]} "

@@ -20,6 +20,7 @@ from ml4t.models.integration.schema import (
     resolve_dataset_schema,
 )
 from ml4t.models.types.arrays import asset_id
+from ml4t.models.types.base import same_value
 
 FLOATS = ("Float32", "Float64")
 
@@ -142,11 +143,12 @@ def _restated(
 ) -> AnyColumn:
     if not isinstance(column, (Labels, Given)):
         return column
-    given = column.labels if isinstance(column, Labels) else column.values
+    given = list(column.labels if isinstance(column, Labels) else column.values)
     labels, dtype = restate(given)
+    same = common_dtype(labels) == common_dtype(given) and same_value(given, labels)
     if isinstance(column, Given):
-        return column if labels == given else Labels(labels, np.arange(len(labels)), dtype)
-    if (list(given), column.dtype) == (labels, dtype):
+        return column if same else Labels(labels, np.arange(len(labels)), dtype)
+    if same and column.dtype == dtype:
         return column
     return Labels(labels, column.codes, dtype)
 

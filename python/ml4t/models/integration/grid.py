@@ -8,7 +8,7 @@ neither the columns nor the tensor exist twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ml4t.models.integration.keys import Coded, code
 from ml4t.models.types.arrays import asset_id
+from ml4t.models.types.instants import UNORDERED, declared, in_time
 
 if TYPE_CHECKING:
     from ml4t.models.integration.door import Column
@@ -171,14 +172,19 @@ def _apart(values: NDArray[Any]) -> str:
 
 
 def _sorted_times(name: str, coded: Coded) -> Coded:
-    try:
-        order = sorted(range(len(coded.labels)), key=coded.labels.__getitem__)
-    except TypeError as error:
-        kinds = sorted({type(label).__name__ for label in coded.labels})
-        raise ValueError(
-            f"column {name!r} must hold timestamps of one kind; got {kinds}: {error}"
-        ) from error
-    return coded.sorted_by(order)
+    """Put the dates in order of time, by instant or in the order that the column declares."""
+    kind = coded.dtype[0] if coded.dtype else None
+    if kind == "Categorical":
+        raise ValueError(f"column {name!r} {UNORDERED}")
+    if kind == "Enum" and coded.dtype is not None:
+        labels = declared(coded.dtype[1:])
+        coded = replace(coded, labels=tuple(labels[label] for label in coded.labels))
+    places = in_time(
+        f"column {name!r} must hold timestamps",
+        coded.labels,
+        at=lambda number: f"row {int((coded.codes == number).argmax())}",
+    )
+    return coded.sorted_by(sorted(range(len(places)), key=places.__getitem__))
 
 
 def by_id(name: str, coded: Coded) -> Coded:

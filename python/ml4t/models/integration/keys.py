@@ -121,7 +121,16 @@ def _code_series(column: Column, data: nw.Series[Any]) -> Coded:
     if _is_polars(data) and (dtype == nw.String or type(dtype).__name__ in CATEGORICALS):
         return _code_text(data, type_of(dtype))
     coded = _code_objects(column.name, column.to_list())
-    return Coded(coded.labels, coded.codes, type_of(dtype) or coded.dtype)
+    return Coded(coded.labels, coded.codes, _declared(data) or type_of(dtype) or coded.dtype)
+
+
+def _declared(data: nw.Series[Any]) -> Dtype | None:
+    """Read the categories of a dictionary of Arrow that declares their order."""
+    native: Any = data.to_native()
+    if not getattr(getattr(native, "type", None), "ordered", False):
+        return None
+    chunks = native.unify_dictionaries().chunks
+    return ("Enum", *(chunks[0].dictionary.to_pylist() if chunks else ()))
 
 
 def _is_polars(data: nw.Series[Any]) -> bool:

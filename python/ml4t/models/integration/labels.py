@@ -1,183 +1,44 @@
-"""Labels of periods: from column values to Python objects and back, nothing lost.
+"""Which column type holds labels of periods, and labels restated in another one.
 
 A label is what a batch carries in `timestamps`: a `datetime` (aware when the column has a time
-zone), a `date`, an integer or a text. Python's `datetime` ends at microseconds and knows no unit:
-columns in milliseconds or nanoseconds give `Timestamp`, a `datetime` that remembers both.
+zone), a `date`, an integer or a text; see `types.timestamp`.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta, tzinfo
-from typing import Any, Literal, SupportsIndex, TypeAlias
-from zoneinfo import ZoneInfo
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, tzinfo
+from typing import Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+from ml4t.models.types.timestamp import (
+    FINENESS,
+    UNITS,
+    Timestamp,
+    Unit,
+    from_ticks,
+    plain,
+    to_ticks,
+    zone_name,
+    zone_of,
+)
 
-Unit: TypeAlias = Literal["ms", "us", "ns"]
+__all__ = [
+    "UNITS",
+    "Dtype",
+    "Timestamp",
+    "Unit",
+    "align",
+    "common_dtype",
+    "from_ticks",
+    "plain",
+    "require_one_zone",
+    "to_ticks",
+    "zone_name",
+    "zone_of",
+]
+
 Dtype: TypeAlias = tuple[str | None, ...]
 """A column type by its polars name and arguments, such as ``("Datetime", "ns", "UTC")``."""
-
-NAIVE_EPOCH = datetime(1970, 1, 1)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
-FINENESS: dict[str, int] = {"s": 0, "ms": 0, "us": 1, "ns": 2}
-UNITS: tuple[Unit, ...] = ("ms", "us", "ns")
-
-
-class Timestamp(datetime):
-    """A `datetime` that remembers the unit of its column, and its nanoseconds.
-
-    Attributes
-    ----------
-    unit : {"ms", "us", "ns"}
-        Unit of the column that it came from.
-    nanosecond : int
-        0 to 999, beyond the microseconds that a `datetime` holds.
-    """
-
-    __slots__ = ("nanosecond", "unit")
-    unit: Unit
-    nanosecond: int
-
-    def __new__(
-        cls, *args: Any, unit: Unit = "us", nanosecond: int = 0, **kwargs: Any
-    ) -> Timestamp:
-        """Take what `datetime` takes, and the two attributes by name."""
-        self = super().__new__(cls, *args, **kwargs)
-        self.unit = unit
-        self.nanosecond = nanosecond
-        return self
-
-    @classmethod
-    def of(cls, moment: datetime, unit: Unit, nanosecond: int = 0) -> Timestamp:
-        """Give a `datetime` a unit."""
-        fields = (moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second)
-        return cls(
-            *fields,
-            moment.microsecond,
-            moment.tzinfo,
-            fold=moment.fold,
-            unit=unit,
-            nanosecond=nanosecond,
-        )
-
-    def isoformat(self, sep: str = "T", timespec: str = "auto") -> str:
-        """Write ISO 8601, with nine decimals where there are nanoseconds."""
-        text = super().isoformat(sep, timespec)
-        if not self.nanosecond or timespec != "auto":
-            return text
-        cut = 26  # YYYY-MM-DDTHH:MM:SS.ffffff
-        whole = super().isoformat(sep, "microseconds")
-        return f"{whole[:cut]}{self.nanosecond:03d}{whole[cut:]}"
-
-    def __str__(self) -> str:
-        return self.isoformat(" ")
-
-    def __repr__(self) -> str:
-        return f"Timestamp({self.isoformat()!r}, unit={self.unit!r})"
-
-    def __hash__(self) -> int:
-        return super().__hash__()
-
-    def __eq__(self, other: object) -> bool:
-        same = super().__eq__(other)
-        return same is True and self.nanosecond == getattr(other, "nanosecond", 0)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other  # datetime's own would not see nanoseconds
-
-    def __lt__(self, other: date) -> bool:
-        return _compare(self, other, operator.lt)
-
-    def __le__(self, other: date) -> bool:
-        return _compare(self, other, operator.le)
-
-    def __gt__(self, other: date) -> bool:
-        return _compare(self, other, operator.gt)
-
-    def __ge__(self, other: date) -> bool:
-        return _compare(self, other, operator.ge)
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        plain = datetime.combine(self.date(), self.timetz())
-        return Timestamp.of, (plain, self.unit, self.nanosecond)
-
-
-def _compare(one: Timestamp, other: date, rule: Callable[[Any, Any], bool]) -> bool:
-    if datetime.__eq__(one, other) is True:
-        return rule(one.nanosecond, getattr(other, "nanosecond", 0))
-    plain = datetime.combine(one.date(), one.timetz())
-    return rule(plain, other)
-
-
-def zone_of(name: str) -> tzinfo:
-    """Find a time zone by its IANA name or by an offset such as ``+05:30``."""
-    if name in ("UTC", "Z"):
-        return ZoneInfo("UTC")
-    offset = name.removeprefix("UTC")
-    if offset[:1] in ("+", "-"):
-        found = datetime.strptime(offset, "%z").tzinfo
-        if found is not None:
-            return found
-    return ZoneInfo(name)
-
-
-def zone_name(zone: tzinfo | None) -> str | None:
-    """Name a zone as polars knows it; a bare offset has no such name and becomes UTC."""
-    if zone is None:
-        return None
-    name = getattr(zone, "key", None) or getattr(zone, "zone", None)
-    return str(name) if name else "UTC"
-
-
-def from_ticks(ticks: NDArray[np.int64], unit: Unit, zone: tzinfo | None) -> list[datetime]:
-    """Turn counts of `unit` since 1970 (UTC when there is a zone) into labels."""
-    return [_moment(int(tick), unit, zone) for tick in ticks.tolist()]
-
-
-def _moment(tick: int, unit: Unit, zone: tzinfo | None) -> datetime:
-    rest = 0
-    if unit == "ns":
-        tick, rest = divmod(tick, 1000)
-    elif unit == "ms":
-        tick *= 1000
-    since = timedelta(microseconds=tick)
-    moment = NAIVE_EPOCH + since if zone is None else (EPOCH + since).astimezone(zone)
-    return moment if unit == "us" else Timestamp.of(moment, unit, rest)
-
-
-def to_ticks(moments: Iterable[datetime], unit: Unit) -> NDArray[np.int64]:
-    """Count `unit` since 1970, in UTC for labels with a zone; the inverse of `from_ticks`."""
-    return np.array([_tick(moment, unit) for moment in moments], dtype=np.int64)
-
-
-def _tick(moment: datetime, unit: Unit) -> int:
-    # A zone-aware difference through UTC sees the fold of an ambiguous hour.
-    if moment.tzinfo is None:
-        since = datetime.combine(moment.date(), moment.time()) - NAIVE_EPOCH
-    else:
-        since = datetime.combine(moment.date(), moment.timetz()).astimezone(UTC) - EPOCH
-    microseconds = since // MICROSECOND
-    if unit == "ns":
-        return microseconds * 1000 + int(getattr(moment, "nanosecond", 0))
-    return microseconds if unit == "us" else microseconds // 1000
-
-
-def plain(value: Any) -> Any:
-    """Turn a scalar of NumPy or Arrow into its label; everything else is a label already."""
-    if isinstance(value, np.datetime64):
-        unit = np.datetime_data(value.dtype)[0]
-        if unit in ("Y", "M", "W", "D"):
-            return value.astype("datetime64[D]").item()
-        known: Unit = unit if unit in UNITS else "ms" if unit in ("h", "m", "s") else "ns"
-        ticks = value.astype(f"datetime64[{known}]").astype(np.int64)
-        return _moment(int(ticks), known, None)
-    if isinstance(value, np.generic):
-        return value.item()
-    return value.as_py() if hasattr(value, "as_py") else value
 
 
 def common_dtype(labels: Sequence[Any]) -> Dtype | None:
@@ -198,7 +59,11 @@ def common_dtype(labels: Sequence[Any]) -> Dtype | None:
         return ("Date",)
     if all(isinstance(label, int) and not isinstance(label, bool) for label in labels):
         return ("Int64",)
-    return ("String",) if all(isinstance(label, str) for label in labels) else None
+    if not all(isinstance(label, str) for label in labels):
+        return None
+    declared = {getattr(label, "categories", None) for label in labels}
+    categories = declared.pop() if len(declared) == 1 else None
+    return ("String",) if categories is None else ("Enum", *categories)
 
 
 def require_one_zone(name: str, moments: Iterable[datetime]) -> tzinfo | None:

@@ -16,6 +16,7 @@ from ml4t.models.integration.long_frame import LongFrame, listed
 from ml4t.models.integration.schema import resolve_dataset_schema
 from ml4t.models.types import PortfolioSequenceBatch
 from ml4t.models.types.arrays import as_integers
+from ml4t.models.types.window_dates import WINDOW_TIMESTAMPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ class _Cut:
         starts = rule.starts(n_dates)
         dates = tuple(grid.timestamps[start : start + rule.length] for start in starts)
         if len(dates) > 1:
-            metadata["window_timestamps"] = dates
+            metadata[WINDOW_TIMESTAMPS] = dates
             return cls(starts, rule.length, ())
         return cls(starts, rule.length, dates[0])
 

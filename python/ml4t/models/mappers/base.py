@@ -12,6 +12,7 @@ from ml4t.models.configs.base import BaseModelConfig
 from ml4t.models.configs.pipeline import MapperConfig
 from ml4t.models.lifecycle.fittable import Estimated, Fittable
 from ml4t.models.lifecycle.params import Parameters
+from ml4t.models.panel.context import require_history
 from ml4t.models.types import (
     AssetForecastResult,
     FactorForecastResult,
@@ -122,9 +123,7 @@ class ConditionalMapper(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
         ValueError
             When the state lacks what the mapper needs, or a factor has no finite value.
         """
-        return self._run(
-            lambda: self._learn(require_type("state", state, LatentFactorState)), state
-        )
+        return self._run(lambda: self._learn(require_history(state)), state)
 
     def premia(self, state: LatentFactorState) -> FactorForecastResult:
         """Give the conditional premia of every period, without those of a forecaster.
@@ -147,7 +146,7 @@ class ConditionalMapper(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
             When the state does not fit what was learned from.
         """
         fit = self._fitted("premia")
-        require_type("state", state, LatentFactorState)
+        require_history(state)
         mean = self._mean_premia(fit)
         if mean.size != state.n_factors:
             raise ValueError(

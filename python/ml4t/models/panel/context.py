@@ -6,10 +6,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ml4t.models.checks import require_type
+from ml4t.models.types import LatentFactorState
+from ml4t.models.types.instants import require_ascending
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ml4t.models.types import LatentFactorState
+
+def require_history(state: object) -> LatentFactorState:
+    """Return a state whose dates ascend, where they have an order: estimates go along them.
+
+    Raises
+    ------
+    TypeError
+        When it is no state.
+    ValueError
+        When dates go back or come twice, naming both.
+    """
+    known = require_type("state", state, LatentFactorState)
+    require_ascending("timestamps", known.timestamps, opaque=True)
+    return known
 
 
 def require_context(model: str, state: LatentFactorState) -> NDArray[np.float64]:

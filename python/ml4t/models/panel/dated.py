@@ -6,16 +6,15 @@ that dates that nobody shares keep their bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ml4t.models.kernels import Moments
+from ml4t.models.types.instants import in_time, require_one_kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,14 +54,20 @@ def merged(one: Dated, other: Dated) -> Dated:
     """
     if not one.labels or not other.labels:
         return one if one.labels else other
-    require_one_kind(one.labels, other.labels)
-    if one.labels[-1] < other.labels[0]:
+    require_one_kind("timestamps", one.labels, other.labels)
+    ends = one.labels[0], one.labels[-1], other.labels[0], other.labels[-1]
+    first, last, other_first, other_last = in_time("timestamps must be", ends)
+    if last < other_first:
         return one.followed_by(other)
-    if other.labels[-1] < one.labels[0]:
+    if other_last < first:
         return other.followed_by(one)
-    labels = tuple(sorted({*one.labels, *other.labels}))
-    place = {label: position for position, label in enumerate(labels)}
-    rows = [[place[label] for label in side.labels] for side in (one, other)]
+    places = [in_time("timestamps must be", side.labels) for side in (one, other)]
+    label_at = dict(zip(places[1], other.labels, strict=True))
+    label_at |= dict(zip(places[0], one.labels, strict=True))
+    ascending = sorted(label_at)
+    labels = tuple(label_at[place] for place in ascending)
+    position = {place: at for at, place in enumerate(ascending)}
+    rows = [[position[place] for place in side] for side in places]
 
     def add(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
         total = np.zeros((len(labels), *left.shape[1:]), dtype=left.dtype)
@@ -71,20 +76,6 @@ def merged(one: Dated, other: Dated) -> Dated:
         return total
 
     return Dated(labels, _each(add, one.moments, other.moments))
-
-
-def require_one_kind(one: Sequence[Any], other: Sequence[Any]) -> None:
-    """Refuse labels without an order among each other: a date and a text never name one day."""
-    sides = one[0], other[0]
-    first, second = map(type, sides)
-    related = issubclass(first, second) or issubclass(second, first)
-    if related or all(isinstance(label, Integral) for label in sides):
-        with suppress(TypeError):  # with and without time zone; a date and a time
-            sides[0] < sides[1]  # noqa: B015 - whether it can be asked is the question
-            return
-    raise ValueError(
-        f"timestamps must be of one kind on both sides; got {sides[0]!r} and {sides[1]!r}"
-    )
 
 
 class PairwiseSum:

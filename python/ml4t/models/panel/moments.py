@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,12 +19,19 @@ from ml4t.models.artifacts import codec
 from ml4t.models.artifacts import format as files
 from ml4t.models.checks import require_one_of, require_shape, require_type
 from ml4t.models.kernels import Moments, panel_moments
-from ml4t.models.panel.dated import Dated, merged, require_one_kind
+from ml4t.models.panel.dated import Dated, merged
 from ml4t.models.panel.missing import POLICIES, moments_at_middle
 from ml4t.models.panel.observed import require_returns
 from ml4t.models.panel.scan import Plan, scan
 from ml4t.models.types import CrossSectionBatch
 from ml4t.models.types.arrays import read_only, require_label_counts
+from ml4t.models.types.instants import (
+    in_time,
+    instant,
+    listed,
+    require_ascending,
+    require_one_kind,
+)
 from ml4t.models.types.time_axis import DatedRecord
 
 if TYPE_CHECKING:
@@ -54,7 +60,8 @@ class CharacteristicMoments(DatedRecord):
     n_assets : ndarray of uint32, shape (T,)
         Rows; 0 where a date has none.
     timestamps : tuple of length T
-        Strictly ascending; empty when the dates have no names.
+        Strictly ascending in time; empty when the dates have no names. Text must be ISO 8601 of one
+        form, or an ordered category of a column.
     feature_names : tuple of str, length P
         The constant first.
 
@@ -107,9 +114,9 @@ class CharacteristicMoments(DatedRecord):
         require_shape("packed_gram", (n_dates, n_pairs), packed.shape)
         require_shape("return_squares", (n_dates,), squares.shape)
         require_shape("n_assets", (n_dates,), counts.shape)
-        labels = tuple(self.timestamps)
+        labels = tuple(listed(self.timestamps))
         require_label_counts(labels, n_dates)
-        _require_ascending(labels)
+        require_ascending("timestamps", labels)
         self._hold(
             packed_gram=packed,
             cross=cross,
@@ -160,7 +167,7 @@ class CharacteristicMoments(DatedRecord):
             moments = panel_moments(batch.characteristics, returns, batch.mask)
         given = tuple(feature_names) or batch.feature_names
         names = (CONSTANT, *given) if given else ()
-        return _of(Dated(tuple(batch.timestamps), moments), names)
+        return _of(Dated(tuple(listed(batch.timestamps)), moments), names)
 
     @classmethod
     def scan(
@@ -287,8 +294,9 @@ class CharacteristicMoments(DatedRecord):
         if self.n_periods and later.n_periods and bool(self.timestamps) != bool(later.timestamps):
             raise ValueError("later must have timestamps exactly when these moments have them")
         if self.timestamps and later.timestamps:
-            require_one_kind(self.timestamps, later.timestamps)
-            if not later.timestamps[0] > self.timestamps[-1]:
+            require_one_kind("timestamps", self.timestamps, later.timestamps)
+            ends = in_time("timestamps must be", (self.timestamps[-1], later.timestamps[0]))
+            if not ends[0] < ends[1]:
                 raise ValueError(
                     f"later must begin after {self.timestamps[-1]}; got {later.timestamps[0]} "
                     "(+ adds assets to a date)"
@@ -303,10 +311,11 @@ class CharacteristicMoments(DatedRecord):
         KeyError
             When a label is not there.
         """
-        unwanted = set(timestamps)
-        if unknown := unwanted - set(self.timestamps):
+        unwanted = set(map(instant, timestamps))
+        there = list(map(instant, self.timestamps))
+        if unknown := unwanted.difference(there):
             raise KeyError(f"timestamps to drop must be there; {len(unknown)} are not")
-        kept = [i for i, label in enumerate(self.timestamps) if label not in unwanted]
+        kept = [i for i, label in enumerate(there) if label not in unwanted]
         if not unwanted:
             return self
         return _of(self._dated().select(np.array(kept, dtype=np.intp)), self.feature_names)
@@ -373,20 +382,6 @@ def _held(name: str, value: Any, dtype: type[np.generic]) -> NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def _require_ascending(labels: tuple[Any, ...]) -> None:
-    for position, (label, following) in enumerate(pairwise(labels)):
-        try:
-            ascends = bool(label < following)
-        except TypeError as error:
-            raise ValueError(
-                f"timestamps must be of one kind that has an order; {error}"
-            ) from error
-        if not ascends:
-            raise ValueError(
-                f"timestamps must ascend; got {following} after {label} at date {position + 1}"
-            )
 
 
 def _instrument_names(names: Sequence[str], n_instruments: int) -> tuple[str, ...]:

@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from ml4t.models.checks import require_bool, require_one_of
 from ml4t.models.kernels import row_moments
-from ml4t.models.panel.dated import Dated, PairwiseSum, nothing, require_one_kind
+from ml4t.models.panel.dated import Dated, PairwiseSum, nothing
 from ml4t.models.panel.key_columns import TIMESTAMP_CANDIDATES, resolve_column
 from ml4t.models.panel.missing import POLICIES, at_middle
 from ml4t.models.panel.progress import counting
 from ml4t.models.panel.ranks import cross_sectional_ranks
 from ml4t.models.panel.sources import MOST_BLOCKS, Block, Source, block_rows, opened, polars
 from ml4t.models.panel.work import Executor, in_order, require_no_fork
+from ml4t.models.types.instants import UNORDERED, declared, in_time, instant, require_one_kind
+from ml4t.models.types.timestamp import from_ticks, zone_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -200,7 +202,7 @@ def _worked_off(block: Block, frame: pl.DataFrame, plan: Plan) -> Piece:
     if plan.entity is not None:
         _refuse_duplicates(frame.select(key, plan.entity), plan.entity)
     runs = times.rle().struct
-    labels, sizes = runs.field("value").to_list(), runs.field("len").to_numpy()
+    labels, sizes = _labels(runs.field("value")), runs.field("len").to_numpy()
     ends = np.concatenate([[0], sizes.cumsum(dtype=np.int64)])
     z, r = _numbers(frame, plan.features), _numbers(frame, (plan.returns,), double=True)[:, 0]
     entities = None if plan.entity is None else frame[plan.entity]
@@ -250,7 +252,7 @@ class _Assembly:
 
     def _go_on(self, day: Day) -> None:
         """Add rows to the open date, or close it and open another."""
-        if self._open and self._open[0].label != day.label:
+        if self._open and instant(self._open[0].label) != instant(day.label):
             self._close()
         self._open.append(day)
         # A date that is larger than some blocks is summed in parts, unless it must be seen whole.
@@ -282,8 +284,9 @@ class _Assembly:
     def _require_later(self, label: Any) -> None:
         if self._latest is None:
             return
-        require_one_kind([self._latest], [label])
-        if not label > self._latest:
+        require_one_kind("timestamps", [self._latest], [label])
+        latest, now = in_time("timestamps must be", (self._latest, label))
+        if not latest < now:
             raise ValueError(
                 f"{self._plan.whole_dates} needs rows in order of {self._plan.timestamp!r}, across "
                 f"files as well; got {label} after {self._latest}"
@@ -327,15 +330,31 @@ def _labels_column(times: pl.Series, first: int) -> pl.Series:
             f"column {times.name!r} must name every row; got a missing one at row {row}"
         )
     kind = times.dtype
-    if str(kind).startswith(("Categorical", "Enum")):
-        return times.cast(str)
-    if not (kind.is_temporal() or kind.is_integer() or str(kind) == "String"):
+    if str(kind).startswith("Categorical"):
+        raise ValueError(f"column {times.name!r} {UNORDERED}")
+    ordered = str(kind) == "String" or str(kind).startswith("Enum")
+    if not (kind.is_temporal() or kind.is_integer() or ordered):
         raise ValueError(f"column {times.name!r} must hold dates, integers or text; got {kind}")
-    if str(kind).startswith("Datetime(time_unit='ns'") and (times.to_physical() % 1000 != 0).any():
-        raise ValueError(
-            f"column {times.name!r} must hold whole microseconds; Python's datetime ends there"
+    if str(kind) == "String":
+        texts = times.unique(maintain_order=True)
+        in_time(
+            f"column {times.name!r} must hold timestamps",
+            texts.to_list(),
+            at=lambda number: f"row {first + int((times == texts[number]).arg_max() or 0)}",
         )
     return times
+
+
+def _labels(times: pl.Series) -> list[Any]:
+    """Give the labels of dates, with unit, time zone and declared order."""
+    kind: Any = times.dtype
+    if str(kind).startswith("Datetime"):
+        zone = None if kind.time_zone is None else zone_of(kind.time_zone)
+        return list(from_ticks(times.to_physical().to_numpy(), kind.time_unit, zone))
+    if str(kind).startswith("Enum"):
+        labels = declared(kind.categories.to_list())
+        return [labels[text] for text in times.to_list()]
+    return times.to_list()
 
 
 def _refuse_duplicates(keys: pl.DataFrame, entity: str) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote
 
 from ml4t.models.panel.lazy import has_windows, ranges_of_dates, slices_are_cheap
+from ml4t.models.types.instants import instant
 
 if TYPE_CHECKING:
     import polars as pl
@@ -303,7 +304,7 @@ def _of_files(
         # Where nobody looked, two ends are equal: they may be of one date.
         shared = False  # Whether the file before ends with the date that this one begins with.
         for path, (_, last), (then, _) in zip(paths, ends, [*ends[1:], (None, None)], strict=True):
-            size, goes_on = sizes[path], last == then
+            size, goes_on = sizes[path], instant(last) == instant(then)
             for first, stop, (before, after) in _whole_dates(partial(dates, path), n_rows, size):
                 earlier = before or (first == 0 and shared)
                 later = after or (stop == size and goes_on)

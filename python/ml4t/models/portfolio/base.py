@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -10,6 +11,8 @@ from ml4t.models.checks import require_type
 from ml4t.models.configs.portfolio import PortfolioConfig
 from ml4t.models.lifecycle.fittable import Fittable
 from ml4t.models.types import PortfolioSequenceBatch, PortfolioWeightsResult
+from ml4t.models.types.instants import require_ascending
+from ml4t.models.types.window_dates import WINDOW_TIMESTAMPS, fitting_dates, window_dates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,8 +64,27 @@ class BasePortfolioModel(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
             checkpoint_step=step,
             timestamps=batch.timestamps,
             asset_ids=batch.asset_ids or asset_ids,
-            metadata={"model_name": self.config.model_name},
+            metadata={"model_name": self.config.model_name, **_window_dates(batch)},
         )
+
+
+def _window_dates(batch: PortfolioSequenceBatch) -> dict[str, Any]:
+    """Carry the dates of several windows, where the batch has them."""
+    if len(batch.timestamps):
+        return {}
+    try:
+        dates = window_dates(batch.metadata, *batch.features.shape[:2])
+    except ValueError as error:
+        warnings.warn(f"the weights have no dates: {error}", stacklevel=4)
+        return {}
+    return {WINDOW_TIMESTAMPS: dates} if dates else {}
+
+
+def require_order(batch: PortfolioSequenceBatch) -> None:
+    """Refuse dates that do not ascend: a policy, a budget and a volatility go along them."""
+    require_ascending("timestamps", batch.timestamps, opaque=True)
+    for at, dates in enumerate(fitting_dates(batch.metadata, *batch.features.shape[:2])):
+        require_ascending(f"timestamps of window {at}", dates, opaque=True)
 
 
 def available(batch: PortfolioSequenceBatch) -> NDArray[np.bool_]:
@@ -75,6 +97,7 @@ def available(batch: PortfolioSequenceBatch) -> NDArray[np.bool_]:
 def require_training_batch(model: str, batch: object) -> NDArray[Any]:
     """Return the returns of a batch to train on, or say that there are none."""
     sequence = require_type("batch", batch, PortfolioSequenceBatch)
+    require_order(sequence)
     if sequence.returns is None:
         raise ValueError(f"{model} requires returns to fit; the batch has none")
     if not available(sequence).any():
@@ -148,6 +171,7 @@ def require_finite_features(batch: PortfolioSequenceBatch, where: NDArray[np.boo
 
 def require_same_slots(model: str, fit: Fitted, batch: PortfolioSequenceBatch) -> None:
     """Refuse a batch whose slots or features are not the fitted ones, in order."""
+    require_order(batch)
     n_features = batch.features.shape[3]
     if batch.n_assets != fit.n_assets or n_features != fit.n_features:
         raise ValueError(

@@ -9,8 +9,10 @@ import numpy as np
 
 from ml4t.models.checks import require_int, require_real, require_shape, require_type
 from ml4t.models.kernels import normalize_weights, walk_within_turnover
-from ml4t.models.portfolio.base import available
+from ml4t.models.portfolio.base import available, require_order
 from ml4t.models.types import PortfolioSequenceBatch, PortfolioWeightsResult
+from ml4t.models.types.instants import first_difference
+from ml4t.models.types.window_dates import fitting_dates
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -288,13 +290,16 @@ def _require_match(batch: PortfolioSequenceBatch, weights: PortfolioWeightsResul
     require_type("batch", batch, PortfolioSequenceBatch)
     require_type("weights", weights, PortfolioWeightsResult)
     require_shape("weights", batch.features.shape[:3], weights.weights.shape, axes="(B, T, N)")
-    for name in ("asset_ids", "timestamps"):
-        ours, theirs = list(getattr(batch, name)), list(getattr(weights, name))
-        if not ours or not theirs:
-            continue
-        differ = [at for at, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b]
-        if differ:
-            at = differ[0]
+    require_order(batch)
+    windows = [fitting_dates(one.metadata, *weights.weights.shape[:2]) for one in (batch, weights)]
+    labels = {
+        "asset_ids": (batch.asset_ids, weights.asset_ids),
+        "timestamps": (list(batch.timestamps), list(weights.timestamps)),
+        "window_timestamps": tuple([label for one in dates for label in one] for dates in windows),
+    }
+    for name, (ours, theirs) in labels.items():
+        at = first_difference(ours, theirs) if ours and theirs else None
+        if at is not None:
             raise ValueError(
                 f"weights must have the {name} of the batch, in the same order; got "
                 f"{theirs[at]!r} for {ours[at]!r} at position {at}"

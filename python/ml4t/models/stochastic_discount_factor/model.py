@@ -26,6 +26,7 @@ from ml4t.models.training.progress import Callback  # noqa: TC001 - signatures s
 from ml4t.models.training.requirement import require_torch
 from ml4t.models.training.start import parts
 from ml4t.models.types import CrossSectionBatch, FitSummary, StochasticDiscountFactorState
+from ml4t.models.types.instants import require_ascending
 
 if TYPE_CHECKING:
     from ml4t.models.training.start import Resume
@@ -140,8 +141,12 @@ class StochasticDiscountFactorModel(
 
         config = _supported(self.config)
         require_type("batch", batch, CrossSectionBatch)
+        require_ascending("timestamps", batch.timestamps, opaque=True)
         if validation_batch is not None:
             require_type("validation_batch", validation_batch, CrossSectionBatch)
+            require_ascending(
+                "timestamps of validation_batch", validation_batch.timestamps, opaque=True
+            )
         n_chars, n_context = batch.characteristics.shape[2], cells_of.context_width(batch)
         nothing = f"{MODEL}: no valid observations"
         train = phases.panel(config, cells_of.training(batch, config.dtype, MODEL, nothing))
@@ -195,6 +200,7 @@ class StochasticDiscountFactorModel(
         from ml4t.models.stochastic_discount_factor import phases  # noqa: PLC0415 - torch is optional
 
         require_type("batch", batch, CrossSectionBatch)
+        require_ascending("timestamps", batch.timestamps, opaque=True)
         label = names.resolve(checkpoint, self.available_checkpoints, config)
         cells_of.require_width(batch, fit.n_characteristics, fit.n_context)
         cells = cells_of.gather(batch, observed.known(batch), config.dtype)

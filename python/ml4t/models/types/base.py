@@ -5,10 +5,13 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Mapping
 from dataclasses import fields
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ml4t.models.types.instants import instant
 
 _SHORT = reprlib.Repr()
 _SHORT.maxdict, _SHORT.maxtuple, _SHORT.maxlist, _SHORT.maxstring = 12, 4, 4, 80
@@ -57,6 +60,8 @@ def same_value(left: object, right: object) -> bool:
         )
     if isinstance(left, (list, tuple)) and type(left) is type(right):
         return len(left) == len(right) and all(map(same_value, left, right))
+    if isinstance(left, datetime) and isinstance(right, datetime):
+        return instant(left) == instant(right)  # Python compares one zone by the wall clock
     if _is_nan(left) or _is_nan(right):
         return _is_nan(left) and _is_nan(right)
     return _same_other(left, right)

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml4t.models.types.base import Record, same_value
+from ml4t.models.types.instants import instant, require_ascending
+from ml4t.models.types.window_dates import windows_of, with_windows
 
 # Labels and notes: joined by rules of their own, or taken from the last part.
 _FREE = {"timestamps", "metadata", "checkpoint_epoch", "checkpoint_step"}
@@ -112,6 +114,9 @@ def along_time(record: Any, dates: slice | NDArray[np.intp]) -> Any:
             changes[name] = part[(slice(None),) * record.time_axes[name] + (dates,)]
     if len(getattr(record, "timestamps", ())):
         changes["timestamps"] = labels_at(record.timestamps, dates)
+    if windows := windows_of(record):
+        cut = [labels_at(one, dates) for one in windows]
+        changes["metadata"] = with_windows(record.metadata, cut)
     return replace(record, **changes)
 
 
@@ -140,6 +145,10 @@ def concatenated(parts: Sequence[Any]) -> Any:
             raise ValueError(f"{field.name} must be the same in all parts")
     if hasattr(last, "timestamps"):
         changes["timestamps"] = _joined_labels(parts)
+    if windows_of(last):
+        listed = [windows_of(part) for part in parts]
+        whole = [sum(one, ()) for one in zip(*listed, strict=True)] if all(listed) else []
+        changes["metadata"] = with_windows(last.metadata, whole)
     return replace(last, **changes)
 
 
@@ -181,11 +190,11 @@ def labels_at(timestamps: Any, dates: slice | NDArray[np.intp]) -> Any:
 def _positions_of_labels(dates: Any, timestamps: Any) -> NDArray[np.intp]:
     one = isinstance(dates, (str, bytes)) or not hasattr(dates, "__len__")
     wanted = [dates] if one else list(dates)
-    place = {label: at for at, label in enumerate(timestamps)}
-    absent = [label for label in wanted if label not in place]
+    place = {instant(label): at for at, label in enumerate(timestamps)}
+    absent = [label for label in wanted if instant(label) not in place]
     if absent:
         raise KeyError(f"dates must be among the {len(place)} timestamps; {absent[0]!r} is not")
-    return np.array([place[label] for label in wanted], dtype=np.intp)
+    return np.array([place[instant(label)] for label in wanted], dtype=np.intp)
 
 
 def _joined_labels(parts: Sequence[Any]) -> Any:
@@ -196,7 +205,9 @@ def _joined_labels(parts: Sequence[Any]) -> Any:
         raise ValueError(
             f"timestamps must be given in all parts or in none; part {counts.index(False)} has none"
         )
-    return tuple(label for part in parts for label in part.timestamps)
+    joined = tuple(label for part in parts for label in part.timestamps)
+    require_ascending("timestamps of the parts", joined, opaque=True)
+    return joined
 
 
 def _dated_fields(record: Any) -> list[tuple[str, Any]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from datetime import date
-from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +12,9 @@ from numpy.typing import NDArray
 
 from ml4t.models.panel.moments import CharacteristicMoments
 from ml4t.models.types import CrossSectionBatch, PersistentPanelBatch, PortfolioSequenceBatch
+from ml4t.models.types.instants import require_ascending
 from ml4t.models.types.time_axis import DatedRecord, concatenated
+from ml4t.models.types.window_dates import windows_of, with_windows
 
 Data: TypeAlias = (
     PersistentPanelBatch | CrossSectionBatch | PortfolioSequenceBatch | CharacteristicMoments
@@ -52,13 +52,9 @@ def require_data(data: object) -> Any:
     """Refuse what cannot be cut along time, and dates that go back."""
     if not isinstance(data, DatedRecord):
         raise TypeError(f"data must be a batch or moments; got {type(data).__name__}")
-    labels = list(getattr(data, "timestamps", ()))
-    for at, (one, later) in enumerate(pairwise(labels)):
-        # Only what certainly is time: text may be in the caller's own order.
-        if isinstance(one, (date, np.datetime64)) and type(one) is type(later) and later < one:
-            raise ValueError(
-                f"timestamps must be in order of time; got {later} after {one} at date {at + 1}"
-            )
+    require_ascending("timestamps", getattr(data, "timestamps", ()))
+    for at, dates in enumerate(windows_of(data)):
+        require_ascending(f"timestamps of window {at}", dates)
     return data
 
 
@@ -86,14 +82,27 @@ def joined(parts: Sequence[Any]) -> Any:
     return concatenated([replace(labelled(part, (), ()), **lacking) for part in parts])
 
 
-def labelled(result: Any, timestamps: Any, asset_ids: tuple[str, ...]) -> Any:
-    """Give a result, or all that it is made of, labels; empty ones take them away."""
+def labelled(
+    result: Any, timestamps: Any, asset_ids: tuple[str, ...], windows: Sequence[Any] = ()
+) -> Any:
+    """Give a result, or all that it is made of, labels; empty ones take them away.
+
+    Parameters
+    ----------
+    result : record
+    timestamps : sequence
+    asset_ids : tuple of str
+    windows : sequence of sequences
+        Dates of every window of a portfolio.
+    """
     if not _require_result(result).time_axes:
         parts = [(field.name, getattr(result, field.name)) for field in fields(result)]
         return replace(
-            result, **{name: labelled(part, timestamps, asset_ids) for name, part in parts}
+            result, **{name: labelled(part, timestamps, asset_ids, windows) for name, part in parts}
         )
     given: dict[str, Any] = {"timestamps": timestamps}
+    if windows or windows_of(result):
+        given["metadata"] = with_windows(result.metadata, windows)
     if hasattr(result, "asset_ids"):
         n_assets = next(getattr(result, name) for name in result.time_axes).shape
         there = not asset_ids or len(asset_ids) in n_assets

@@ -28,6 +28,7 @@ from ml4t.models.types import (
     StochasticDiscountFactorState,
 )
 from ml4t.models.types.base import Record
+from ml4t.models.types.window_dates import windows_of
 from ml4t.models.walk_forward.align import Alignment, aligned, matched
 from ml4t.models.walk_forward.book import one_book
 from ml4t.models.walk_forward.folds import Fold, schedule
@@ -323,11 +324,11 @@ def _result(course: Course, outcomes: Sequence[Outcome]) -> WalkForwardResult:
     ]
     data: Any = course.data
     first, last = outcomes[0].fold.predict_start, outcomes[-1].fold.predict_stop
-    times = data.timestamps[first:last] if len(data.timestamps) else ()
+    there = data.slice(first, last)
     whole = joined(parts)
     if isinstance(course.model, PortfolioAllocationPipeline):
         whole = replace(whole, processed_weights=one_book(course, outcomes, whole.raw_weights))
-    whole = labelled(whole, times, getattr(data, "asset_ids", ()))
+    whole = labelled(whole, there.timestamps, getattr(data, "asset_ids", ()), windows_of(there))
     folds = tuple(
         WalkForwardFold(outcome.fold, outcome.summary, outcome.model, alignment)
         for outcome, alignment in zip(outcomes, alignments, strict=True)
