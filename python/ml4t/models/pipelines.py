@@ -231,7 +231,8 @@ class LatentFactorForecastPipeline(Parameters):
         ValueError
             When the file is damaged, of another class, or not understood in full.
         """
-        parts = bundle.load(path, _model_type(cls), device=device)
+        families = {"model": "latent_factors", "forecaster": "forecasters", "mapper": "mappers"}
+        parts = bundle.load(path, _model_type(cls), families, device=device)
         try:
             pipeline = cls(parts.pop("model"), parts.pop("forecaster"), parts.pop("mapper"))
             pipeline._behind = {
@@ -379,11 +380,15 @@ class PortfolioAllocationPipeline(Parameters):
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str | None = None) -> Self:
         """Read what `save` wrote; arguments and errors of `LatentFactorForecastPipeline.load`."""
-        parts = bundle.load(path, _model_type(cls), device=device)
+        families = {"model": "portfolio", "postprocessor": "portfolio"}
+        parts = bundle.load(path, _model_type(cls), families, device=device)
         names = [f"postprocessor {i}" for i in range(len(parts) - 1)]
         if parts.keys() != {"model", *names}:
             raise ValueError(
                 f"cannot load {path}: an allocation pipeline holds a model and postprocessors; "
                 f"got {sorted(parts)}"
             )
-        return cls(parts["model"], postprocessors=[parts[name] for name in names])
+        postprocessors = [parts[name] for name in names]
+        if not all(hasattr(one, "transform") for one in postprocessors):
+            raise ValueError(f"cannot load {path}: a postprocessor must have transform")
+        return cls(parts["model"], postprocessors=postprocessors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -48,6 +48,13 @@ class CombinedFit:
 
     members: tuple[AR1Fit | EWMAFit | ExpandingMeanFit | MacroFit | VAR1Fit, ...]
 
+    def __post_init__(self) -> None:
+        """Refuse members of different numbers of factors; `load` relies on it."""
+        # Every fit begins with one number for each factor.
+        sizes = {getattr(one, fields(one)[0].name).size for one in self.members}
+        if len(sizes) > 1:
+            raise ValueError(f"members must be of the same factors; got {sorted(sizes)} factors")
+
 
 class CombinedFactorForecaster(BaseFactorForecaster[CombinedForecasterConfig, CombinedFit]):
     r"""Forecast by a weighted mean of forecasters.
@@ -79,6 +86,15 @@ class CombinedFactorForecaster(BaseFactorForecaster[CombinedForecasterConfig, Co
 
     config_type: ClassVar[type] = CombinedForecasterConfig
     fit_type: ClassVar[type] = CombinedFit
+
+    @classmethod
+    def _require_settings(cls, config: CombinedForecasterConfig, fit: CombinedFit) -> None:
+        wanted = tuple(_FORECASTERS[type(one)].fit_type for one in config.members)
+        if tuple(map(type, fit.members)) != wanted:
+            raise ValueError(
+                f"members must be {', '.join(one.__name__ for one in wanted)}; "
+                f"got {', '.join(type(one).__name__ for one in fit.members)}"
+            )
 
     def _learn(self, state: LatentFactorState) -> Estimated[CombinedFit]:
         found = [member._learn(state) for member in self._members()]

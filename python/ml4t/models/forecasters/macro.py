@@ -50,6 +50,8 @@ class MacroFit:
     def __post_init__(self) -> None:
         """Refuse a record whose parts disagree; `load` relies on it."""
         shape = (self.predictor_means.size, self.intercepts.size)
+        require_shape("predictor_means", shape[:1], self.predictor_means.shape)
+        require_shape("intercepts", shape[1:], self.intercepts.shape)
         require_shape("slopes", shape, self.slopes.shape)
 
 

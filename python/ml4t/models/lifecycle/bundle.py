@@ -48,9 +48,21 @@ def save(path: str | os.PathLike[str], model_type: str, parts: Mapping[str, Any]
 
 
 def load(
-    path: str | os.PathLike[str], model_type: str, *, device: str | None = None
+    path: str | os.PathLike[str],
+    model_type: str,
+    families: Mapping[str, str],
+    *,
+    device: str | None = None,
 ) -> dict[str, Any]:
     """Read what `save` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+    model_type : str
+    families : mapping of str to str
+        Subpackage of the classes that a part may have, by the first word of its name.
+    device : str, optional
 
     Raises
     ------
@@ -66,7 +78,7 @@ def load(
             raise ValueError(
                 f"model_type mismatch: expected {model_type}, got {artifact.model_type!r}"
             )
-        return _unpack_all(artifact, device)
+        return _unpack_all(artifact, families, device)
     except ValueError as error:
         raise ValueError(f"cannot load {os.fspath(path)}: {error}") from error
 
@@ -85,7 +97,9 @@ def _pack(name: str, part: Any) -> tuple[dict[str, Any], Arrays]:
     raise TypeError(f"{name} must be of this package to be saved; got {type(part).__name__}")
 
 
-def _unpack_all(artifact: files.Artifact, device: str | None) -> dict[str, Any]:
+def _unpack_all(
+    artifact: files.Artifact, families: Mapping[str, str], device: str | None
+) -> dict[str, Any]:
     if not isinstance(artifact.state, dict):
         raise ValueError("state must hold named parts")
     left = dict(artifact.arrays)
@@ -93,6 +107,11 @@ def _unpack_all(artifact: files.Artifact, device: str | None) -> dict[str, Any]:
     for name, told in artifact.state.items():
         own = {key.removeprefix(f"{name}/"): left.pop(key) for key in _keys_of(name, left)}
         parts[name] = _unpack(name, told, own, device)
+        family = families.get(name.partition(" ")[0])
+        if type(parts[name]).__module__.split(".")[2:3] != [family]:
+            raise ValueError(
+                f"{name} must be of the package's {family}; got {type(parts[name]).__name__}"
+            )
     if left:
         raise ValueError(f"every array must belong to a part; {min(left)!r} does not")
     return parts

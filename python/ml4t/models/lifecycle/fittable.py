@@ -293,6 +293,10 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         if device is not None and not hasattr(config, "device"):
             raise ValueError(f"device must be None: {cls.__name__} runs on none; got {device!r}")
         cls._require_settings(config, fit)
+        try:
+            require_finite("fit", fit)
+        except FloatingPointError as error:
+            raise ValueError(str(error)) from error
         model = cls._from_config(config if device is None else replace(config, device=device))
         model._held = _Held(settled(fit), record)
         model._last_fit_record = last

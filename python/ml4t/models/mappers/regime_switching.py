@@ -63,6 +63,8 @@ class RegimeSwitchingFit:
             self.last.shape,
             len(self.varying),
         )
+        if not np.isin(self.varying, np.arange(n_factors)).all():
+            raise ValueError(f"varying must be among the {n_factors} factors; got {self.varying}")
         require_shape("regime_premia", (n_regimes, n_factors), self.regime_premia.shape)
         require_shape("transition", (n_regimes, n_regimes), self.transition.shape)
         require_shape("initial", (n_regimes,), self.initial.shape)
@@ -134,6 +136,12 @@ class RegimeSwitchingMapper(ConditionalMapper[RegimeSwitchingMapperConfig, Regim
             Before a fit.
         """
         return self._predicted(self._fitted("probabilities"), state)
+
+    @classmethod
+    def _require_settings(
+        cls, config: RegimeSwitchingMapperConfig, fit: RegimeSwitchingFit
+    ) -> None:
+        require_shape("last", (config.n_regimes,), fit.last.shape, axes="(n_regimes,)")
 
     def _learn(self, state: LatentFactorState) -> Estimated[RegimeSwitchingFit]:
         name, config = type(self).__name__, self.config

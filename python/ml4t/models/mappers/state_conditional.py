@@ -63,6 +63,17 @@ class StateConditionalFit:
     n_states: int
     surface: Neighbours | Line
 
+    def __post_init__(self) -> None:
+        """Refuse a record whose parts disagree; `load` relies on it."""
+        wanted = (self.n_states, self.mean_premia.size)
+        require_shape("mean_premia", wanted[1:], self.mean_premia.shape)
+        if isinstance(self.surface, Line):
+            require_shape("intercepts", wanted[1:], self.surface.intercepts.shape)
+            require_shape("slopes", wanted, self.surface.slopes.shape)
+        else:
+            got = self.surface.states.shape[1], self.surface.factors.shape[1]
+            require_shape("states and factors", wanted, got, axes="(Q, K)")
+
 
 def kernel_premia(neighbours: Neighbours, states: NDArray[np.float64]) -> NDArray[np.float64]:
     r"""Means of past factors, weighted by how close the states are, shape (T, K).
@@ -120,6 +131,14 @@ class StateConditionalMapper(ConditionalMapper[StateConditionalMapperConfig, Sta
 
     config_type: ClassVar[type] = StateConditionalMapperConfig
     fit_type: ClassVar[type] = StateConditionalFit
+
+    @classmethod
+    def _require_settings(
+        cls, config: StateConditionalMapperConfig, fit: StateConditionalFit
+    ) -> None:
+        wanted = Line if config.method == "linear" else Neighbours
+        if not isinstance(fit.surface, wanted):
+            raise ValueError(f"surface must be a {wanted.__name__} with method={config.method!r}")
 
     def _learn(self, state: LatentFactorState) -> Estimated[StateConditionalFit]:
         name = type(self).__name__

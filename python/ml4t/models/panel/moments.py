@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ml4t.models.artifacts import codec
 from ml4t.models.artifacts import format as files
-from ml4t.models.checks import require_one_of, require_shape, require_type
+from ml4t.models.checks import require_finite, require_one_of, require_shape, require_type
 from ml4t.models.kernels import Moments, panel_moments
 from ml4t.models.panel.dated import Dated, merged
 from ml4t.models.panel.missing import POLICIES, moments_at_middle
@@ -343,12 +343,14 @@ class CharacteristicMoments(DatedRecord):
         ValueError
             When the file is damaged or holds something else.
         """
+        content = files.read(path)
         try:
-            found = files.from_bytes(files.read(path))
+            found = files.from_bytes(content)
             if found.model_type != _MODEL_TYPE:
                 raise ValueError(f"expected {_MODEL_TYPE}, got {found.model_type!r}")
             loaded: CharacteristicMoments = codec.unpack(found.state, cls, found.arrays, "moments")
-        except ValueError as error:
+            require_finite("moments", loaded)
+        except (ValueError, FloatingPointError) as error:
             raise ValueError(f"cannot load {os.fspath(path)}: {error}") from error
         return loaded
 

@@ -125,6 +125,11 @@ class LinearFeaturePortfolioModel(BasePortfolioModel[LinearPortfolioConfig, Line
         """The one step of a regression, once fitted."""
         return (_STEP,) if self.is_fitted else ()
 
+    @classmethod
+    def _require_settings(cls, config: LinearPortfolioConfig, fit: LinearPortfolioFit) -> None:
+        if fit.intercept != 0.0 and not config.fit_intercept:
+            raise ValueError(f"intercept must be 0 without fit_intercept; got {fit.intercept}")
+
     def fit(
         self,
         batch: PortfolioSequenceBatch,

@@ -286,6 +286,31 @@ class NeuralPortfolioModel(
             )
         return replace(batch, group_ids=np.searchsorted(np.array(groups), batch.group_ids))
 
+    @classmethod
+    def _blank(
+        cls, config: NeuralPortfolioConfig, fit: NeuralPortfolioFit
+    ) -> tuple[Any, tuple[int, ...]]:
+        import torch  # noqa: PLC0415 - torch is optional
+
+        from ml4t.models.portfolio.components import Maker  # noqa: PLC0415
+        from ml4t.models.training.device import generator, resolve_dtype  # noqa: PLC0415
+
+        if bool(fit.groups) != config.use_group_embedding:
+            raise ValueError(
+                f"the fit must have groups if and only if use_group_embedding; got {fit.groups}"
+            )
+        if fit.adjacency_mask is not None and not cls._with_graph:
+            raise ValueError(f"{cls.__name__} must have no adjacency_mask; the fit has one")
+        device = torch.device("meta")
+        source = generator(0, device)
+        maker = Maker(source, device, resolve_dtype(config.dtype))
+        return cls(config)._policy(fit, maker), ()
+
+    @classmethod
+    def _last_epoch(cls, config: NeuralPortfolioConfig, label: Any) -> int:
+        del label
+        return config.max_iters
+
     def _policy(self, fit: NeuralPortfolioFit, maker: Any) -> nn.Module:
         raise NotImplementedError
 

@@ -103,6 +103,26 @@ class StochasticDiscountFactorBetaNetworkHead(
             validation_batch,
         )
 
+    @classmethod
+    def _blank(
+        cls, config: StochasticDiscountFactorConfig, fit: BetaNetworkFit
+    ) -> tuple[Any, tuple[int, ...]]:
+        import torch  # noqa: PLC0415 - torch is optional
+
+        from ml4t.models.stochastic_discount_factor.net import WeightNet  # noqa: PLC0415
+        from ml4t.models.training.device import generator, resolve_dtype  # noqa: PLC0415
+
+        sizes = cells_of.Widths(
+            fit.n_characteristics, fit.n_context, config.beta_state_dim, config.beta_hidden_dim
+        )
+        source = generator(0, torch.device("meta"))
+        return WeightNet(sizes, source, resolve_dtype(config.dtype)), (1,)
+
+    @classmethod
+    def _last_epoch(cls, config: StochasticDiscountFactorConfig, label: Any) -> int:
+        del label
+        return config.beta_n_epochs
+
     def _estimate(
         self,
         train: tuple[StochasticDiscountFactorState, CrossSectionBatch],

@@ -9,6 +9,7 @@ import numpy as np
 
 from ml4t.models.checks import require_int, require_type
 from ml4t.models.configs import StochasticDiscountFactorConfig
+from ml4t.models.configs.stochastic_discount_factor import KEPT_PHASES
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.panel import identity, observed
 from ml4t.models.stochastic_discount_factor import cells as cells_of
@@ -128,6 +129,27 @@ class StochasticDiscountFactorModel(
     def _last_parameters(self, fit: StochasticDiscountFactorFit) -> dict[str, FloatArray]:
         label = [one for one in names.in_order(fit.checkpoints) if one[1] > 0][-1]
         return dict(fit.checkpoints[label])
+
+    @classmethod
+    def _blank(
+        cls, config: StochasticDiscountFactorConfig, fit: StochasticDiscountFactorFit
+    ) -> tuple[Any, tuple[int, ...]]:
+        import torch  # noqa: PLC0415 - torch is optional
+
+        from ml4t.models.stochastic_discount_factor.net import WeightNet  # noqa: PLC0415
+        from ml4t.models.training.device import generator, resolve_dtype  # noqa: PLC0415
+
+        sizes = cells_of.Widths(
+            fit.n_characteristics, fit.n_context, config.state_dim_sdf, config.hidden_dim
+        )
+        source = generator(0, torch.device("meta"))
+        return WeightNet(sizes, source, resolve_dtype(config.dtype)), (config.n_ensemble,)
+
+    @classmethod
+    def _last_epoch(cls, config: StochasticDiscountFactorConfig, label: Any) -> int:
+        if label[0] not in KEPT_PHASES:
+            raise ValueError(f"checkpoint {label} must be of the phases {KEPT_PHASES}")
+        return config.n_epochs(label[0])
 
     def _estimate(
         self,

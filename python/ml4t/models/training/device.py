@@ -47,8 +47,16 @@ def resolve_dtype(name: str) -> torch.dtype:
     return _DTYPES[name]
 
 
+class _NoDraws(torch.Generator):
+    """Source of networks on the meta device, which have shapes and no numbers."""
+
+    device = torch.device("meta")
+
+
 def generator(seed: int, device: torch.device) -> torch.Generator:
     """Make a generator of its own on `device`; global generators stay as they are."""
+    if device.type == "meta":
+        return _NoDraws()
     # A member's or an epoch's seed may lie beyond the largest that torch takes.
     return torch.Generator(device=device).manual_seed(seed if seed < 2**64 else seed - 2**64)
 

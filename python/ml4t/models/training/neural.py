@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os  # noqa: TC003 - public signatures stay readable at run time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from ml4t.models.checks import require_type
+from ml4t.models.checks import require_shape, require_type
 from ml4t.models.lifecycle.fittable import Estimated, Fittable
 from ml4t.models.training.requirement import require_torch
 from ml4t.models.training.start import Attempt
@@ -44,6 +44,44 @@ class Neural(Fittable[ConfigT, FitT]):
     def _last_parameters(self, fit: Any) -> dict[str, FloatArray]:
         return dict(fit.checkpoints[max(fit.checkpoints)])
 
+    @classmethod
+    def _blank(cls, config: ConfigT, fit: FitT) -> tuple[Any, tuple[int, ...]]:
+        """Build the network of a fit on the meta device, where it takes no memory.
+
+        Returns
+        -------
+        nn.Module
+        tuple of int
+            Axes that the arrays of a checkpoint have before those of the network's parameters.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def _last_epoch(cls, config: ConfigT, label: Any) -> int:
+        """Last epoch of the training that the label of a checkpoint belongs to."""
+        raise NotImplementedError
+
+    @classmethod
+    def _require_settings(cls, config: ConfigT, fit: FitT) -> None:
+        require_torch(cls.__name__)
+        try:
+            network, members = cls._blank(config, fit)
+        except (RuntimeError, TypeError, OverflowError) as error:
+            raise ValueError(f"the fit must have the sizes of a network: {error}") from error
+        layout = {
+            name: (members + tuple(value.shape), str(value.dtype).removeprefix("torch."))
+            for name, value in network.state_dict().items()
+        }
+        checkpoints: Mapping[Any, Mapping[str, FloatArray]] = getattr(fit, "checkpoints", {})
+        for label, state in checkpoints.items():
+            _require_layout(f"checkpoint {label}", layout, state)
+            epoch = label[1] if isinstance(label, tuple) else label
+            if epoch > cls._last_epoch(config, label):
+                raise ValueError(
+                    f"checkpoint {label} must be of the {cls._last_epoch(config, label)} epochs "
+                    "of the settings"
+                )
+
     def _attempt(self, **inputs: object) -> Attempt:
         """Name a fit by this model, its settings and the arguments of `fit`."""
         return Attempt(type(self).__name__, self.config, inputs)
@@ -65,6 +103,23 @@ class Neural(Fittable[ConfigT, FitT]):
         from ml4t.models.training.device import resolve_device  # noqa: PLC0415 - torch is optional
 
         return str(resolve_device(getattr(self.config, "device", "cpu")))
+
+
+def _require_layout(
+    where: str,
+    layout: Mapping[str, tuple[tuple[int, ...], str]],
+    state: Mapping[str, FloatArray],
+) -> None:
+    """Refuse parameters of other names, shapes or precision than the settings describe."""
+    if state.keys() != layout.keys():
+        differing = sorted(state.keys() ^ layout.keys())
+        raise ValueError(
+            f"{where} must have the parameters of the settings; {', '.join(differing)} differ"
+        )
+    for name, (shape, dtype) in layout.items():
+        require_shape(f"{where}: {name}", shape, state[name].shape)
+        if state[name].dtype.name != dtype:
+            raise ValueError(f"{where}: {name} must be {dtype}; got {state[name].dtype.name}")
 
 
 def choose_checkpoint(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -107,6 +107,23 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
             extras,
             *parts(resume),
         )
+
+    @classmethod
+    def _blank(cls, config: SAEConfig, fit: SAEFit) -> tuple[Any, tuple[int, ...]]:
+        import torch  # noqa: PLC0415 - torch is optional
+
+        from ml4t.models.asset_prediction.sae.estimate import sizes_of  # noqa: PLC0415
+        from ml4t.models.asset_prediction.sae.net import SAENet  # noqa: PLC0415
+        from ml4t.models.training.device import generator, resolve_dtype  # noqa: PLC0415
+
+        source = generator(0, torch.device("meta"))
+        sizes = sizes_of(config, fit.n_features, fit.n_targets)
+        return SAENet(sizes, source, resolve_dtype(config.dtype)), ()
+
+    @classmethod
+    def _last_epoch(cls, config: SAEConfig, label: Any) -> int:
+        del label
+        return config.n_epochs
 
     def _estimate(
         self,

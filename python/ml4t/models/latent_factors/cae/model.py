@@ -111,6 +111,23 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
             *parts(resume),
         )
 
+    @classmethod
+    def _blank(cls, config: CAEConfig, fit: CAEFit) -> tuple[Any, tuple[int, ...]]:
+        import torch  # noqa: PLC0415 - torch is optional
+
+        from ml4t.models.latent_factors.cae.net import CAENet, Sizes  # noqa: PLC0415
+        from ml4t.models.training.device import resolve_dtype  # noqa: PLC0415
+
+        sizes = Sizes(fit.n_characteristics, fit.n_inputs, config.hidden_units, config.n_factors)
+        dtype = resolve_dtype(config.dtype)
+        seeds = range(config.n_ensemble)
+        return CAENet(sizes, seeds, device=torch.device("meta"), dtype=dtype), ()
+
+    @classmethod
+    def _last_epoch(cls, config: CAEConfig, label: Any) -> int:
+        del label
+        return config.n_epochs
+
     def _estimate(
         self,
         batch: CrossSectionBatch,

@@ -67,6 +67,8 @@ class IPCAFit:
         require_shape(
             "train_factor_returns", (n_periods, n_factors), self.train_factor_returns.shape
         )
+        if self.feature_names:
+            require_shape("feature_names", (n_instruments,), (len(self.feature_names),))
         square = (n_instruments, n_instruments)
         require_shape("instrument_second_moment", square, self.instrument_second_moment.shape)
 
