@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import importlib
+import pickle
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ml4t.models
@@ -45,7 +47,7 @@ EXACT = {
         PersistentPanelBatch PortfolioPrediction PortfolioSequenceBatch PortfolioWeightsResult
         StochasticDiscountFactorState""",
 }
-# Those whose modules are networks, and so need torch to be imported.
+# Those that need torch to be constructed.
 NEED_TORCH = {"DeepPortfolioModel", "LSTMPortfolioModel"}
 
 REFUSE_IMPORTS = """
@@ -144,14 +146,35 @@ def test_frames_are_touched_before_their_libraries_are():
     assert loaded == "[]"
 
 
-@pytest.mark.parametrize("package", ["torch", "polars"])
-def test_public_names_load_without_an_optional_package(package):
-    lazy = NEED_TORCH if package == "torch" else set()
-    names = [name for name in _public_api.STABLE_ROOT_EXPORTS if name not in lazy]
-    run_fresh(
+@pytest.mark.parametrize(
+    "package", ["torch", "polars", "pandas", "pyarrow", "narwhals", "plotly", "tqdm", "sklearn"]
+)
+def test_the_namespace_can_be_explored_without_an_optional_package(package):
+    explored = run_fresh(
         REFUSE_IMPORTS.format(package=package)
-        + f"import ml4t.models\nfor name in {names!r}:\n    getattr(ml4t.models, name)"
+        + """
+import importlib, inspect, pydoc
+import ml4t.models
+from ml4t.models import *
+from ml4t.models._public_api import MODULE_OF, MODULES
+
+assert all(hasattr(ml4t.models, name) for name in ml4t.models.__all__)
+assert set(ml4t.models.__all__) | set(MODULES) <= set(dir(ml4t.models))
+members = dict(inspect.getmembers(ml4t.models))
+assert set(ml4t.models.__all__) <= members.keys()
+assert all(name in globals() for name in ml4t.models.__all__)
+assert not hasattr(ml4t.models, "NoSuchName")
+assert "LSTMPortfolioModel" in pydoc.render_doc(ml4t.models)
+for name in MODULES:
+    module = importlib.import_module(f"ml4t.models.{name}")
+    exec(f"from ml4t.models.{name} import *")
+    assert all(hasattr(module, one) for one, home in MODULE_OF.items() if home == name)
+    inspect.getmembers(module)
+    pydoc.render_doc(module)
+print("explored")
+"""
     )
+    assert explored == "explored"
 
 
 @pytest.mark.parametrize("module", ["ml4t.models", "ml4t.models.portfolio"])
@@ -162,12 +185,66 @@ def test_names_that_load_late_are_listed_from_the_start(module):
 
 @pytest.mark.parametrize("module", ["ml4t.models", "ml4t.models.portfolio"])
 @pytest.mark.parametrize("name", sorted(NEED_TORCH))
-def test_networks_of_portfolios_ask_for_torch_when_they_are_touched(module, name):
-    told = run_fresh(
-        REFUSE_IMPORTS.format(package="torch") + f"import {module}\n"
-        f"try:\n    {module}.{name}\nexcept ImportError as error:\n    print(error)"
+@pytest.mark.parametrize(
+    "block",
+    [REFUSE_IMPORTS.format(package="torch"), "import sys\nsys.modules['torch'] = None\n"],
+)
+def test_networks_of_portfolios_ask_for_torch_when_they_are_constructed(module, name, block):
+    said = run_fresh(
+        block + f"import {module}, ml4t.models.configs as configs\n"
+        f"kind = {module}.{name}\nassert isinstance(kind, type)\n"
+        f"try:\n    kind(configs.{name.replace('Model', 'Config')}())\n"
+        "except ImportError as error:\n    print(error)"
     )
-    assert told == f"{name} needs PyTorch; install ml4t-models[deep]"
+    assert said == f"{name} needs PyTorch; install ml4t-models[deep]"
+
+
+def test_networks_ask_for_torch_when_they_are_used(tmp_path):
+    """Models that were fitted elsewhere are unpickled, shown and asked for without torch."""
+    m = ml4t.models
+    rng = np.random.default_rng(0)
+    z, r = rng.standard_normal((6, 5, 2)), 0.01 * rng.standard_normal((6, 5))
+    cells = m.CrossSectionBatch(z, returns=r)
+    windows = m.PortfolioSequenceBatch(z[None], returns=r[None])
+    epochs = {"n_epochs_unc": 1, "n_epochs_moment": 1, "n_epochs_cond": 1}
+    models = [
+        (m.CAEModel(m.CAEConfig(n_factors=1, n_epochs=1)), cells),
+        (m.SAEModel(m.SAEConfig(n_epochs=1)), cells),
+        (m.StochasticDiscountFactorModel(m.StochasticDiscountFactorConfig(**epochs)), cells),
+        (m.LSTMPortfolioModel(m.LSTMPortfolioConfig(max_iters=1)), windows),
+        (m.DeepPortfolioModel(m.DeepPortfolioConfig(max_iters=1)), windows),
+    ]
+    for model, batch in models:
+        model.fit(batch)
+        model.save(tmp_path / f"{type(model).__name__}.ml4t")
+    (tmp_path / "models.pickle").write_bytes(pickle.dumps(models))
+    said = run_fresh(
+        REFUSE_IMPORTS.format(package="torch")
+        + f"""
+import pathlib, pickle
+import ml4t.models
+folder = pathlib.Path({str(tmp_path)!r})
+for model, batch in pickle.loads((folder / "models.pickle").read_bytes()):
+    kind = type(model)
+    assert model.is_fitted and kind.__name__ in repr(model)
+    use = model.extract if hasattr(model, "extract") else model.predict
+    for call in (
+        lambda: use(batch),
+        lambda: model.fit(batch),
+        lambda: kind.load(folder / f"{{kind.__name__}}.ml4t"),
+    ):
+        try:
+            call()
+        except ImportError as error:
+            name = kind.__name__
+            assert str(error) == f"{{name}} needs PyTorch; install ml4t-models[deep]"
+        else:
+            raise AssertionError(kind)
+    assert model.is_fitted
+print("asked")
+"""
+    )
+    assert said == "asked"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ml4t.models.training.requirement import require_torch
-
 if TYPE_CHECKING:
     from ml4t.models.portfolio.linear import LinearFeaturePortfolioModel
     from ml4t.models.portfolio.model import DeepPortfolioModel, LSTMPortfolioModel
@@ -33,11 +31,9 @@ _MODULE_OF = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name when it is first asked for; networks need PyTorch from then on."""
+    """Load a public name when it is first asked for."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _MODULE_OF[name] == "model":
-        require_torch(name)
     value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value

@@ -87,10 +87,19 @@ class NeuralPortfolioModel(
     Parameters
     ----------
     config : LSTMPortfolioConfig or DeepPortfolioConfig
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Without PyTorch, naming the extra that installs it.
     """
 
     fit_type: ClassVar[type] = NeuralPortfolioFit
     _with_graph: ClassVar[bool] = False
+
+    def __init__(self, config: NeuralPortfolioConfig) -> None:
+        require_torch(type(self).__name__)
+        super().__init__(config)
 
     @property
     def available_checkpoints(self) -> tuple[int, ...]:
