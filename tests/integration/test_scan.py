@@ -494,3 +494,115 @@ def test_shards_can_be_summed():
     frame, names = sample_frame(), ["c0", "c1"]
     shards = [scan(frame[first : first + 9], names) for first in range(0, frame.height, 9)]
     assert_close(sum(shards), scan(frame, names), 1e-13)
+
+
+# What is no data, or none yet
+
+LONG = pl.DataFrame(
+    {"date": np.repeat(np.arange(3), 5), "id": [*range(5)] * 3, "x": np.linspace(0, 1, 15)}
+).with_columns(ret=pl.lit(0.01))
+
+
+def scan_long(source, **options):
+    return CharacteristicMoments.scan(
+        source, feature_cols=["x"], return_col="ret", timestamp_col="date", **options
+    )
+
+
+@pytest.fixture
+def lake(tmp_path):
+    """A data set as Spark and Delta leave it, below a folder that is hidden itself."""
+    root = tmp_path / ".cache" / "lake"
+    for place in ("part-0", "_temporary/0/part-0", "_delta_log/0", ".staging/part-0", "_metadata"):
+        path = root / f"{place}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        LONG.write_parquet(path)
+    return root
+
+
+@pytest.mark.parametrize("pattern", ["", "*.parquet", "**/*.parquet", "*", "part-*"])
+def test_names_that_begin_with_an_underscore_or_a_dot_are_no_data(lake, pattern):
+    assert scan_long(lake / pattern).n_assets.tolist() == [5, 5, 5]
+
+
+@pytest.mark.parametrize(
+    "spelled", ["_metadata.parquet", "_temporary", "_temporary/*/*.parquet", "_delta*/*.parquet"]
+)
+def test_a_hidden_name_that_is_spelled_out_is_data(lake, spelled):
+    assert scan_long(lake / spelled).n_assets.tolist() == [5, 5, 5]
+
+
+def test_partitions_below_hidden_folders_are_no_data(tmp_path):
+    for place in ("date=0", "_temporary/date=0"):
+        (tmp_path / place).mkdir(parents=True)
+        LONG.filter(pl.col("date") == 0).drop("date").write_parquet(tmp_path / place / "a.parquet")
+    assert scan_long(tmp_path).n_assets.tolist() == [5]
+
+
+def test_a_folder_of_hidden_files_alone_leads_to_none(tmp_path):
+    LONG.write_parquet(tmp_path / "_part.parquet")
+    with pytest.raises(FileNotFoundError, match=r"leads to none \(1 hidden: names that begin with"):
+        scan_long(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"entity_col": "id"}, {"rank": True}, {"missing": "middle"}]
+)
+@pytest.mark.parametrize("form", ["frame", "lazy", "file", "files", "lazy file"])
+def test_a_source_without_rows_gives_no_dates(tmp_path, form, options):
+    path, empty = tmp_path / "none.parquet", LONG.head(0)
+    empty.write_parquet(path)
+    empty.write_parquet(tmp_path / "none-either.parquet")
+    source = {
+        "frame": empty,
+        "lazy": empty.lazy(),
+        "file": path,
+        "files": [path, tmp_path / "none-either.parquet"],
+        "lazy file": pl.scan_parquet(path),
+    }[form]
+    moments = scan_long(source, **options)
+    assert (moments.n_periods, moments.n_instruments, moments.timestamps) == (0, 2, ())
+
+
+def test_a_file_without_rows_among_others_changes_nothing(tmp_path):
+    LONG.write_parquet(tmp_path / "1.parquet")
+    for name in ("0.parquet", "2.parquet"):
+        LONG.head(0).write_parquet(tmp_path / name)
+    assert scan_long(tmp_path) == scan_long(LONG)
+
+
+def test_entities_that_are_whole_floats_are_integers(tmp_path):
+    floats = LONG.with_columns(pl.col("id").cast(pl.Float64))
+    assert scan_long(floats, entity_col="id") == scan_long(LONG, entity_col="id")
+    floats.filter(pl.col("date") == 0).write_parquet(tmp_path / "0.parquet")
+    LONG.filter(pl.col("date") == 0).write_parquet(tmp_path / "1.parquet")
+    with pytest.raises(ValueError, match=r"^Duplicate \(timestamp, entity\) rows: \(0, "):
+        scan_long(tmp_path, entity_col="id")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [pl.col("id") + 0.5, pl.col("id") / 0, pl.col("id") > 3, pl.lit(DAY), 2.0**53],
+    ids=str,
+)
+def test_entities_that_are_neither_text_nor_integers_are_refused(bad):
+    frame = LONG.with_columns(id=bad if isinstance(bad, pl.Expr) else pl.lit(bad))
+    with pytest.raises(ValueError, match=r"^column 'id' must hold text or integers; got "):
+        scan_long(frame, entity_col="id")
+
+
+@pytest.mark.parametrize("column", ["x", "ret"])
+@pytest.mark.parametrize("bad", ["1.5%", DAY, timedelta(1), [1.0]], ids=repr)
+@pytest.mark.parametrize("form", ["frame", "lazy", "file"])
+def test_a_column_of_another_type_than_numbers_is_refused_by_name(tmp_path, column, bad, form):
+    frame = LONG.with_columns(pl.lit(bad).alias(column))
+    frame.write_parquet(tmp_path / "a.parquet")
+    source = {"frame": frame, "lazy": frame.lazy(), "file": tmp_path}[form]
+    with pytest.raises(ValueError, match=rf"^column '{column}' must be numeric; got "):
+        scan_long(source)
+
+
+@pytest.mark.parametrize("dtype", [pl.Boolean, pl.Decimal(10, 2), pl.Int64, pl.UInt64])
+def test_numbers_of_every_type_are_numbers(dtype):
+    whole = LONG.with_columns(x=(pl.col("id") % 2).cast(pl.Float64))
+    assert scan_long(whole.with_columns(pl.col("x").cast(pl.Int64).cast(dtype))) == scan_long(whole)

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from ml4t.models import CharacteristicMoments, CrossSectionBatch, IPCAConfig, IPCAModel
+from ml4t.models import (
+    BetaLambdaMapper,
+    CharacteristicMoments,
+    CrossSectionBatch,
+    ExpandingMeanFactorForecaster,
+    IPCAConfig,
+    IPCAModel,
+    LatentFactorForecastPipeline,
+    WalkForward,
+)
 
 
 def panel(n_dates=40, n_assets=30, seed=0):
@@ -92,3 +104,68 @@ def test_a_fit_from_moments_survives_a_round_trip_and_predicts(tmp_path):
 def test_anything_else_is_refused():
     with pytest.raises(TypeError, match="batch must be"):
         IPCAModel(IPCAConfig(n_factors=1)).fit(np.ones((2, 2)))
+
+
+NAMES = ("size", "value", "momentum", "quality")
+
+
+def named(names, n_dates=40):
+    batch = panel(n_dates=n_dates)
+    return replace(batch, feature_names=names, timestamps=tuple(range(n_dates)))
+
+
+READS = {
+    "extract": lambda model, data: model.extract(data),
+    "fit_measures": lambda model, data: model.fit_measures(data),
+    "summary": lambda model, data: model.summary(data),
+    "importance": lambda model, data: model.characteristic_importance(data),
+    "tangency": lambda model, data: model.tangency_portfolio(data, target_volatility=0.1),
+    "arbitrage": lambda model, data: model.arbitrage_portfolio(data, target_volatility=0.1),
+    "standard_errors": lambda model, data: model.standard_errors(batch=data),
+    "test_alpha": lambda model, data: model.test_alpha(n_draws=2, batch=data),
+    "test_characteristics": lambda model, data: model.test_characteristics(
+        ["size"], n_draws=2, batch=data
+    ),
+}
+
+
+@pytest.mark.parametrize("form", ["batch", "moments"])
+@pytest.mark.parametrize("read", sorted(READS))
+@pytest.mark.parametrize("other", [NAMES[::-1], ("size", "value", "momentum", "age")])
+@pytest.mark.parametrize("constant", [True, False])
+def test_characteristics_other_than_those_of_the_fit_are_refused(read, form, other, constant):
+    model = fitted(named(NAMES), intercept=True, constant=constant)
+    data = named(other)
+    data = CharacteristicMoments.from_batch(data) if form == "moments" else data
+    words = rf"expected feature_names {re.escape(str(NAMES))}, got {re.escape(str(other))}"
+    with pytest.raises(ValueError, match=words):
+        READS[read](model, data)
+
+
+@pytest.mark.parametrize("fit_form", ["batch", "moments"])
+def test_names_that_agree_or_are_not_known_are_taken_by_position(fit_form):
+    data = named(NAMES)
+    model = fitted(CharacteristicMoments.from_batch(data) if fit_form == "moments" else data)
+    want = model.extract(data).factor_returns
+    for same in (data, panel(), CharacteristicMoments.from_batch(panel())):
+        np.testing.assert_array_equal(model.extract(same).factor_returns, want)
+    unnamed = fitted(panel())
+    np.testing.assert_array_equal(unnamed.extract(data).factor_returns, want)
+
+
+def test_a_loaded_model_and_a_pipeline_refuse_other_characteristics(tmp_path):
+    model = fitted(named(NAMES))
+    loaded = IPCAModel.load(model.save(tmp_path / "model"))
+    with pytest.raises(ValueError, match="feature_names"):
+        loaded.extract(named(NAMES[::-1]))
+    pipeline = LatentFactorForecastPipeline(
+        IPCAModel(IPCAConfig(n_factors=2)), ExpandingMeanFactorForecaster(), BetaLambdaMapper()
+    )
+    pipeline.fit(named(NAMES))
+    with pytest.raises(ValueError, match="feature_names"):
+        pipeline.predict(named(NAMES[::-1]))
+
+
+def test_a_walk_keeps_the_names_of_its_panel():
+    walk = WalkForward(IPCAModel(IPCAConfig(n_factors=2)), min_periods=20, refit_every=10)
+    assert len(walk.run(named(NAMES)).folds) == len(walk.run(panel()).folds)

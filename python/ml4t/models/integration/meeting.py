@@ -14,7 +14,7 @@ from ml4t.models.integration.columns import AnyColumn, Labels
 from ml4t.models.integration.door import Column, column_names, read_columns
 from ml4t.models.integration.grid import by_id
 from ml4t.models.integration.keys import code
-from ml4t.models.types.wide import instant
+from ml4t.models.types.instants import instant
 
 if TYPE_CHECKING:
     from ml4t.models.integration.frame_keys import FrameKeys
@@ -150,4 +150,4 @@ def _shown(keys: Sequence[_Key], row: int) -> str:
 def _name(label: Any) -> Hashable:
     """Ids are compared by their text, dates by their instant."""
     whole = type(label) is int or (isinstance(label, float) and label.is_integer())
-    return str(int(label)) if whole else instant(label)
+    return ("text", str(int(label))) if whole else instant(label)

@@ -25,6 +25,7 @@ from ml4t.models.panel.progress import counting
 from ml4t.models.panel.ranks import cross_sectional_ranks
 from ml4t.models.panel.sources import MOST_BLOCKS, Block, Source, block_rows, opened, polars
 from ml4t.models.panel.work import Executor, in_order, require_no_fork
+from ml4t.models.types.arrays import EXACT
 from ml4t.models.types.instants import UNORDERED, declared, in_time, instant, require_one_kind
 from ml4t.models.types.timestamp import from_ticks, zone_of
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+_TEXT = ("String", "Categorical", "Enum", "Null")
 CUT_ROWS = 1 << 14
 """A cut date with more rows than this is summed in parts, where it can be, and does not travel."""
 
@@ -106,7 +108,15 @@ class Plan:
                 raise KeyError(f"columns {missing} not found in {where}; it has {[*schema]}")
             for name in (plan.returns, *plan.features):
                 if not (schema[name].is_numeric() or str(schema[name]) in ("Boolean", "Null")):
-                    raise ValueError(f"column {name!r} must be numeric; got {schema[name]}")
+                    raise ValueError(
+                        f"column {name!r} must be numeric; got {schema[name]} in {where}. Parse it "
+                        "first, or leave it out"
+                    )
+            if plan.entity is not None and not _names_entities(schema[plan.entity]):
+                raise ValueError(
+                    f"column {plan.entity!r} must hold text or integers; got "
+                    f"{schema[plan.entity]} in {where}"
+                )
         return plan
 
 
@@ -200,6 +210,7 @@ def _worked_off(block: Block, frame: pl.DataFrame, plan: Plan) -> Piece:
         frame = frame.with_columns(times).sort(key, maintain_order=True)
         times = frame[key]
     if plan.entity is not None:
+        frame = frame.with_columns(_ids(frame[plan.entity], block.first))
         _refuse_duplicates(frame.select(key, plan.entity), plan.entity)
     runs = times.rle().struct
     labels, sizes = _labels(runs.field("value")), runs.field("len").to_numpy()
@@ -355,6 +366,24 @@ def _labels(times: pl.Series) -> list[Any]:
         labels = declared(kind.categories.to_list())
         return [labels[text] for text in times.to_list()]
     return times.to_list()
+
+
+def _names_entities(kind: Any) -> bool:
+    return kind.is_integer() or kind.is_float() or str(kind).startswith(_TEXT)
+
+
+def _ids(entities: pl.Series, first: int) -> pl.Series:
+    """Restate whole floats as the integers that they are, and refuse all others."""
+    if not entities.dtype.is_float():
+        return entities
+    whole = entities.is_finite() & (entities.floor() == entities) & (entities.abs() < EXACT)
+    if entities.null_count() or not whole.all():
+        at = int((whole.fill_null(value=False)).arg_min() or 0)
+        raise ValueError(
+            f"column {entities.name!r} must hold text or integers; got {entities[at]} "
+            f"at row {first + at}"
+        )
+    return entities.cast(polars().Int64)
 
 
 def _refuse_duplicates(keys: pl.DataFrame, entity: str) -> None:

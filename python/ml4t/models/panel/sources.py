@@ -7,7 +7,9 @@ source is cut depends on the source and the number of columns alone.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import glob
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -262,20 +264,45 @@ def _files(source: Any) -> list[str]:
 
 
 def _expanded(path: str) -> list[str]:
+    """List the files of a folder or pattern, without those that are hidden below it."""
     if "://" in path or Path(path).is_file():
         return [path]
     folder = Path(path).is_dir()
     pattern = str(Path(glob.escape(path)) / "**" / "*.parquet") if folder else path
     found = sorted(glob.glob(pattern, recursive=True), key=_by_number)  # noqa: PTH207 - absolute
+    shown = [one for one in found if not _is_hidden(one, pattern)]
     files: dict[str, None] = {}  # in order; a pattern may match a folder and what is in it
-    for one in found:
+    for one in shown:
         if not Path(one).is_dir():
             files[one] = None
         elif not folder:
             files |= dict.fromkeys(_expanded(one))
     if not files:
-        raise FileNotFoundError(f"source must lead to Parquet files; {path!r} leads to none")
+        hidden = f" ({len(found)} hidden: names that begin with _ or .)" if found else ""
+        raise FileNotFoundError(
+            f"source must lead to Parquet files; {path!r} leads to none{hidden}"
+        )
     return list(files)
+
+
+def _is_hidden(path: str, pattern: str) -> bool:
+    """Say whether a wildcard led to a name such as `_temporary`, `_delta_log` or `.crc`.
+
+    Writers keep their notes under names that begin with _ or a dot. A name that is spelled out in
+    the pattern is wanted.
+    """
+    spelled = [part for part in Path(pattern).parts if part.startswith(("_", "."))]
+    fixed = sum(
+        1 for _ in itertools.takewhile(lambda part: not _is_magic(part), Path(pattern).parts)
+    )
+    return any(
+        part.startswith(("_", ".")) and not any(fnmatch.fnmatch(part, one) for one in spelled)
+        for part in Path(path).parts[fixed:]
+    )
+
+
+def _is_magic(part: str) -> bool:
+    return any(sign in re.sub(r"\[.\]", "", part) for sign in "*?[")
 
 
 def _by_number(path: str) -> list[str | int]:
@@ -301,9 +328,10 @@ def _of_files(
 
         paths = [path for path, size in sizes.items() if size]
         ends = [_ends(path, columns[0]) if apart else (None, None) for path in paths]
+        following = [*ends[1:], (None, None)][: len(ends)]
         # Where nobody looked, two ends are equal: they may be of one date.
         shared = False  # Whether the file before ends with the date that this one begins with.
-        for path, (_, last), (then, _) in zip(paths, ends, [*ends[1:], (None, None)], strict=True):
+        for path, (_, last), (then, _) in zip(paths, ends, following, strict=True):
             size, goes_on = sizes[path], instant(last) == instant(then)
             for first, stop, (before, after) in _whole_dates(partial(dates, path), n_rows, size):
                 earlier = before or (first == 0 and shared)

@@ -7,11 +7,12 @@ asset. pandas, polars and Arrow are recognised by what they offer, so that none 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ml4t.models.types.instants import instant
 
 TIME_NAMES = frozenset(("timestamp", "datetime", "date", "time"))
 _FLOATS = frozenset(("float32", "float64", "Float32", "Float64", "float", "double"))
@@ -92,23 +93,9 @@ def same_times(one: Iterable[Any], other: Iterable[Any]) -> int | None:
     """
     for position, (left, right) in enumerate(zip(one, other, strict=False)):
         ours, theirs = instant(left), instant(right)
-        if type(ours) is type(theirs) and ours != theirs:
+        if ours[0] == theirs[0] and ours != theirs:
             return position
     return None
-
-
-def instant(label: Any) -> Any:
-    """Give what labels of one date share."""
-    if isinstance(label, np.generic):
-        label = (
-            label.astype("datetime64[us]").item()
-            if isinstance(label, np.datetime64)
-            else label.item()
-        )
-    if isinstance(label, datetime):
-        moment = datetime.combine(label.date(), label.timetz())
-        return moment if moment.tzinfo is None else moment.astimezone(UTC)
-    return datetime(label.year, label.month, label.day) if type(label) is date else label
 
 
 def _require_one_level(name: str, what: str, labels: Any) -> None:

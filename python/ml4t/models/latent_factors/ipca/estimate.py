@@ -103,7 +103,10 @@ def factors_of(
 
 
 def require_fitted_features(fit: IPCAFit, batch: CrossSectionBatch | CharacteristicMoments) -> None:
-    """Refuse what is no panel, or has another number of characteristics than the fit."""
+    """Refuse what is no panel, or has other characteristics than the fit, or in another order.
+
+    Names are compared where both sides have some: a panel without names is taken by position.
+    """
     require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
     if isinstance(batch, CharacteristicMoments):
         n_features = batch.n_instruments - 1
@@ -114,6 +117,20 @@ def require_fitted_features(fit: IPCAFit, batch: CrossSectionBatch | Characteris
             f"IPCAModel: the feature dimension must be the fitted {fit.n_features}; "
             f"got {n_features}"
         )
+    fitted, given = _given_names(fit.feature_names), _given_names(batch.feature_names)
+    if fitted and given and fitted != given:
+        raise ValueError(
+            "batch must have the characteristics of the fit in their order; expected "
+            f"feature_names {fitted}, got {given}. Read or scan them with feature_cols in the "
+            "order of the fit"
+        )
+
+
+def _given_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Give the names of characteristics that somebody chose: neither the constant nor numbers."""
+    chosen = tuple(name for name in names if name != CONSTANT)
+    numbered = tuple(f"characteristic_{place}" for place in range(len(chosen)))
+    return () if chosen == numbered else chosen
 
 
 def fitted_moments(
