@@ -390,6 +390,19 @@ def test_a_folder_that_is_named_like_a_file_is_a_folder(tmp_path):
         assert_close(scan(source, ["c0"]), scan(ROWS, ["c0"]), 0.0)
 
 
+@pytest.mark.parametrize("name", ["run[1]", "a[bc]", "ü ñ", "100%", "#1"])
+def test_a_folder_may_have_any_name(tmp_path, name):
+    """Brackets in the name of a folder that exists are no pattern; those of a file may be one."""
+    folder = tmp_path / name
+    folder.mkdir()
+    for other in ("run1", "ab", "ac"):
+        (tmp_path / other).mkdir()
+        ROWS.with_columns(ret=pl.lit(9.0)).write_parquet(tmp_path / other / "1.parquet")
+    ROWS.write_parquet(folder / "1.parquet")
+    for source in ("1.parquet", "*.parquet", "[0-9].parquet", "**", "."):
+        assert scan(str(folder / source), ["c0"]) == scan(ROWS, ["c0"])
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     ROWS.write_parquet(tmp_path / "a.parquet")
     (tmp_path / "b.parquet").write_bytes(b"PAR1 and no more")

@@ -368,6 +368,20 @@ def test_a_fold_that_is_not_what_was_kept_is_refused_by_name(tmp_path, harm, mes
     assert_same(walk.run(batch, folder=tmp_path).result, want.result)
 
 
+@pytest.mark.parametrize("name", ["run[1]", "ü ñ", "a*b"])
+def test_a_run_may_be_kept_anywhere_and_by_two_at_a_time(tmp_path, name):
+    walk, batch = WalkForward(ipca(), min_periods=24), cross_sections()
+    want = walk.run(batch)
+    folder = tmp_path / name
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(walk.run, batch, folder=folder) for _ in range(2)]
+        for one in both:
+            assert_same(one.result().result, want.result)
+    # Whoever came last, every fold is kept with its model.
+    assert_same(walk.run(batch, folder=folder).result, want.result)
+    assert not [one for one in folder.iterdir() if one.suffix == ".tmp"]
+
+
 def test_folds_of_another_run_are_not_taken_for_this_one(tmp_path):
     walk = WalkForward(ipca(), min_periods=28)
     walk.run(cross_sections(), folder=tmp_path)

@@ -268,7 +268,7 @@ def _expanded(path: str) -> list[str]:
     if "://" in path or Path(path).is_file():
         return [path]
     folder = Path(path).is_dir()
-    pattern = str(Path(glob.escape(path)) / "**" / "*.parquet") if folder else path
+    pattern = str(Path(glob.escape(path)) / "**" / "*.parquet") if folder else _pattern(path)
     found = sorted(glob.glob(pattern, recursive=True), key=_by_number)  # noqa: PTH207 - absolute
     shown = [one for one in found if not _is_hidden(one, pattern)]
     files: dict[str, None] = {}  # in order; a pattern may match a folder and what is in it
@@ -303,6 +303,13 @@ def _is_hidden(path: str, pattern: str) -> bool:
 
 def _is_magic(part: str) -> bool:
     return any(sign in re.sub(r"\[.\]", "", part) for sign in "*?[")
+
+
+def _pattern(path: str) -> str:
+    """Take the folders that exist under a pattern by their names: ``run[1]/*.parquet``."""
+    real = next((one for one in Path(path).parents if one.is_dir()), Path())
+    rest = str(Path(path).relative_to(real))
+    return rest if real == Path() else str(Path(glob.escape(str(real))) / rest)
 
 
 def _by_number(path: str) -> list[str | int]:

@@ -138,8 +138,10 @@ class Journal:
     def write(self, number: int, outcome: Outcome) -> None:
         """Keep a fold: the model first, so that a fold that is there is complete."""
         path, model_path = self._path(number), self._model_path(number)
+        if path.exists():  # another process of the same run was faster
+            return
         kept = None
-        # Another process of the same run may put its model between our two files.
+        # It may also put its model between our two files.
         while kept is None or kept != _digest(model_path):
             kept = _digest(outcome.model.save(model_path))
             bounds = _bounds(outcome.fold)
