@@ -151,5 +151,5 @@ def test_penalties_of_a_path_have_an_upper_limit():
 
 
 def test_a_config_is_changed_within_the_same_limits():
-    with pytest.raises(ValueError, match="n_starts must be an integer >= 1 and <= 10000"):
+    with pytest.raises(ValueError, match="n_starts must be an integer >= 1 and <= 1000"):
         replace(RegimeSwitchingMapperConfig(), n_starts=10**6)

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from ml4t.models.checks import require_int
 from ml4t.models.configs.base import BaseModelConfig
-from ml4t.models.configs.rules import Count, Members, OptionalPositive, Positive, one_of
+from ml4t.models.configs.rules import Count, OptionalPositive, Positive, one_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class RegimeSwitchingMapperConfig(BaseModelConfig):
         S, from 2 to 100.
     n_starts : int, default 4
         Points from which the likelihood is climbed; the first is a split by volatility, the others
-        are random (`seed`). The highest peak wins.
+        are random (`seed`). The highest peak wins. At most 1,000: all are climbed together.
     max_iter : int, default 500
         Steps of expectation and maximisation from each start.
     tol : float, default 1e-8
@@ -55,7 +55,7 @@ class RegimeSwitchingMapperConfig(BaseModelConfig):
 
     _: KW_ONLY
     n_regimes: Annotated[int, partial(require_int, at_least=2, at_most=100)] = 2
-    n_starts: Members = 4
+    n_starts: Annotated[int, partial(require_int, at_least=1, at_most=1_000)] = 4
     max_iter: Count = 500
     tol: Positive = 1e-8
     prior_weight: Positive = 1.0
