@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -244,6 +245,7 @@ def test_a_postprocessor_that_walks_through_dates_refuses_dates_that_go_back(dat
         WeightConstraintPostprocessor().transform(batch, scores)
 
 
+MONTHS = ["Jan", "Feb", "Mar"]
 BIRTHDAYS = pd.date_range("2020-01-31", periods=3, freq="ME")
 LABELS = {
     **{f"pandas {unit}": BIRTHDAYS.as_unit(unit) for unit in ("s", "ms", "us", "ns")},
@@ -282,3 +284,28 @@ def test_whatever_labels_a_batch_takes_moments_take_save_and_load(tmp_path, kind
     assert (loaded + moments).n_assets.tolist() == [8, 8, 8]
     assert loaded.drop(moments.timestamps[1:2]).n_periods == 2
     assert loaded.slice(0, 1).append(moments.slice(1)) == moments
+
+
+def test_categories_as_labels_have_the_order_that_they_declare():
+    declared = pd.CategoricalIndex(MONTHS, MONTHS, ordered=True)
+    for labels in (declared, pd.Series(declared), pl.Series(MONTHS, dtype=pl.Enum(MONTHS))):
+        assert moments_of(labels).timestamps == tuple(MONTHS)
+        walk(labels)
+        history_of(labels)
+        with pytest.raises(ValueError, match="timestamps must ascend; got Feb after Mar at date 1"):
+            walk(labels[::-1])
+    texts = ["2020-01", "2020-02", "2020-03"]
+    for labels in (
+        pd.CategoricalIndex(texts),
+        pl.Series(texts, dtype=pl.Categorical),
+        pa.array(texts).dictionary_encode(),
+    ):
+        for use in (moments_of, walk):
+            with pytest.raises(ValueError, match="timestamps must have an order in time"):
+                use(labels)
+
+
+def test_nanoseconds_of_polars_are_told_apart():
+    labels = pl.Series([1, 2, 3]).cast(pl.Datetime("ns", "Europe/Berlin"))
+    assert [label.nanosecond for label in moments_of(labels).timestamps] == [1, 2, 3]
+    walk(labels)

@@ -165,6 +165,7 @@ class CharacteristicMoments(DatedRecord):
             moments = moments_at_middle(batch, returns)
         else:
             moments = panel_moments(batch.characteristics, returns, batch.mask)
+        require_ascending("timestamps", batch.timestamps)
         given = tuple(feature_names) or batch.feature_names
         names = (CONSTANT, *given) if given else ()
         return _of(Dated(tuple(listed(batch.timestamps)), moments), names)

@@ -8,17 +8,26 @@ has the place that its column declares.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ml4t.models.types.timestamp import FIRST_DAY, MICROSECOND, from_ticks, nanoseconds, zone_of
+from ml4t.models.types.timestamp import (
+    FIRST_DAY,
+    MICROSECOND,
+    Timestamp,
+    from_ticks,
+    nanoseconds,
+    zone_of,
+)
 
 Instant: TypeAlias = tuple[str, Hashable]
 
@@ -98,8 +107,14 @@ def instant(label: Any) -> Instant:
 
 
 def listed(timestamps: Iterable[Any]) -> list[Any]:
-    """List labels as Python objects, of Arrow as well; nanoseconds of polars stay."""
+    """List labels as Python objects, of Arrow as well.
+
+    Nanoseconds of polars stay, and so does the order that a column of categories declares.
+    """
     kind: Any = getattr(timestamps, "dtype", None)
+    if getattr(kind, "ordered", False) or str(kind).startswith("Enum"):
+        labels = declared(list(kind.categories))
+        return [labels.get(one, one) for one in timestamps]
     if str(kind).startswith("Datetime(time_unit='ns'"):
         zone = None if kind.time_zone is None else zone_of(kind.time_zone)
         ticks: Any = timestamps
@@ -141,6 +156,9 @@ def in_time(
     ValueError
         When a label is missing, two are not of one kind, or text is not ISO 8601 of one form.
     """
+    plain = _places_of_one_type(labels)
+    if plain is not None:
+        return plain
     places: list[Any] = []
     first: Any = None
     for number, label in enumerate(labels):
@@ -181,8 +199,10 @@ def require_ascending(name: str, timestamps: Iterable[Any], *, opaque: bool = Fa
         Naming the position and both labels; see `in_time` for the others.
     """
     labels = listed(timestamps)
-    if opaque and not all(map(_has_order, labels)):
+    if _plainly_ascend(labels) or (opaque and not all(map(_has_order, labels))):
         return
+    if not opaque and _is_unordered(timestamps):
+        raise ValueError(f"{name} {UNORDERED}")
     for at, (one, later) in enumerate(pairwise(in_time(f"{name} must be", labels)), start=1):
         if not one < later:
             raise ValueError(
@@ -198,6 +218,39 @@ def require_one_kind(name: str, one: Sequence[Any], other: Sequence[Any]) -> Non
         raise ValueError(
             f"{name} must be of one kind on both sides; got {one[0]!r} and {other[0]!r}: {error}"
         ) from error
+
+
+def _is_unordered(timestamps: Any) -> bool:
+    """Recognise categories without an order: of pandas, polars or Arrow."""
+    kind = getattr(timestamps, "dtype", getattr(timestamps, "type", None))
+    return getattr(kind, "ordered", None) is False or str(kind).startswith("Categorical")
+
+
+def _places_of_one_type(labels: Sequence[Any]) -> list[Any] | None:
+    """Give the places of many plain labels at once; None where it takes a closer look."""
+    kinds = set(map(type, labels))
+    if kinds == {int}:
+        return list(labels)
+    if kinds == {date}:
+        return [(label.toordinal() - FIRST_DAY) * DAY for label in labels]
+    moments = bool(kinds) and kinds <= {datetime, Timestamp}
+    if moments and len({label.tzinfo is None for label in labels}) == 1:
+        return list(map(nanoseconds, labels))
+    return None
+
+
+def _plainly_ascend(labels: Sequence[Any]) -> bool:
+    """Say whether labels ascend that Python and NumPy compare by instant."""
+    kinds = set(map(type, labels))
+    kind = kinds.pop() if len(kinds) == 1 else object
+    known = kind in (int, float, date) or issubclass(kind, np.datetime64)
+    known = known or (kind.__name__, kind.__module__[:6]) == ("Timestamp", "pandas")
+    if not known and not (kind is datetime and all(label.tzinfo is None for label in labels)):
+        return False
+    try:
+        return all(map(operator.lt, labels, labels[1:]))
+    except TypeError:  # with and without a time zone
+        return False
 
 
 def _numpy_time(label: np.datetime64 | np.timedelta64) -> Instant:
@@ -252,6 +305,7 @@ def declared(categories: Sequence[Any]) -> dict[Any, Any]:
     return {one: one for one in categories}
 
 
+@lru_cache(maxsize=1 << 16)
 def iso_form(text: str) -> str | None:
     """Say of which form of ISO 8601 a text is; None when it is no date of the calendar.
 

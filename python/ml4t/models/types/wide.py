@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.types.instants import instant
+from ml4t.models.types.instants import instant, listed
 
 TIME_NAMES = frozenset(("timestamp", "datetime", "date", "time"))
 _FLOATS = frozenset(("float32", "float64", "Float32", "Float64", "float", "double"))
@@ -91,7 +91,7 @@ def same_times(one: Iterable[Any], other: Iterable[Any]) -> int | None:
 
     Labels of two kinds, a text and a date, cannot be compared: nothing is said of them.
     """
-    for position, (left, right) in enumerate(zip(one, other, strict=False)):
+    for position, (left, right) in enumerate(zip(listed(one), listed(other), strict=False)):
         ours, theirs = instant(left), instant(right)
         if ours[0] == theirs[0] and ours != theirs:
             return position
