@@ -341,7 +341,8 @@ models = []
 for seed in (0, 1):
     model = tiny.fitted(seed)
     fit = tiny.replace(model._fitted("look"), last=np.full(200_000, float(seed)))
-    model._held = tiny.replace(model._held, fit=fit)
+    result = tiny.replace(model._state.result, fit=fit)
+    model._state = tiny.replace(model._state, result=result)
     models.append(model)
 models[0].save(sys.argv[1])
 print("ready", flush=True)

@@ -123,7 +123,7 @@ class LatentFactorForecastPipeline(Parameters):
         """
         given = _options(self.model.fit, validation_batch=validation_batch, **(start or {}))
         observed = _options(self.model.fit, observed_factors=observed_factors)
-        with restored_on_failure(self.model, self.forecaster, self.mapper):
+        with restored_on_failure(self, self.model, self.forecaster, self.mapper):
             structural = self.model.fit(batch, **given, **observed)
             state = self._extract(batch, None, **observed)
             result = PipelineFitResult(structural, *_fit_both(self.forecaster, self.mapper, state))
@@ -132,7 +132,7 @@ class LatentFactorForecastPipeline(Parameters):
                 state = self._extract(batch, checkpoint, **observed)
                 behind[checkpoint] = copy.copy(self.forecaster), copy.copy(self.mapper)
                 _fit_both(*behind[checkpoint], state)
-        self._behind = behind
+            self._behind = behind
         return result
 
     def fit_forecast(
@@ -156,9 +156,9 @@ class LatentFactorForecastPipeline(Parameters):
         ValueError
             When the state lacks what a part needs. A failure leaves the parts as they were.
         """
-        with restored_on_failure(self.forecaster, self.mapper):
+        with restored_on_failure(self, self.forecaster, self.mapper):
             behind = _fit_both(self.forecaster, self.mapper, state)
-        self._behind = {}
+            self._behind = {}
         return PipelineFitResult(structural_fit, *behind)
 
     def predict(

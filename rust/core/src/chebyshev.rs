@@ -9,6 +9,7 @@
 
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 
+use crate::interrupt::check;
 use crate::krylov::{ANGLE, Leading, excess};
 use crate::vector::{add_scaled, dot, norm};
 use crate::{Result, linalg};
@@ -37,6 +38,7 @@ pub(crate) fn polish(
 ) -> Result<Option<(Leading, Array2<f64>)>> {
     let (mut basis, mut left) = (start, MOST_PRODUCTS);
     loop {
+        check();
         if !orthonormalise(&mut basis) {
             return Ok(None);
         }
@@ -124,6 +126,7 @@ impl Pairs {
         let (mut before, mut now) = (self.basis, self.image);
         now.zip_mut_with(&before, |image, v| *image = *image / half - v);
         for _ in 1..degree {
+            check();
             let image = apply(now.view());
             ndarray::Zip::from(&mut before)
                 .and(&now)

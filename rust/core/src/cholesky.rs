@@ -4,7 +4,8 @@ use faer::Side;
 use faer::linalg::solvers::{Llt, Solve};
 use ndarray::ArrayView2;
 
-use crate::linalg::as_faer;
+use crate::interrupt::check;
+use crate::linalg;
 
 /// Most rounds of the norm estimator; it rarely needs more than two.
 const ROUNDS: usize = 5;
@@ -33,7 +34,7 @@ impl Cholesky {
         if !norm.is_finite() {
             return None;
         }
-        let factor = as_faer(a).llt(Side::Lower).ok()?;
+        let factor = linalg::long(n * n * n, a, |a| a.llt(Side::Lower).ok())?;
         Some(Self { factor, norm, n })
     }
 
@@ -55,6 +56,7 @@ impl Cholesky {
         }
         let (mut x, mut best) = (vec![1.0 / n as f64; n], 0.0);
         for _ in 0..ROUNDS {
+            check();
             self.solve(&mut x);
             let estimate: f64 = x.iter().map(|v| v.abs()).sum();
             if estimate <= best {

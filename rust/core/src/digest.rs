@@ -10,6 +10,8 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::interrupt::each;
+
 /// Bytes hashed at once: fits a core's second-level cache, and is a multiple of every word.
 pub const CHUNK: usize = 1 << 18;
 
@@ -62,7 +64,7 @@ impl ContentDigest {
         let whole = rest.par_chunks_exact(CHUNK);
         self.open.extend_from_slice(whole.remainder());
         let words = self.words;
-        let hashes: Vec<[u8; 16]> = whole.map(|chunk| hash(chunk, words)).collect();
+        let hashes: Vec<[u8; 16]> = whole.map(each(|chunk| hash(chunk, words))).collect();
         self.chunks.extend(hashes.as_flattened());
     }
 

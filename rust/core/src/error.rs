@@ -18,6 +18,7 @@ pub type Result<T> = std::result::Result<T, CoreError>;
 /// | `Infeasible`  | the caller's      | while computing       |
 /// | `Rank`        | the caller's data | while computing       |
 /// | `Failed`      | nobody's          | while computing       |
+/// | `Interrupted` | nobody's          | while computing       |
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum CoreError {
@@ -100,6 +101,9 @@ pub enum CoreError {
         /// Factors asked for.
         wanted: usize,
     },
+    /// The caller stopped the call.
+    #[error("the kernel was interrupted")]
+    Interrupted,
     /// The arithmetic broke down.
     #[error("{what} failed: {why}")]
     Failed {

@@ -9,6 +9,7 @@
 
 use rayon::prelude::*;
 
+use crate::interrupt::{check, each_with};
 use crate::real::Real;
 use crate::simd::{Ahead, Level, PackFrom, Rows, Scalar, TileShape};
 
@@ -306,7 +307,7 @@ where
     };
     let parts: Vec<(u32, Vec<f64>)> = (0..n_parts)
         .into_par_iter()
-        .map_init(Scratch::default, sum_part)
+        .map_init(Scratch::default, each_with(sum_part))
         .collect();
     let (_, total) = scratch.parts(plan);
     total.fill(0.0);
@@ -328,6 +329,7 @@ where
     scratch.parts(plan).1.fill(0.0);
     let (mut n_rows, mut next) = (0, 0);
     while next < rows.len() {
+        check();
         let packed = C::pack(plan, scratch, rows, next);
         next = packed.next;
         n_rows += packed.n as u32;

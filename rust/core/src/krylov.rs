@@ -13,6 +13,7 @@
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 
+use crate::interrupt::check;
 use crate::vector::{add_scaled, dot, norm};
 use crate::{Result, linalg};
 use turned::{Turned, slices};
@@ -104,6 +105,7 @@ pub(crate) fn search(
         seen: None,
     };
     loop {
+        check();
         let coupling = space.extend(&mut apply);
         let step = space.done / block;
         if step < schedule.next {
@@ -335,6 +337,7 @@ pub(crate) fn orthonormal_columns(a: ArrayView2<'_, f64>) -> (Array1<f64>, Array
     out.assign(&a);
     let mut lengths = Array1::zeros(a.ncols());
     for j in 0..a.ncols() {
+        check();
         let (known, mut rest) = out.view_mut().split_at(Axis(1), j);
         if let Some(column) = rest.column_mut(0).into_slice() {
             lengths[j] = orthogonalise(known.view(), column);

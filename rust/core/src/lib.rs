@@ -7,6 +7,7 @@ pub mod digest;
 mod dispatch;
 mod error;
 mod gram;
+pub mod interrupt;
 pub mod ipca;
 pub mod krylov;
 pub mod linalg;

@@ -8,7 +8,14 @@ use faer::linalg::solvers::Solve;
 use faer::{Accum, MatMut, MatRef, Par, Side};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, s};
 
-use crate::{CoreError, Result};
+use crate::{CoreError, Result, interrupt};
+
+/// Multiplications that take a tenth of a second or less on any machine of today.
+const LONG: usize = 1 << 28;
+/// A product as shallow as this, or shallower, waits for memory.
+const LEAST_DEPTH: usize = 16;
+/// Rows multiplied at a time, whatever their length.
+const LEAST_ROWS: usize = 64;
 
 /// Borrow an `ndarray` matrix of any layout as a `faer` one.
 pub fn as_faer<'a>(a: ArrayView2<'a, f64>) -> MatRef<'a, f64> {
@@ -43,8 +50,31 @@ pub fn add_product(
     a: ArrayView2<'_, f64>,
     b: ArrayView2<'_, f64>,
 ) {
-    let (a, b) = (as_faer(a), as_faer(b));
-    matmul(as_faer_mut(&mut c), Accum::Add, a, b, alpha, Par::Seq);
+    let by_row = b.ncols() * a.ncols().max(LEAST_DEPTH);
+    if a.nrows() * by_row <= LONG {
+        let (a, b) = (as_faer(a), as_faer(b));
+        return matmul(as_faer_mut(&mut c), Accum::Add, a, b, alpha, Par::Seq);
+    }
+    let rows = (LONG / by_row).max(LEAST_ROWS);
+    let parts = c.axis_chunks_iter_mut(Axis(0), rows);
+    for (mut c, a) in parts.zip(a.axis_chunks_iter(Axis(0), rows)) {
+        interrupt::check();
+        let (a, b) = (as_faer(a), as_faer(b));
+        matmul(as_faer_mut(&mut c), Accum::Add, a, b, alpha, Par::Seq);
+    }
+}
+
+/// A factorisation of `a` that takes about `work` multiplications; interruptible where these are many.
+pub(crate) fn long<T: Send + 'static>(
+    work: usize,
+    a: ArrayView2<'_, f64>,
+    factor: impl FnOnce(MatRef<'_, f64>) -> T + Send + 'static,
+) -> T {
+    if work <= LONG {
+        return factor(as_faer(a));
+    }
+    let a = a.to_owned();
+    interrupt::apart(move || factor(as_faer(a.view())))
 }
 
 /// Eigenvalues in descending order and their eigenvectors as columns.
@@ -70,9 +100,8 @@ pub fn symmetric_eigen(a: ArrayView2<'_, f64>) -> Result<Eigen> {
     if a.iter().any(|v| !v.is_finite()) {
         return Err(failed("the matrix is not finite"));
     }
-    let found = as_faer(a)
-        .self_adjoint_eigen(Side::Lower)
-        .map_err(|_| failed("no convergence"))?;
+    let found = long(n * n * n, a, |a| a.self_adjoint_eigen(Side::Lower));
+    let found = found.map_err(|_| failed("no convergence"))?;
     let (values, vectors) = (found.S().column_vector(), found.U());
     Ok(Eigen {
         values: Array1::from_shape_fn(n, |k| values[n - 1 - k]),
@@ -86,7 +115,9 @@ pub fn symmetric_eigen(a: ArrayView2<'_, f64>) -> Result<Eigen> {
 ///
 /// [`CoreError::Failed`] when the iteration does not converge.
 pub fn right_singular(a: ArrayView2<'_, f64>) -> Result<Eigen> {
-    let found = as_faer(a).thin_svd().map_err(|_| CoreError::Failed {
+    let work = a.len() * a.nrows().min(a.ncols());
+    let found = long(work, a, |a| a.thin_svd());
+    let found = found.map_err(|_| CoreError::Failed {
         what: "singular value decomposition",
         why: "no convergence".to_owned(),
     })?;
@@ -104,7 +135,7 @@ pub fn solve_positive_definite(
     a: ArrayView2<'_, f64>,
     b: ArrayView2<'_, f64>,
 ) -> Option<Array2<f64>> {
-    let factor = as_faer(a).llt(Side::Lower).ok()?;
+    let factor = long(a.nrows().pow(3), a, |a| a.llt(Side::Lower).ok())?;
     let x = factor.solve(as_faer(b));
     let out = Array2::from_shape_fn(b.dim(), |(i, j)| x[(i, j)]);
     out.iter().all(|v| v.is_finite()).then_some(out)
@@ -117,7 +148,7 @@ pub fn solve_well_determined(
     b: ArrayView1<'_, f64>,
     least: f64,
 ) -> Option<Array1<f64>> {
-    let factor = as_faer(a).llt(Side::Lower).ok()?;
+    let factor = long(a.nrows().pow(3), a, |a| a.llt(Side::Lower).ok())?;
     let root = factor.L();
     // Written so that a NaN is refused, too.
     if !(0..a.nrows()).all(|i| root[(i, i)] * root[(i, i)] >= least) {
@@ -145,7 +176,7 @@ pub fn minimum_norm(a: ArrayView2<'_, f64>, b: ArrayView1<'_, f64>) -> Result<Ar
     system.column_mut(p).assign(&b);
     if n > p + 1 {
         // Rotations change neither the solution nor the singular values.
-        let factor = as_faer(system.view()).qr();
+        let factor = long(n * p * p, system.view(), |a| a.qr());
         let root = factor.thin_R();
         system = Array2::from_shape_fn(
             (p + 1, p + 1),
@@ -153,7 +184,8 @@ pub fn minimum_norm(a: ArrayView2<'_, f64>, b: ArrayView1<'_, f64>) -> Result<Ar
         );
     }
     let (core, rhs) = (system.slice(s![.., ..p]), system.column(p));
-    let svd = as_faer(core).svd().map_err(|_| CoreError::Failed {
+    let svd = long(core.nrows() * p * p, core, |a| a.svd());
+    let svd = svd.map_err(|_| CoreError::Failed {
         what: "singular value decomposition",
         why: "no convergence".to_owned(),
     })?;
@@ -172,7 +204,9 @@ pub fn minimum_norm(a: ArrayView2<'_, f64>, b: ArrayView1<'_, f64>) -> Result<Ar
     }
     // What a solution can lose without changing the fit: the null space, in the units of `x`.
     let null = Array2::from_shape_fn((p, p - rank), |(j, k)| svd.V()[(j, rank + k)] / scale[j]);
-    let null = as_faer(null.view()).qr().compute_thin_Q();
+    let null = long(p * (p - rank).pow(2), null.view(), |a| {
+        a.qr().compute_thin_Q()
+    });
     let null = Array2::from_shape_fn((p, p - rank), |(j, k)| null[(j, k)]);
     Ok(&solution - &null.dot(&null.t().dot(&solution)))
 }

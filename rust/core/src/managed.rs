@@ -15,6 +15,7 @@
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, Axis, s};
 
+use crate::interrupt::each;
 use crate::moments::{Moments, from_panel};
 use crate::real::Real;
 use crate::{Result, linalg};
@@ -54,8 +55,10 @@ pub fn managed_portfolios<Z: Real, R: Real>(
         let (z, r) = usable_rows(z, returns.row(date), mask);
         linalg::minimum_norm(z.view(), r.view())
     };
-    let found: Vec<Result<Array1<f64>>> =
-        (0..moments.n_dates()).into_par_iter().map(solve).collect();
+    let found: Vec<Result<Array1<f64>>> = (0..moments.n_dates())
+        .into_par_iter()
+        .map(each(solve))
+        .collect();
     let mut portfolios = Array2::zeros((moments.n_dates(), moments.n_instruments()));
     // In date order, so that the same input always gives the same error.
     for (mut row, found) in portfolios.rows_mut().into_iter().zip(found) {

@@ -15,6 +15,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, Axis, concatenate, s};
 
 use crate::gram::{Plan, Scratch, accumulate};
+use crate::interrupt::each_with;
 use crate::real::{AnyView, Real};
 use crate::simd::{Level, PackFrom, Rows, Scalar};
 use crate::{CoreError, Result, shape};
@@ -357,6 +358,7 @@ impl Job {
     fn by_date<S: Default>(&self, sum: impl Fn(&mut S, usize, Row<'_>) -> u32 + Sync) -> Moments {
         let p = self.n_characteristics + usize::from(self.constant);
         let mut moments = Moments::zeros(self.n_dates, p);
+        let sum = each_with(|scratch: &mut S, (date, out)| sum(scratch, date, out));
         moments
             .gram
             .axis_iter_mut(Axis(0))
@@ -367,14 +369,14 @@ impl Job {
             .enumerate()
             .for_each_init(
                 S::default,
-                |scratch, (date, (((gram, cross), square), n))| {
+                move |scratch, (date, (((gram, cross), square), n))| {
                     let out = Row {
                         // Rows of an array made here are contiguous.
                         gram: gram.into_slice().unwrap_or_default(),
                         cross: cross.into_slice().unwrap_or_default(),
                         square: square.into_scalar(),
                     };
-                    *n.into_scalar() = sum(scratch, date, out);
+                    *n.into_scalar() = sum(scratch, (date, out));
                 },
             );
         moments

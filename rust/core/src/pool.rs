@@ -5,12 +5,16 @@
 //! its own. The number of threads never changes a result: dates are the unit of parallel work, and
 //! every reduction runs in a fixed order.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::interrupt::{Interrupt, listen};
 use crate::{CoreError, Result, shape};
 
 /// Most threads a pool may have; beyond it a request is surely a mistake.
@@ -66,6 +70,38 @@ fn start_value() -> usize {
 /// returns.
 pub fn install<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     current()?.pool.install(work)
+}
+
+/// [`install`], and call `goes_on` here every so often: once it says no, `work` is interrupted.
+///
+/// # Errors
+///
+/// As [`install`], and [`CoreError::Interrupted`] when `work` stopped before it was done.
+pub fn install_watched<T: Send>(
+    work: impl FnOnce() -> Result<T> + Send,
+    every: Duration,
+    mut goes_on: impl FnMut() -> bool,
+) -> Result<T> {
+    let (owned, interrupt) = (current()?, Interrupt::default());
+    let (sender, receiver) = sync_channel(1);
+    let outcome = owned.pool.in_place_scope(|scope| {
+        scope.spawn(|_| {
+            let work = || listen(&interrupt, work);
+            // The receiver waits for it.
+            let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
+        });
+        loop {
+            match receiver.recv_timeout(every) {
+                Ok(outcome) => return outcome,
+                Err(RecvTimeoutError::Timeout) if goes_on() => {}
+                Err(_) => {
+                    interrupt.raise();
+                    return receiver.recv().unwrap_or(Ok(Err(CoreError::Interrupted)));
+                }
+            }
+        }
+    });
+    outcome.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 fn current() -> Result<Arc<Owned>> {

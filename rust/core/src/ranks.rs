@@ -4,9 +4,13 @@
 //! so that the order of the assets does not matter. `O(N log N)` a date, dates in parallel.
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array1, Array3, ArrayView1, ArrayView2, ArrayView3, ArrayViewMut1, Axis};
+use ndarray::{
+    Array1, Array3, ArrayView1, ArrayView2, ArrayView3, ArrayViewMut0, ArrayViewMut1,
+    ArrayViewMut2, Axis,
+};
 use pulp::Arch;
 
+use crate::interrupt::{check, each_with};
 use crate::real::Real;
 use crate::{Result, shape};
 
@@ -38,15 +42,23 @@ pub fn average_ranks<Z: Real>(values: ArrayView3<'_, Z>, scale: RankScale) -> Ar
         .axis_iter_mut(Axis(0))
         .into_par_iter()
         .zip(values.axis_iter(Axis(0)))
-        .for_each_init(Ranker::default, |ranker, (mut ranks, values)| {
-            for (mut ranks, values) in ranks.columns_mut().into_iter().zip(values.columns()) {
-                let found = ranker.rank(values.iter().map(|&value| value.into()), scale);
-                ranks
-                    .iter_mut()
-                    .zip(found)
-                    .for_each(|(rank, &found)| *rank = found);
-            }
-        });
+        .for_each_init(
+            Ranker::default,
+            each_with(
+                |ranker: &mut Ranker,
+                 (mut ranks, values): (ArrayViewMut2<'_, f64>, ArrayView2<'_, Z>)| {
+                    for (mut ranks, values) in ranks.columns_mut().into_iter().zip(values.columns())
+                    {
+                        check();
+                        let found = ranker.rank(values.iter().map(|&value| value.into()), scale);
+                        ranks
+                            .iter_mut()
+                            .zip(found)
+                            .for_each(|(rank, &found)| *rank = found);
+                    }
+                },
+            ),
+        );
     ranks
 }
 
@@ -73,11 +85,16 @@ pub fn cross_sectional_correlation<A: Real, B: Real>(
         .axis_iter_mut(Axis(0))
         .into_par_iter()
         .enumerate()
-        .for_each_init(Pairs::default, |pairs, (t, out)| {
-            let mask = mask.map(|mask| mask.index_axis_move(Axis(0), t));
-            pairs.take(a.row(t), b.row(t), mask);
-            *out.into_scalar() = pairs.correlation(kind);
-        });
+        .for_each_init(
+            Pairs::default,
+            each_with(
+                |pairs: &mut Pairs, (t, out): (usize, ArrayViewMut0<'_, f64>)| {
+                    let mask = mask.map(|mask| mask.index_axis_move(Axis(0), t));
+                    pairs.take(a.row(t), b.row(t), mask);
+                    *out.into_scalar() = pairs.correlation(kind);
+                },
+            ),
+        );
     Ok(correlations)
 }
 

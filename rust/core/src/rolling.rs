@@ -14,9 +14,10 @@
 
 use std::ops::Range;
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
+use crate::interrupt::{self, each};
 use crate::krylov::{self, Leading, Outcome};
 use crate::pca::{self, Pca};
 use crate::rp_pca::{self, RpPca, Settings};
@@ -134,12 +135,15 @@ fn chains<T: Send>(
 ) -> Result<Vec<T>> {
     let parts: Vec<Result<Vec<T>>> = windows
         .par_chunks(CHAIN)
-        .map(|chain| {
+        .map(each(|chain: &[Range<usize>]| {
             let mut carried = Carried::default();
             (0..chain.len())
-                .map(|index| fit(&chain[index..], &mut carried))
+                .map(|index| {
+                    interrupt::check();
+                    fit(&chain[index..], &mut carried)
+                })
                 .collect()
-        })
+        }))
         .collect();
     let mut out = Vec::with_capacity(windows.len());
     for part in parts {
@@ -219,10 +223,13 @@ impl<'a, R: Real> Shared<'a, R> {
         let stream = Stream::plain(used, &columns.mean);
         let along_mean = stream.rows_times(&columns.mean.to_vec());
         let dates = used.axis_iter(Axis(0)).into_par_iter();
-        let complete = dates.map(|date| date.iter().all(|&r| r.into().is_finite()));
+        let complete = dates.map(each(|date: ArrayView1<'_, R>| {
+            date.iter().all(|&r| r.into().is_finite())
+        }));
         let gram = stream.gram_of_rows_to_come();
         let mut sums = Array2::zeros((gram.nrows() + 1, gram.nrows()));
         for (date, row) in gram.outer_iter().enumerate() {
+            interrupt::check();
             let next = &sums.row(date) + &row;
             sums.row_mut(date + 1).assign(&next);
         }

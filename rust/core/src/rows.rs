@@ -7,6 +7,7 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use rayon::slice::ParallelSliceMut;
 
 use crate::dispatch::{InstructionSet, Kernel, dispatch};
+use crate::interrupt::{check, each};
 
 /// Doubles in the widest vector; rows are padded with zeros to a multiple of it.
 const LANES: usize = 8;
@@ -20,6 +21,8 @@ const TASK_COLUMNS: usize = 256;
 const TASK_ROWS: usize = 8 * TILE;
 /// Below this number of multiplications a second thread costs more than it helps.
 const WORTH_A_THREAD: usize = 1 << 19;
+/// Below this number of results a look at the interrupt costs more than it saves.
+const WORTH_A_CHECK: usize = 1 << 12;
 
 /// Row-major matrix whose rows are padded with zeros to whole vectors.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,7 +168,7 @@ pub(crate) fn add_product(y: Left<'_>, x: &Rows, out: &mut Rows) {
         .axis_chunks_iter_mut(axis, block)
         .into_par_iter()
         .enumerate()
-        .for_each(|(index, out)| {
+        .for_each(each(|(index, out)| {
             let first = index * block;
             let (row, column) = if by_rows { (first, 0) } else { (0, first) };
             dispatch(Product {
@@ -176,7 +179,7 @@ pub(crate) fn add_product(y: Left<'_>, x: &Rows, out: &mut Rows) {
                 column,
                 out,
             });
-        });
+        }));
 }
 
 /// `out += Y X` on the calling thread; the same bits as [`add_product`].
@@ -208,7 +211,11 @@ impl Kernel for Product<'_> {
     #[inline(always)]
     fn run<I: InstructionSet>(mut self) {
         let (n_inner, width) = (self.x.len() / self.x_stride.max(1), self.out.ncols());
+        let large = width * self.out.nrows() >= WORTH_A_CHECK;
         for first in (0..n_inner).step_by(INNER) {
+            if large {
+                check();
+            }
             let inner = first..(first + INNER).min(n_inner);
             let mut column = 0;
             while column < width {

@@ -12,9 +12,10 @@
 use std::ops::Range;
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use pulp::Arch;
 
+use crate::interrupt::{check, each, each_with};
 use crate::vector::dot;
 use crate::{Real, linalg};
 
@@ -106,11 +107,17 @@ impl<'a, R: Real> Stream<'a, R> {
         out.axis_chunks_iter_mut(Axis(0), width)
             .into_par_iter()
             .enumerate()
-            .for_each_init(empty, |buffer, (index, mut part)| {
-                let range = index * width..index * width + part.nrows();
-                let block = self.block(range, buffer);
-                linalg::add_product(part.view_mut(), 1.0, block.t(), u);
-            });
+            .for_each_init(
+                empty,
+                each_with(
+                    |buffer: &mut Array2<f64>,
+                     (index, mut part): (usize, ArrayViewMut2<'_, f64>)| {
+                        let range = index * width..index * width + part.nrows();
+                        let block = self.block(range, buffer);
+                        linalg::add_product(part.view_mut(), 1.0, block.t(), u);
+                    },
+                ),
+            );
         out
     }
 
@@ -133,15 +140,19 @@ impl<'a, R: Real> Stream<'a, R> {
         let per_part = n_blocks.div_ceil(MAX_PARTS);
         let parts: Vec<Array2<f64>> = (0..n_blocks.div_ceil(per_part))
             .into_par_iter()
-            .map_init(empty, |buffer, part| {
-                let mut sum = Array2::zeros((short, columns));
-                for index in part * per_part..n_blocks.min((part + 1) * per_part) {
-                    let range = index * width..long.min((index + 1) * width);
-                    let block = self.block(range.clone(), buffer);
-                    add(range, block, &mut sum);
-                }
-                sum
-            })
+            .map_init(
+                empty,
+                each_with(|buffer: &mut Array2<f64>, part: usize| {
+                    let mut sum = Array2::zeros((short, columns));
+                    for index in part * per_part..n_blocks.min((part + 1) * per_part) {
+                        check();
+                        let range = index * width..long.min((index + 1) * width);
+                        let block = self.block(range.clone(), buffer);
+                        add(range, block, &mut sum);
+                    }
+                    sum
+                }),
+            )
             .collect();
         let mut total = Array2::zeros((short, columns));
         parts.iter().for_each(|part| total += part);
@@ -223,6 +234,7 @@ impl<'a, R: Real> Stream<'a, R> {
     fn gram_in(&self, mut tiles: Tiles) -> Array2<f64> {
         let mut buffer = empty();
         for start in (0..self.n_columns()).step_by(DEPTH) {
+            check();
             let columns = start..self.n_columns().min(start + DEPTH);
             if buffer.dim() != (tiles.n_rows, columns.len()) {
                 buffer = Array2::zeros((tiles.n_rows, columns.len()));
@@ -237,10 +249,13 @@ impl<'a, R: Real> Stream<'a, R> {
     pub(crate) fn rows_times(&self, v: &[f64]) -> Array1<f64> {
         let entries: Vec<f64> = (0..self.n_rows())
             .into_par_iter()
-            .map_init(empty, |buffer, row| {
-                let row = self.read(row..row + 1, 0..self.n_columns(), buffer);
-                dot(row.as_slice().unwrap_or_default(), v)
-            })
+            .map_init(
+                empty,
+                each_with(|buffer: &mut Array2<f64>, row: usize| {
+                    let row = self.read(row..row + 1, 0..self.n_columns(), buffer);
+                    dot(row.as_slice().unwrap_or_default(), v)
+                }),
+            )
             .collect();
         entries.into()
     }
@@ -250,6 +265,7 @@ impl<'a, R: Real> Stream<'a, R> {
         let mut tiles = Tiles::new(self.n_columns());
         let mut buffer = empty();
         for start in (0..self.n_rows()).step_by(DEPTH) {
+            check();
             let rows = start..self.n_rows().min(start + DEPTH);
             tiles.add(self.read(rows, 0..self.n_columns(), &mut buffer).t());
         }
@@ -333,15 +349,17 @@ impl Tiles {
     fn add(&mut self, block: ArrayView2<'_, f64>) {
         let end = self.n_rows;
         let band = |tile: usize| block.slice_move(s![tile * TILE..end.min((tile + 1) * TILE), ..]);
-        self.tiles.par_iter_mut().for_each(|(i, j, tile)| {
+        let add = |(i, j, tile): &mut (usize, usize, Array2<f64>)| {
             linalg::add_product(tile.view_mut(), 1.0, band(*i), band(*j).reversed_axes());
-        });
+        };
+        self.tiles.par_iter_mut().for_each(each(add));
     }
 
     fn assemble(self) -> Array2<f64> {
         let mut out = Array2::zeros((self.side, self.side));
         let extent = |tile: usize| TILE.min(self.side - tile * TILE);
         for (i, j, tile) in self.tiles {
+            check();
             let tile = tile.slice(s![..extent(i), ..extent(j)]);
             let rows = i * TILE..i * TILE + tile.nrows();
             let columns = j * TILE..j * TILE + tile.ncols();

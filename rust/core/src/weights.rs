@@ -20,6 +20,7 @@ mod turnover;
 use ndarray::{Array3, ArrayView1, ArrayView3, ArrayViewMut3, Axis};
 use rayon::prelude::*;
 
+use crate::interrupt::each_with;
 use crate::{CoreError, Result, shape};
 pub use turnover::walk_within_turnover;
 
@@ -235,11 +236,16 @@ pub fn normalize_into(
         .unwrap_or(&mut [])
         .par_chunks_exact_mut(n_assets)
         .enumerate()
-        .map_init(nearest::Scratch::default, |scratch, (row, out)| {
-            let cells = row * n_assets..(row + 1) * n_assets;
-            let mask = mask.map(|mask| &mask[cells.clone()]);
-            one_date(&scores[cells], mask, exposure, groups, scratch, out).err()
-        })
+        .map_init(
+            nearest::Scratch::default,
+            each_with(
+                |scratch: &mut nearest::Scratch, (row, out): (usize, &mut [f64])| {
+                    let cells = row * n_assets..(row + 1) * n_assets;
+                    let mask = mask.map(|mask| &mask[cells.clone()]);
+                    one_date(&scores[cells], mask, exposure, groups, scratch, out).err()
+                },
+            ),
+        )
         .collect();
     match faults
         .into_iter()

@@ -205,13 +205,13 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         ValueError
             When the batch has no returns, or other assets than the fitted ones.
         """
-        held = self._require_held("summary")
-        factors = self._train_factors(held.fit)
+        result = self._require_fitted("summary")
+        factors = self._train_factors(result.fit)
         n_periods, n_factors = factors.shape
-        n_assets = len(self._fitted_betas(held.fit)[0])
+        n_assets = len(self._fitted_betas(result.fit)[0])
         names = factor_names(n_factors)
         sizes = {"Periods": n_periods, "Assets": n_assets, "Factors": n_factors}
-        tables = [sample_table(held.record, sizes), *self._explained(held.fit)]
+        tables = [sample_table(result.record, sizes), *self._explained(result.fit)]
         if batch is not None:
             returns = require_returns(type(self).__name__, batch.returns)
             state = self.extract(batch)

@@ -38,19 +38,31 @@ class Estimated(Generic[FitT]):
         Without `run_record`.
     stopping_reason : str, optional
         Such as "early_stopping", where the summary alone does not tell.
+    sample : object, optional
+        What inference reads again; it stays in this process, in no copy, pickle or file.
     """
 
     fit: FitT
     summary: FitSummary
     stopping_reason: str | None = None
+    sample: Any = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Held(Generic[FitT]):
-    """A fit and the record of the run that made it."""
+class Fitted(Generic[FitT]):
+    """A fit, the record of the run that made it, and the sample that the object itself keeps."""
 
     fit: FitT
     record: FitRunRecord
+    sample: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class _State(Generic[FitT]):
+    """All that fitting changes, replaced in one assignment."""
+
+    result: Fitted[FitT] | None = None
+    last_record: FitRunRecord | None = None
 
 
 class Fittable(Parameters, Generic[ConfigT, FitT]):
@@ -71,8 +83,7 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
 
     def __init__(self, config: ConfigT) -> None:
         self._config: ConfigT = require_type("config", config, self.config_type)
-        self._held: _Held[FitT] | None = None
-        self._last_fit_record: FitRunRecord | None = None
+        self._state: _State[FitT] = _State()
 
     @property
     def config(self) -> ConfigT:
@@ -82,12 +93,12 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
     @property
     def is_fitted(self) -> bool:
         """Whether there is a fit to use."""
-        return self._held is not None
+        return self._state.result is not None
 
     @property
     def last_fit_record(self) -> FitRunRecord | None:
         """Record of the last attempt to fit, failed ones included; None before the first."""
-        return self._last_fit_record
+        return self._state.last_record
 
     @property
     def available_checkpoints(self) -> tuple[Any, ...]:
@@ -138,16 +149,16 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
 
     def to_artifact(self) -> files.Artifact:
         """Lay out what `save` writes; for what holds several models."""
-        held = self._require_held("save")
-        fit, arrays = pack(held.fit, "fit")
-        last = None if self._last_fit_record == held.record else self._last_fit_record
+        result, last = self._require_fitted("save"), self.last_fit_record
+        fit, arrays = pack(result.fit, "fit")
+        last = None if last == result.record else last
         artifact = files.Artifact(
             model_type=self._model_type(),
             package_version=files.package_version(),
             config=pack(self._config, "config")[0],
             state={
                 "fit": fit,
-                "record": pack(held.record, "record")[0],
+                "record": pack(result.record, "record")[0],
                 "last_record": pack(last, "last_record")[0],
             },
             arrays=arrays,
@@ -172,18 +183,28 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
     def __repr__(self) -> str:
         """Show the settings that are not defaults, and what the fit has seen."""
         told = [show(self._config)]
-        if self._held is not None:
-            told.append(f"fitted on {_sizes(self._held.record.input_dimensions) or 'no arrays'}")
+        result = self._state.result
+        if result is not None:
+            told.append(f"fitted on {_sizes(result.record.input_dimensions) or 'no arrays'}")
         return f"{type(self).__name__}({', '.join(told)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the sample behind: a copy or a pickle is for predicting."""
+        state, result = self._state, self._state.result
+        kept = replace(state, result=result and replace(result, sample=None))
+        return {**self.__dict__, "_state": kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take a copy's or a pickle's state; NumPy forgets that arrays were read-only."""
         self.__dict__.update(state)
-        held = self._held
-        self._held = held and replace(held, fit=settled(held.fit))
+        result = self._state.result
+        settled_result = result and replace(result, fit=settled(result.fit))
+        self._state = replace(self._state, result=settled_result)
 
     def _run(self, estimate: Callable[[], Estimated[FitT]], *inputs: object) -> FitSummary:
-        """Run an estimation and take its fit; if it fails, keep the fit there was.
+        """Run an estimation and take its fit; if it fails or is interrupted, keep the earlier one.
+
+        Fit, record and sample are replaced in one assignment, the last thing that happens.
 
         A fit in which a number is not finite has failed. A field in which NaN marks what is missing
         declares it: see `checks.NAN_IS_MISSING`.
@@ -205,17 +226,18 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
             record = self._record(config, taken, started, found)
             summary = replace(found.summary, run_record=record)
             self._require_finite(fit, summary)
+            state = _State(Fitted(fit, record, found.sample), record)
         except Exception as error:
-            self._last_fit_record = fit_record.make_record(
+            failed = fit_record.make_record(
                 config,
                 taken,
                 time.perf_counter() - started,
                 stopping_reason="failed",
                 error_type=type(error).__name__,
             )
+            self._state = replace(self._state, last_record=failed)
             raise
-        self._held = _Held(fit, record)
-        self._last_fit_record = record
+        self._state = state
         return summary
 
     def _require_finite(self, fit: FitT, summary: FitSummary) -> None:
@@ -227,13 +249,13 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
 
     def _fitted(self, verb: str) -> FitT:
         """Give the fit, or refuse to `verb`."""
-        return self._require_held(verb).fit
+        return self._require_fitted(verb).fit
 
-    def _require_held(self, verb: str) -> _Held[FitT]:
-        held = self._held
-        if held is None:
+    def _require_fitted(self, verb: str) -> Fitted[FitT]:
+        result = self._state.result
+        if result is None:
             raise RuntimeError(f"{type(self).__name__} must be fitted before {verb}")
-        return held
+        return result
 
     def _resolved_device(self) -> str | None:
         """Device that a fit used, where it is not the one of the settings."""
@@ -298,8 +320,7 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         except FloatingPointError as error:
             raise ValueError(str(error)) from error
         model = cls._from_config(config if device is None else replace(config, device=device))
-        model._held = _Held(settled(fit), record)
-        model._last_fit_record = last
+        model._state = _State(Fitted(settled(fit), record), last)
         return model
 
     def _record(
@@ -321,10 +342,9 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         rest = dict(values)
         config: ConfigT = rest.pop("config", self._config)
         require_type("config", config, self.config_type)
-        super()._take_params(rest)
         if config != self._config:
-            self._held = None
-        self._config = config
+            rest["_state"] = replace(self._state, result=None)
+        super()._take_params({**rest, "_config": config})
 
 
 def _sizes(dimensions: Mapping[str, int]) -> str:

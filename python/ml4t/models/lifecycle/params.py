@@ -69,9 +69,8 @@ class Parameters:
         return self
 
     def _take_params(self, values: Mapping[str, Any]) -> None:
-        """Store parameters that were checked."""
-        for name, value in values.items():
-            setattr(self, name, value)
+        """Store parameters that were checked, all of them at once."""
+        vars(self).update(values)
 
 
 def show(value: object) -> str:

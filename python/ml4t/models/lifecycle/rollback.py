@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ml4t.models.lifecycle.fittable import Fittable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def restored_on_failure(*parts: object) -> Iterator[None]:
-    """Give the parts back what they held if the body raises; records of attempts stay.
+    """Give the parts back what they had if the body raises or is interrupted; records stay.
 
     Works on any object that replaces its attributes when it is fitted, as all of this package do.
     What has no attributes of its own has nothing to give back.
@@ -21,9 +24,17 @@ def restored_on_failure(*parts: object) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for part, held in zip(parts, before, strict=True):
-            now = vars(part)
-            records = {name: now[name] for name in now if name.endswith("last_fit_record")}
-            now.clear()
-            now.update(held | records)
+        for part, earlier in zip(parts, before, strict=True):
+            _restore(part, earlier)
         raise
+
+
+def _restore(part: object, earlier: dict[str, Any]) -> None:
+    now = vars(part)
+    if isinstance(part, Fittable):
+        state = replace(earlier["_state"], last_record=part.last_fit_record)
+        earlier = {**earlier, "_state": state}
+    # In one step: an interrupt never sees an object without its attributes.
+    now.update(earlier)
+    for name in now.keys() - earlier.keys():
+        del now[name]

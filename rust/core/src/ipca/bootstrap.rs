@@ -22,6 +22,7 @@ use super::geometry::Geometry;
 use super::problem::Problem;
 use super::rotate::orthogonalise;
 use super::{MomentsView, Settings, Stopping, check_inputs, descent};
+use crate::interrupt::{check, each};
 use crate::rows::Rows;
 use crate::{Result, shape};
 
@@ -97,6 +98,7 @@ pub fn bootstrap_noise(noise: &Noise, n_dates: usize) -> Result<(Array2<f64>, Ar
     let mut donors = Array2::zeros((noise.n_draws, n_dates));
     let rows = multipliers.rows_mut().into_iter().zip(donors.rows_mut());
     for (number, (mut multipliers, mut donors)) in (noise.first..).zip(rows) {
+        check();
         for (t, (multiplier, donor)) in noise.draw(number, n_dates).into_iter().enumerate() {
             (multipliers[t], donors[t]) = (multiplier, donor);
         }
@@ -141,12 +143,12 @@ pub fn bootstrap(
     let world = World::new(&problem, gamma, weights, &factors);
     let numbers = (0..noise.n_draws).into_par_iter();
     Ok(numbers
-        .map(|i| {
+        .map(each(|i: usize| {
             world.statistic(
                 &noise.draw(noise.first + i as u64, problem.n_dates()),
                 settings,
             )
-        })
+        }))
         .collect())
 }
 

@@ -4,6 +4,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use super::problem::Problem;
 use super::{MomentsView, small, triangle};
+use crate::interrupt::check;
 use crate::rows::{Left, Rows, product};
 use crate::{Result, shape};
 
@@ -29,6 +30,7 @@ pub(super) fn fit(problem: &Problem<'_>, theta: &Rows) -> Fitted {
     let mut date = Date::standardised(problem);
     let mut sum = problem.total;
     for t in 0..problem.n_dates() {
+        check();
         let out = factors.row_mut(t);
         out[problem.n_latent..].copy_from_slice(problem.observed.row(t));
         date.solve(inner.row(t), pull.row(t), problem.geometry.masses[t], out);
@@ -196,6 +198,7 @@ pub fn realised_factors(
     let diagonal = (0..k).map(|i| usual[triangle::start(k + m, i)]).collect();
     let (mut date, mut factors) = (Date::new(diagonal, k + m), vec![0.0; k + m]);
     for t in (0..n_dates).filter(|&t| moments.n_assets[t] > 0) {
+        check();
         inner
             .row_mut(t)
             .iter_mut()

@@ -7,6 +7,7 @@ use super::problem::Problem;
 use super::triangle;
 use crate::cholesky::Cholesky;
 use crate::dispatch::dispatch;
+use crate::interrupt::check;
 use crate::rows::{Rows, product};
 use crate::{CoreError, Result};
 
@@ -95,6 +96,7 @@ fn normal_matrix(problem: &Problem<'_>, factors: &Rows) -> Array2<f64> {
     );
     let mut out = Array2::zeros((q * rank, q * rank));
     for_each_block(q, |a, b, pair| {
+        check();
         add_block(&mut out, rank, (a, b), sums.row(pair))
     });
     out
@@ -134,6 +136,7 @@ pub(super) fn residuals(problem: &Problem<'_>, theta: &Rows, fitted: &Fitted) ->
     let explained = product(fitted.factors.across(), theta);
     let mut out = problem.cross.clone();
     for t in 0..problem.n_dates() {
+        check();
         subtract_product(problem, t, explained.row(t), out.row_mut(t));
     }
     out

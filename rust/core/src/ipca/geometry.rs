@@ -4,6 +4,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use super::{MomentsView, Settings, Weighting, triangle, whiten};
+use crate::interrupt::{check, each};
 use crate::linalg::product;
 use crate::rows::{Rows, add_product_here};
 use crate::{CoreError, Result, shape};
@@ -90,10 +91,11 @@ impl Geometry {
         let (n, rank, ridge) = (b.n_rows(), b.n_cols(), self.ridge);
         let (dates, weights, stride) = (&self.dates, &self.weights, self.stack.stride());
         let blocks = self.stack.blocks_mut(TASK).enumerate();
-        blocks.for_each(|(block, out)| {
+        blocks.for_each(each(|(block, out): (usize, &mut [f64])| {
             let (mut full, mut half) = (Rows::zeros(n, n), Rows::zeros(rank, n));
             let mut white = Rows::zeros(rank, rank);
             for (out, t) in out.chunks_exact_mut(stride).zip(block * TASK..) {
+                check();
                 unfold_date(gram, dates[t], &mut full);
                 half.flat_mut().fill(0.0);
                 add_product_here(b.down(), &full, &mut half);
@@ -107,7 +109,7 @@ impl Geometry {
                     row[0] += weights[t] * ridge;
                 }
             }
-        });
+        }));
     }
 }
 
@@ -224,6 +226,7 @@ fn pooled_second_moment(moments: &MomentsView<'_>, dates: &[usize]) -> Array2<f6
     let n = moments.cross.ncols();
     let mut sum = Array1::<f64>::zeros(moments.gram.ncols());
     for &date in dates {
+        check();
         sum += &moments.gram.row(date);
     }
     sum /= dates

@@ -18,6 +18,7 @@ use super::problem::Problem;
 use super::rotate::standardise;
 use super::{MomentsView, Settings, check_inputs};
 use crate::cholesky::Cholesky;
+use crate::interrupt::check;
 use crate::linalg::product;
 use crate::rows::Rows;
 use crate::{CoreError, Result, shape};
@@ -53,6 +54,7 @@ pub fn influence(
     let basis = Basis::new(&problem, gamma, &theta)?;
     let mut out = Array3::zeros((problem.n_dates(), gamma.nrows(), gamma.ncols()));
     for (t, mut out) in out.outer_iter_mut().enumerate() {
+        check();
         let change = date_change(&problem, &hessian, fitted.factors.row(t), errors.row(t));
         out.assign(&basis.identified(&problem.original(&change)));
     }

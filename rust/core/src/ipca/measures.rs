@@ -4,6 +4,7 @@ use ndarray::{Array1, ArrayView1, ArrayView2, Axis};
 
 use super::{MomentsView, triangle};
 use crate::dispatch::dispatch;
+use crate::interrupt::check;
 use crate::linalg::product;
 use crate::{Result, shape};
 
@@ -74,6 +75,7 @@ pub(super) fn squares(
     let betas = product(factors, gamma.t());
     let mut sums = Squares::default();
     for (&date, b) in dates.iter().zip(betas.rows()) {
+        check();
         let (b, cross) = (b.to_vec(), moments.cross.row(date));
         let left = unexplained(moments.gram.row(date), cross, &b);
         let explained: f64 = b

@@ -20,6 +20,7 @@ use super::problem::Problem;
 use super::triangle;
 use crate::cholesky::Cholesky;
 use crate::dispatch::{InstructionSet, Kernel, dispatch};
+use crate::interrupt::{check, each};
 use crate::rows::{Rows, add_product_here, product};
 
 /// Dates that one task works on.
@@ -52,6 +53,7 @@ impl Curvature {
         let n = problem.n_columns();
         let mut hessian = Array2::zeros((n * rank, n * rank));
         for_each_block(n, |a, b, pair| {
+            check();
             add_block(&mut hessian, rank, (a, b), own.row(pair));
             add_cross(&mut hessian, problem, (a, b), &cross);
         });
@@ -153,37 +155,44 @@ impl Workspace {
             .blocks_mut(TASK)
             .zip(self.mixed.blocks_mut(TASK));
         let blocks = blocks.zip(self.residuals.blocks_mut(TASK)).enumerate();
+        let fill = each(
+            |(block, [remainders, mixed, residuals]): (usize, [&mut [f64]; 3])| {
+                let (mut full, mut h) =
+                    (Rows::zeros(rank, rank), Rows::zeros(theta.n_rows(), rank));
+                let (mut u, mut date) = (Rows::zeros(k, rank), Date::standardised(problem));
+                let remainders = remainders.chunks_exact_mut(strides[0]);
+                let mixed = mixed.chunks_exact_mut(strides[1]);
+                let dates = remainders
+                    .zip(mixed)
+                    .zip(residuals.chunks_exact_mut(strides[2]));
+                for (((remainder, mixed), residual), t) in dates.zip(block * TASK..) {
+                    check();
+                    let stack = problem.geometry.stack.row(t);
+                    triangle::unfold(stack, &mut full);
+                    h.flat_mut().fill(0.0);
+                    add_product_here(theta.across(), &full, &mut h);
+                    let (factors, inner) = (fitted.factors.row(t), fitted.inner.row(t));
+                    let (inverse, _) = date.invert(inner, problem.geometry.masses[t]);
+                    let cross = problem.cross.row(t);
+                    let inputs = Inputs {
+                        inverse,
+                        factors,
+                        stack,
+                        cross,
+                        h: &h,
+                    };
+                    dispatch(DateTerms {
+                        inputs,
+                        u: &mut u,
+                        remainder,
+                        mixed,
+                        residual,
+                    });
+                }
+            },
+        );
         blocks.for_each(|(block, ((remainders, mixed), residuals))| {
-            let (mut full, mut h) = (Rows::zeros(rank, rank), Rows::zeros(theta.n_rows(), rank));
-            let (mut u, mut date) = (Rows::zeros(k, rank), Date::standardised(problem));
-            let remainders = remainders.chunks_exact_mut(strides[0]);
-            let mixed = mixed.chunks_exact_mut(strides[1]);
-            let dates = remainders
-                .zip(mixed)
-                .zip(residuals.chunks_exact_mut(strides[2]));
-            for (((remainder, mixed), residual), t) in dates.zip(block * TASK..) {
-                let stack = problem.geometry.stack.row(t);
-                triangle::unfold(stack, &mut full);
-                h.flat_mut().fill(0.0);
-                add_product_here(theta.across(), &full, &mut h);
-                let (factors, inner) = (fitted.factors.row(t), fitted.inner.row(t));
-                let (inverse, _) = date.invert(inner, problem.geometry.masses[t]);
-                let cross = problem.cross.row(t);
-                let inputs = Inputs {
-                    inverse,
-                    factors,
-                    stack,
-                    cross,
-                    h: &h,
-                };
-                dispatch(DateTerms {
-                    inputs,
-                    u: &mut u,
-                    remainder,
-                    mixed,
-                    residual,
-                });
-            }
+            fill((block, [remainders, mixed, residuals]));
         });
     }
 }

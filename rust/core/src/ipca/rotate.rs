@@ -3,6 +3,7 @@
 use ndarray::{Array2, ArrayView2, ArrayViewMut1, Axis};
 
 use super::gamma::norm;
+use crate::interrupt::check;
 use crate::linalg::{add_product, product, symmetric_eigen};
 use crate::rows::{self, Rows};
 use crate::{Result, shape};
@@ -15,6 +16,7 @@ const NO_MEAN: f64 = 1e-10;
 /// Orthonormal rows with the same span, in the same order; `None` when they are dependent.
 pub(super) fn orthonormal(mut rows: Rows) -> Option<Rows> {
     for k in 0..rows.n_rows() {
+        check();
         let before = length(rows.row(k));
         // Twice is enough (Kahan and Parlett).
         for _ in 0..2 {

@@ -1,6 +1,7 @@
 //! Upper triangles stored row by row: `(0, 0), (0, 1), ..., (0, n - 1), (1, 1), ...`.
 
 use crate::dispatch::{InstructionSet, Kernel};
+use crate::interrupt::check;
 use crate::rows::Rows;
 
 /// Entries of the triangle of an `n` by `n` matrix.
@@ -40,6 +41,7 @@ pub(super) fn congruence(a: &Rows) -> Rows {
     let columns = a.transposed();
     let mut out = Rows::zeros(length(n), length(q));
     for i in 0..n {
+        check();
         for j in i..n {
             let (left, right) = (columns.row(i), columns.row(j));
             let row = out.row_mut(start(n, i) + j - i);

@@ -4,6 +4,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis, Zip};
 
 use super::{BaseMoment, Directions, Settings, require_positive};
+use crate::interrupt::each;
 use crate::stream::{Columns, Stream};
 use crate::{Real, Result, decompose, krylov, linalg, shape};
 
@@ -101,7 +102,9 @@ pub(super) fn regress_all<R: Real>(
     out.axis_iter_mut(Axis(0))
         .into_par_iter()
         .zip(returns.axis_iter(Axis(0)))
-        .for_each(|(factors, row)| regress_date(factors, row, q.view(), upper.view()));
+        .for_each(each(|(factors, row)| {
+            regress_date(factors, row, q.view(), upper.view())
+        }));
     out
 }
 

@@ -5,6 +5,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
 use super::finish::present_rows;
 use super::missing::least_squares;
+use crate::interrupt::each;
 use crate::stream::{Columns, Stream};
 use crate::{Real, Result, linalg};
 
@@ -59,7 +60,7 @@ pub(super) fn missing<R: Real>(
     let rows: Vec<Result<(Array1<f64>, f64, f64)>> = returns
         .axis_iter(Axis(1))
         .into_par_iter()
-        .map(|asset| regress(asset, factors, &dates))
+        .map(each(|asset| regress(asset, factors, &dates)))
         .collect();
     let (n_assets, k) = (returns.ncols(), factors.ncols());
     let mut out = Regression {

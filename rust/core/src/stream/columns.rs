@@ -9,6 +9,7 @@ use pulp::{Arch, Simd, WithSimd};
 use super::block_width;
 use super::rows::Rows;
 use super::thin::registers;
+use crate::interrupt::each;
 use crate::simd::fetch_far;
 use crate::{CoreError, Real, Result, shape};
 
@@ -44,7 +45,7 @@ impl Columns {
             .axis_chunks_iter_mut(Axis(1), width)
             .into_par_iter()
             .zip(returns.axis_chunks_iter(Axis(1), width))
-            .for_each(|(out, block)| column_moments(out, block));
+            .for_each(each(|(out, block)| column_moments(out, block)));
         let [count, mean, squares] = [0, 1, 2].map(|row| moments.row(row).to_owned());
         match count.iter().position(|&n| n == 0.0) {
             Some(index) => Err(CoreError::NoData {

@@ -7,11 +7,12 @@
 use std::ops::Range;
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis, Ix2, s};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, Ix2, s};
 
 use super::images::Images;
 use super::rows::Rows;
 use super::{BLOCK_CELLS, Stream, block_width, empty, width_of};
+use crate::interrupt::{check, each_with};
 use crate::vector::{add_scaled, dot};
 use crate::{AnyView, Real};
 
@@ -114,6 +115,7 @@ impl<R: Real> Stream<'_, R> {
             let rows = if direct { dates } else { all };
             let mut part = Part::new(rows * lanes, lanes);
             for range in ranges {
+                check();
                 let mut z = vec![0.0; lanes * range.len()];
                 let rows = if direct {
                     self.raw(in_place.as_ref(), 0..dates, range.clone(), buffer)
@@ -156,19 +158,27 @@ impl<R: Real> Stream<'_, R> {
         out.axis_chunks_iter_mut(Axis(0), block)
             .into_par_iter()
             .enumerate()
-            .for_each_init(empty, |buffer, (index, mut part)| {
-                let range = index * block..index * block + part.nrows();
-                let width = range.len();
-                let rows = self.raw(in_place.as_ref(), 0..dates, range.clone(), buffer);
-                let mut image = vec![0.0; thin.lanes * width];
-                rows.columns_times(&thin.cells, thin.lanes, &mut image);
-                let mean = self.mean.slice(s![range]);
-                for ((column, mut row), m) in part.rows_mut().into_iter().enumerate().zip(mean) {
-                    for (lane, cell) in row.iter_mut().enumerate() {
-                        *cell = image[lane * width + column] + m * shift[lane];
-                    }
-                }
-            });
+            .for_each_init(
+                empty,
+                each_with(
+                    |buffer: &mut Array2<f64>,
+                     (index, mut part): (usize, ArrayViewMut2<'_, f64>)| {
+                        let range = index * block..index * block + part.nrows();
+                        let width = range.len();
+                        let rows = self.raw(in_place.as_ref(), 0..dates, range.clone(), buffer);
+                        let mut image = vec![0.0; thin.lanes * width];
+                        rows.columns_times(&thin.cells, thin.lanes, &mut image);
+                        let mean = self.mean.slice(s![range]);
+                        for ((column, mut row), m) in
+                            part.rows_mut().into_iter().enumerate().zip(mean)
+                        {
+                            for (lane, cell) in row.iter_mut().enumerate() {
+                                *cell = image[lane * width + column] + m * shift[lane];
+                            }
+                        }
+                    },
+                ),
+            );
         Some(out)
     }
 
@@ -198,6 +208,7 @@ impl<R: Real> Stream<'_, R> {
         let parts = self.parts(long, |ranges, buffer| {
             let mut part = Part::new(width * lanes, lanes);
             for range in ranges {
+                check();
                 let height = range.len();
                 let rows = if direct {
                     self.raw(in_place.as_ref(), range, 0..width, buffer)
@@ -253,10 +264,13 @@ impl<R: Real> Stream<'_, R> {
         let range = |index: usize| index * block..long.min((index + 1) * block);
         (0..n_blocks.div_ceil(per_part))
             .into_par_iter()
-            .map_init(empty, |buffer, part| {
-                let blocks = part * per_part..n_blocks.min((part + 1) * per_part);
-                of(blocks.map(range).collect(), buffer)
-            })
+            .map_init(
+                empty,
+                each_with(|buffer: &mut Array2<f64>, part: usize| {
+                    let blocks = part * per_part..n_blocks.min((part + 1) * per_part);
+                    of(blocks.map(range).collect(), buffer)
+                }),
+            )
             .collect()
     }
 }

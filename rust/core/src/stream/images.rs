@@ -7,6 +7,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array2, ArrayView1, ArrayView2, s};
 
 use super::thin::columns_times;
+use crate::interrupt::each;
 
 /// Products of a panel with blocks of vectors.
 pub(crate) struct Images {
@@ -46,14 +47,14 @@ impl Images {
         // Blocks differ in width: the last of the dates, and a premium row.
         let images: Vec<Vec<f64>> = (0..first.len())
             .into_par_iter()
-            .map(|index| {
+            .map(each(|index: usize| {
                 let width = first[index].len() / self.lanes;
                 let blocks = self.steps.iter().map(|step| &step[index]);
                 let rows: Vec<&[f64]> = blocks.flat_map(|b| b.chunks_exact(width)).collect();
                 let mut image = vec![0.0; k * width];
                 columns_times(&rows, &u, k, &mut image);
                 image
-            })
+            }))
             .collect();
         let long = first.iter().map(|block| block.len() / self.lanes).sum();
         let mut out = Array2::zeros((k, long));

@@ -6,6 +6,8 @@
 //! weights sum to `C`, so that the mass of the side is `sum_g min(C, mass of g at lambda)`: monotone
 //! and piecewise linear in `lambda`. Newton's method with a bracket finds its root exactly.
 
+use crate::interrupt::check;
+
 /// How far a shifted weight may lie above or below the held one without moving it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slack {
@@ -129,6 +131,7 @@ impl Side {
 
     /// Find the nearest weights that sum to `mass`; it must be within the capacity.
     pub(super) fn solve(&mut self, mass: f64, cap: f64, groups: Option<Groups>, slack: Slack) {
+        check();
         if self.assets.is_empty() {
             return;
         }

@@ -25,10 +25,11 @@
 use std::cmp::Ordering;
 
 use ndarray::parallel::prelude::*;
-use ndarray::{Array3, ArrayView2, ArrayView3, Axis};
+use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis};
 
 use super::side::Side;
 use super::{Exposure, Fault, GroupCap, available, require_previous};
+use crate::interrupt::each;
 use crate::{Result, shape};
 
 mod given_sides;
@@ -83,24 +84,26 @@ pub fn walk_within_turnover(
         .axis_iter_mut(Axis(0))
         .into_par_iter()
         .enumerate()
-        .map(|(window, mut books)| {
-            let mut walk = Walk::new(exposure, groups, limit, n_assets);
-            if let Some(previous) = &previous {
-                walk.book = previous.row(window).to_vec();
-            }
-            for (date, mut row) in books.axis_iter_mut(Axis(0)).enumerate() {
-                let seen = mask
-                    .as_ref()
-                    .map(|mask| mask.index_axis(Axis(0), window).row(date).to_vec());
-                if let Err(fault) = walk.step(&row.to_vec(), seen.as_deref()) {
-                    return Some((date, fault));
+        .map(each(
+            |(window, mut books): (usize, ArrayViewMut2<'_, f64>)| {
+                let mut walk = Walk::new(exposure, groups, limit, n_assets);
+                if let Some(previous) = &previous {
+                    walk.book = previous.row(window).to_vec();
                 }
-                row.iter_mut()
-                    .zip(&walk.book)
-                    .for_each(|(cell, &weight)| *cell = weight);
-            }
-            None
-        })
+                for (date, mut row) in books.axis_iter_mut(Axis(0)).enumerate() {
+                    let seen = mask
+                        .as_ref()
+                        .map(|mask| mask.index_axis(Axis(0), window).row(date).to_vec());
+                    if let Err(fault) = walk.step(&row.to_vec(), seen.as_deref()) {
+                        return Some((date, fault));
+                    }
+                    row.iter_mut()
+                        .zip(&walk.book)
+                        .for_each(|(cell, &weight)| *cell = weight);
+                }
+                None
+            },
+        ))
         .collect();
     match faults
         .into_iter()

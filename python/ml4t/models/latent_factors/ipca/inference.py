@@ -60,13 +60,11 @@ class IPCAInference(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
     Kelly, Pruitt and Su (2019), Characteristics are covariances, JFE 134(3), section 3.
     """
 
-    def __init__(self, config: IPCAConfig) -> None:
-        super().__init__(config)
-        self._sample: Sample | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the moments behind: a copy is for predicting."""
-        return {**self.__dict__, "_sample": None}
+    @property
+    def _sample(self) -> Sample | None:
+        """Moments and observed factors of the fit, where it was made by this object."""
+        result = self._state.result
+        return None if result is None else result.sample
 
     @property
     def feature_names(self) -> tuple[str, ...]:

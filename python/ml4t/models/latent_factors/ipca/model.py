@@ -28,7 +28,7 @@ from ml4t.models.panel.moments import CharacteristicMoments
 from ml4t.models.types import CrossSectionBatch, FitSummary, LatentFactorState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -137,22 +137,17 @@ class IPCAModel(IPCAReading):
         ValueError
             Without returns or a usable date, or when K exceeds the number of instruments.
         """
-        seen: list[Sample] = []
-        summary = self._run(
-            lambda: self._estimate(batch, observed_factors, start, keep=seen.append),
+        return self._run(
+            lambda: self._estimate(batch, observed_factors, start),
             batch,
             _as_told(observed_factors),
         )
-        self._sample = seen[0]
-        return summary
 
     def _estimate(
         self,
         batch: CrossSectionBatch | CharacteristicMoments,
         observed_factors: NDArray[Any] | None,
         start: NDArray[Any] | None,
-        *,
-        keep: Callable[[Sample], object],
     ) -> Estimated[IPCAFit]:
         require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
         config, dtype = self.config, np.dtype(self.config.dtype)
@@ -161,7 +156,6 @@ class IPCAModel(IPCAReading):
         names, sample = instrument_names(config, batch), Sample(moments, observed)
         solved = solve(config, sample, start, names)
         found = solved.solution
-        keep(sample)
         n_used = int(moments.n_assets[found.dates_used].sum())
         fit = IPCAFit(
             gamma=found.gamma.astype(dtype, copy=False),
@@ -189,7 +183,7 @@ class IPCAModel(IPCAReading):
             metrics |= panel_metrics(config, batch, int(moments.n_assets.sum()))
         notes = unidentified_note(found, names, constant=config.constant)
         summary = FitSummary(converged=found.converged, train_metrics=metrics, notes=notes)
-        return Estimated(fit, summary)
+        return Estimated(fit, summary, sample=sample)
 
     def penalty_path(
         self,

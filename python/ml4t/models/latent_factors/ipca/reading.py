@@ -68,15 +68,15 @@ class IPCAReading(IPCAEvaluation):
         ValueError
             When the batch does not fit what was learned.
         """
-        held = self._require_held("summary")
+        result = self._require_fitted("summary")
         errors, note = self._errors(batch, observed_factors) if standard_errors else (None, ())
         sample = self._measured_on(batch, observed_factors)
         measures = None
         if sample is not None:
             measures = self._measures(sample.moments, self._factors(sample), batch)
         return summarise(
-            held.fit,
-            held.record,
+            result.fit,
+            result.record,
             intercept=self.config.intercept,
             names=labelled(self.feature_names, feature_names, constant=self.config.constant),
             errors=errors,
