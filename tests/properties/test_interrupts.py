@@ -62,7 +62,9 @@ def fresh_ipca():
 
 def fresh_pipeline():
     pipeline = m.LatentFactorForecastPipeline(
-        m.PCAModel(m.PCAConfig(n_factors=1)), m.MeanFactorForecaster(m.MeanForecasterConfig())
+        m.PCAModel(m.PCAConfig(n_factors=1)),
+        m.ExpandingMeanFactorForecaster(m.ExpandingMeanForecasterConfig()),
+        m.BetaLambdaMapper(),
     )
     pipeline.fit(WIDE)
     return pipeline

@@ -7,6 +7,7 @@
 use ndarray::{Array1, Array2, ArrayView2, s};
 
 use crate::krylov::{self, Leading, NARROW, Outcome};
+use crate::memory::Arrays;
 use crate::stream::{Images, Stream};
 use crate::{CoreError, Real, Result, linalg};
 
@@ -67,10 +68,20 @@ fn orthogonal<R: Real>(stream: &Stream<'_, R>, found: Leading, image: Array2<f64
 
 /// Eigenpairs of the Gram matrix of the lesser side, and the panel times them where that is known.
 fn eigenpairs<R: Real>(stream: &Stream<'_, R>, k: usize) -> Result<(Leading, Option<Array2<f64>>)> {
-    let (short, _) = stream.sides();
+    let (short, long) = stream.sides();
     let affordable = short / (4 * NARROW);
     let mut start = None;
     if affordable >= 10 {
+        let (steps, size) = (affordable + 1, affordable * NARROW);
+        Arrays::new()
+            .times(NARROW, "the Krylov space", &[steps, short])
+            .times(8, "its projection", &[size, size])
+            .times(
+                2 * NARROW,
+                "images of the panel",
+                &[short / (8 * NARROW), long],
+            )
+            .require()?;
         // What is kept takes no more than an eighth of the panel.
         let mut images = Images::new(NARROW, short / (8 * NARROW));
         let apply = |q: ArrayView2<'_, f64>| stream.gram_times(q, &mut images);
@@ -82,6 +93,7 @@ fn eigenpairs<R: Real>(stream: &Stream<'_, R>, k: usize) -> Result<(Leading, Opt
         }
     }
     let start = start.as_ref().map(|best| best.view());
+    require_gram(short)?;
     Ok((of_matrix(stream.gram().view(), k, start)?, None))
 }
 
@@ -99,6 +111,10 @@ pub(crate) fn of_matrix(
     let block = krylov::wide(k);
     let steps = n / (2 * block);
     if steps >= 4 {
+        Arrays::new()
+            .times(block, "the Krylov space", &[steps + 1, n])
+            .times(8, "its projection", &[steps * block, steps * block])
+            .require()?;
         let tried = krylov::leading(n, k, block, steps, start, |q| linalg::product(matrix, q))?;
         if let Outcome::Found(found, _) = tried {
             return Ok(found);
@@ -116,9 +132,21 @@ pub(crate) fn full(matrix: ArrayView2<'_, f64>, k: usize) -> Result<Leading> {
     })
 }
 
+/// Refuse a Gram matrix of this side that cannot be had, tiles and all.
+pub(crate) fn require_gram(side: usize) -> Result<()> {
+    Arrays::new()
+        .times(2, "the Gram matrix", &[side, side])
+        .times(crate::stream::DEPTH, "a block of returns", &[side])
+        .require()
+}
+
 fn by_svd<R: Real>(stream: &Stream<'_, R>, k: usize) -> Result<Triplets> {
+    let (short, long) = stream.sides();
+    Arrays::new()
+        .times(3, "returns around their means", &[short, long])
+        .times(8, "singular vectors", &[short, short])
+        .require()?;
     let found = linalg::right_singular(stream.dense().view())?;
-    let (_, long) = stream.sides();
     let floor = long as f64 * f64::EPSILON * found.values[0];
     let rank = found.values.iter().filter(|&&v| v > floor).count();
     if rank < k {

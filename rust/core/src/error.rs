@@ -19,6 +19,7 @@ pub type Result<T> = std::result::Result<T, CoreError>;
 /// | `Rank`        | the caller's data | while computing       |
 /// | `Failed`      | nobody's          | while computing       |
 /// | `Interrupted` | nobody's          | while computing       |
+/// | `Memory`      | the caller's      | before it is taken    |
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum CoreError {
@@ -101,6 +102,18 @@ pub enum CoreError {
         /// Factors asked for.
         wanted: usize,
     },
+    /// There is not enough memory.
+    #[error("cannot allocate {what} of shape {shape:?}: the call needs {:.3} GiB{hint}", gib(*.bytes))]
+    Memory {
+        /// The largest array.
+        what: &'static str,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Bytes of all arrays.
+        bytes: usize,
+        /// What may have gone wrong.
+        hint: String,
+    },
     /// The caller stopped the call.
     #[error("the kernel was interrupted")]
     Interrupted,
@@ -112,4 +125,8 @@ pub enum CoreError {
         /// The reason.
         why: String,
     },
+}
+
+fn gib(bytes: usize) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
 }

@@ -280,7 +280,7 @@ impl Scratch {
 }
 
 /// Rows of a date that are summed in one go; the parts of a longer date run in parallel.
-const PART: usize = 1 << 15;
+pub(crate) const PART: usize = 1 << 15;
 
 /// Sum the products of the usable rows into the scratch's sums; the number of usable rows.
 ///

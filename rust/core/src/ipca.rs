@@ -35,6 +35,7 @@
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, concatenate};
 
+use crate::memory::{self, Arrays};
 use crate::moments::Moments;
 use crate::{CoreError, Result, shape};
 
@@ -252,12 +253,31 @@ fn check_inputs(
     let m = observed.ncols();
     shape::require("observed", &[n_dates, m], observed.shape())?;
     settings.check(n, m)?;
+    room(n_dates, n, settings.n_factors + m).require()?;
     if let Some(start) = start {
         shape::require("start", &[n, settings.n_factors + m], start.shape())?;
         let finite = start.iter().all(|value| value.is_finite());
         shape::require_that("start", finite, "finite", "NaN or infinity")?;
     }
     Ok(())
+}
+
+/// What an estimation takes beside the moments.
+fn room(n_dates: usize, n: usize, n_columns: usize) -> Arrays {
+    let (pairs, own) = (memory::triangle(n), memory::triangle(n_columns));
+    let side = n.saturating_mul(n_columns);
+    Arrays::new()
+        .times(2, "whitened second moments", &[n_dates, pairs])
+        .times(2, "derivatives by date", &[n_dates, side, n_columns])
+        .times(16, "cross moments by date", &[n_dates, n + 8])
+        .times(4, "factors by date", &[n_dates, own + 8])
+        .times(2, "second moments by pair of factors", &[own + 8, pairs])
+        .times(5, "the Hessian", &[side, side])
+        .times(
+            12 + 4 * memory::n_threads(),
+            "second moments of a date",
+            &[n, n + 8],
+        )
 }
 
 fn require_finite(observed: ArrayView2<'_, f64>, dates: &[usize]) -> Result<()> {

@@ -12,6 +12,7 @@ pub mod ipca;
 pub mod krylov;
 pub mod linalg;
 pub mod managed;
+pub mod memory;
 pub mod moments;
 pub mod pca;
 pub mod pool;

@@ -8,6 +8,7 @@ use faer::linalg::solvers::Solve;
 use faer::{Accum, MatMut, MatRef, Par, Side};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, s};
 
+use crate::memory::Arrays;
 use crate::{CoreError, Result, interrupt};
 
 /// Multiplications that take a tenth of a second or less on any machine of today.
@@ -97,6 +98,7 @@ pub fn symmetric_eigen(a: ArrayView2<'_, f64>) -> Result<Eigen> {
         what: "symmetric eigendecomposition",
         why: why.to_owned(),
     };
+    Arrays::new().times(6, "eigenvectors", &[n, n]).require()?;
     if a.iter().any(|v| !v.is_finite()) {
         return Err(failed("the matrix is not finite"));
     }
@@ -171,6 +173,10 @@ pub fn solve_well_determined(
 pub fn minimum_norm(a: ArrayView2<'_, f64>, b: ArrayView1<'_, f64>) -> Result<Array1<f64>> {
     let (n, p) = a.dim();
     let scale: Array1<f64> = a.columns().into_iter().map(length).collect();
+    Arrays::new()
+        .times(4, "rows of a date", &[n, p + 1])
+        .times(12, "singular vectors", &[p + 1, p + 1])
+        .require()?;
     let mut system = Array2::zeros((n, p + 1));
     system.slice_mut(s![.., ..p]).assign(&(&a / &scale));
     system.column_mut(p).assign(&b);

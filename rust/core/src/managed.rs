@@ -16,6 +16,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, Axis, s};
 
 use crate::interrupt::each;
+use crate::memory::{self, Arrays};
 use crate::moments::{Moments, from_panel};
 use crate::real::Real;
 use crate::{Result, linalg};
@@ -40,6 +41,15 @@ pub fn managed_portfolios<Z: Real, R: Real>(
     returns: ArrayView2<'_, R>,
     mask: Option<ArrayView2<'_, bool>>,
 ) -> Result<Array2<f64>> {
+    let (n_dates, n_assets, n_characteristics) = characteristics.dim();
+    let p = n_characteristics.saturating_add(1);
+    let rows = memory::n_threads();
+    Arrays::new()
+        .and("returns", &[n_dates, n_assets])
+        .times(2, "portfolios", &[n_dates, p])
+        .times(4 * rows, "second moments of a date", &[p, p])
+        .times(rows, "rows of a date", &[n_assets, p])
+        .require()?;
     // Returns in double precision make all products so.
     let returns = returns.mapv(Into::<f64>::into);
     let moments = from_panel(characteristics, returns.view(), mask, true)?;

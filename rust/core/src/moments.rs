@@ -14,11 +14,15 @@
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, Axis, concatenate, s};
 
-use crate::gram::{Plan, Scratch, accumulate};
+use crate::gram::{PART, Plan, Scratch, accumulate};
 use crate::interrupt::each_with;
+use crate::memory::{self, Arrays};
 use crate::real::{AnyView, Real};
 use crate::simd::{Level, PackFrom, Rows, Scalar};
 use crate::{CoreError, Result, shape};
+
+/// Columns by which sums, and places in them, exceed a triangle at most.
+const PADDING: usize = 64;
 
 /// Moments of `T` dates over `P` instruments: the constant first when asked for, then the `L`
 /// characteristics.
@@ -178,6 +182,12 @@ pub fn from_panel_at<Z: Real, R: Real>(
         n_characteristics,
         constant,
     };
+    let swapped = n_characteristics > n_assets;
+    let swapped = swapped.then(|| {
+        let shape = characteristics.shape();
+        format!("; characteristics has shape (T, N, L) = {shape:?}: are the axes swapped?")
+    });
+    job.arrays(n_assets).hint(swapped).require()?;
     Ok(match (Z::any(characteristics), R::any(returns)) {
         (AnyView::F64(z), AnyView::F64(r)) => {
             job.run::<f64, _, _>(|t| panel_rows(&z, &r, &mask, t))
@@ -245,6 +255,8 @@ pub fn from_rows_at<Z: Real, R: Real>(
         n_characteristics,
         constant,
     };
+    let longest = offsets.windows(2).map(|pair| pair[1] - pair[0]).max();
+    job.arrays(longest.unwrap_or(0)).require()?;
     Ok(match (Z::any(characteristics), R::any(returns)) {
         (AnyView::F64(z), AnyView::F64(r)) => {
             job.run::<f64, _, _>(|t| some_rows(&z, &r, offsets, t))
@@ -348,6 +360,18 @@ impl Job {
             out.fill(wide.entries(spare.sums()));
             n
         })
+    }
+
+    /// What the moments and the sums of every thread take, given the rows of the longest date.
+    fn arrays(&self, n_rows: usize) -> Arrays {
+        let p = self.n_characteristics + usize::from(self.constant);
+        let pairs = memory::triangle(p.saturating_add(PADDING));
+        let n_parts = n_rows.div_ceil(PART);
+        let sums = memory::n_threads() * (3 + if n_parts > 1 { n_parts + 1 } else { 0 });
+        Arrays::new()
+            .and("gram", &[self.n_dates, memory::triangle(p)])
+            .times(3, "cross", &[self.n_dates, p.max(1)])
+            .times(sums, "the sums of a date", &[pairs])
     }
 
     fn plan<C: Scalar>(&self) -> Plan {

@@ -6,7 +6,9 @@
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
-use crate::stream::{Columns, Stream};
+use crate::krylov::NARROW;
+use crate::memory::{self, Arrays};
+use crate::stream::{Columns, LARGEST_BLOCK, MAX_PARTS, Stream};
 use crate::{Real, Result, decompose, shape};
 
 /// A mean below this fraction of a factor's root mean square has no sign to go by.
@@ -41,6 +43,7 @@ pub struct Pca {
 pub fn fit<R: Real>(returns: ArrayView2<'_, R>, n_factors: usize) -> Result<Pca> {
     let (n_dates, n_assets) = returns.dim();
     shape::require_between("n_factors", n_factors, 1, n_dates.min(n_assets))?;
+    require_room(returns.dim(), n_factors)?;
     let columns = Columns::of(returns)?;
     let stream = Stream {
         exact: columns.exact(n_dates),
@@ -55,6 +58,26 @@ pub fn fit<R: Real>(returns: ArrayView2<'_, R>, n_factors: usize) -> Result<Pca>
         found.values,
         total,
     ))
+}
+
+/// Refuse a panel whose factors, loadings and sums by part cannot be had.
+pub(crate) fn require_room((n_dates, n_assets): (usize, usize), n_factors: usize) -> Result<()> {
+    let short = n_dates.min(n_assets);
+    Arrays::new()
+        .times(6, "factors", &[n_dates, n_factors])
+        .times(6, "loadings", &[n_assets, n_factors])
+        .times(8, "means of the assets", &[n_assets])
+        .times(
+            MAX_PARTS + 2,
+            "sums of a part",
+            &[short, n_factors.max(NARROW)],
+        )
+        .times(
+            memory::n_threads(),
+            "a block of returns",
+            &[LARGEST_BLOCK.max(16 * short)],
+        )
+        .require()
 }
 
 /// Add the premia to the centred factors and pin the signs; `total` is the panel's sum of squares.
@@ -90,6 +113,7 @@ pub fn project<R: Real>(
     let (n_dates, n_assets) = (returns.nrows(), mean.len());
     shape::require("returns", &[n_dates, n_assets], returns.shape())?;
     shape::require("loadings", &[n_assets, loadings.ncols()], loadings.shape())?;
+    require_room(returns.dim(), loadings.ncols())?;
     let mean = mean.to_owned();
     let premia = mean.dot(&loadings);
     Ok(Stream::plain(returns, &mean).times(loadings) + premia)

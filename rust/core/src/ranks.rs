@@ -11,6 +11,7 @@ use ndarray::{
 use pulp::Arch;
 
 use crate::interrupt::{check, each_with};
+use crate::memory::{self, Arrays};
 use crate::real::Real;
 use crate::{Result, shape};
 
@@ -36,7 +37,19 @@ pub enum Correlation {
 ///
 /// `values` is `(T, N, L)`, any strides; so is the result. NaN stays NaN and does not count; infinite
 /// values rank first or last.
-pub fn average_ranks<Z: Real>(values: ArrayView3<'_, Z>, scale: RankScale) -> Array3<f64> {
+///
+/// # Errors
+///
+/// [`CoreError::Memory`](crate::CoreError::Memory).
+pub fn average_ranks<Z: Real>(values: ArrayView3<'_, Z>, scale: RankScale) -> Result<Array3<f64>> {
+    Arrays::new()
+        .and("ranks", values.shape())
+        .times(
+            4 * memory::n_threads(),
+            "values of a date",
+            &[values.len_of(Axis(1))],
+        )
+        .require()?;
     let mut ranks = Array3::zeros(values.dim());
     ranks
         .axis_iter_mut(Axis(0))
@@ -59,7 +72,7 @@ pub fn average_ranks<Z: Real>(values: ArrayView3<'_, Z>, scale: RankScale) -> Ar
                 },
             ),
         );
-    ranks
+    Ok(ranks)
 }
 
 /// Correlation of two variables across the assets of each date.
@@ -80,6 +93,10 @@ pub fn cross_sectional_correlation<A: Real, B: Real>(
     if let Some(mask) = mask {
         shape::require("mask", a.shape(), mask.shape())?;
     }
+    Arrays::new()
+        .and("correlations", &[a.nrows()])
+        .times(8 * memory::n_threads(), "values of a date", &[a.ncols()])
+        .require()?;
     let mut correlations = Array1::zeros(a.nrows());
     correlations
         .axis_iter_mut(Axis(0))
@@ -321,14 +338,14 @@ mod tests {
     #[test]
     fn ties_share_the_mean_of_their_places() {
         let values = array![[[3.0], [-0.0], [f64::NAN], [0.0], [f64::NEG_INFINITY]]];
-        let ranks = average_ranks(values.view(), RankScale::Place);
+        let ranks = average_ranks(values.view(), RankScale::Place).unwrap_or_default();
         let finite: Vec<f64> = ranks
             .iter()
             .copied()
             .filter(|rank| !rank.is_nan())
             .collect();
         assert_eq!(finite, [4.0, 2.5, 2.5, 1.0]);
-        let centred = average_ranks(values.view(), RankScale::Centred);
+        let centred = average_ranks(values.view(), RankScale::Centred).unwrap_or_default();
         assert_eq!(
             (centred[[0, 0, 0]], centred[[0, 1, 0]], centred[[0, 4, 0]]),
             (0.5, 0.0, -0.5)
@@ -339,7 +356,7 @@ mod tests {
     fn values_apart_by_their_last_bit_do_not_tie() {
         let next = f64::from_bits(1.5_f64.to_bits() + 1);
         let values = array![[[next], [1.5], [next], [-1.5]]];
-        let ranks = average_ranks(values.view(), RankScale::Place);
+        let ranks = average_ranks(values.view(), RankScale::Place).unwrap_or_default();
         assert_eq!(
             ranks.iter().copied().collect::<Vec<_>>(),
             [3.5, 2.0, 3.5, 1.0]

@@ -19,9 +19,10 @@ use rayon::prelude::*;
 
 use crate::interrupt::{self, each};
 use crate::krylov::{self, Leading, Outcome};
+use crate::memory::Arrays;
 use crate::pca::{self, Pca};
 use crate::rp_pca::{self, RpPca, Settings};
-use crate::stream::{self, Columns, Stream};
+use crate::stream::{self, Columns, DEPTH, Stream};
 use crate::{Real, Result, chebyshev, decompose, linalg, shape};
 
 mod ahead;
@@ -54,6 +55,7 @@ pub fn pca<R: Real>(
     windows: &[Range<usize>],
 ) -> Result<Vec<Pca>> {
     check(returns.nrows(), windows)?;
+    require_room(returns.ncols(), n_factors, 1, windows)?;
     let shared = Shared::new(returns, n_factors, windows)?;
     chains(windows, |windows, carried| {
         let window = &windows[0];
@@ -81,6 +83,7 @@ pub fn rp_pca<R: Real>(
     windows: &[Range<usize>],
 ) -> Result<Vec<RpPca>> {
     check(returns.nrows(), windows)?;
+    require_room(returns.ncols(), settings.n_factors, 3, windows)?;
     let shared = if settings.scale_by_volatility {
         None
     } else {
@@ -124,6 +127,21 @@ fn check(n_dates: usize, windows: &[Range<usize>]) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// Refuse windows whose `n` sets of loadings, and those of the caller, cannot be had.
+fn require_room(
+    n_assets: usize,
+    n_factors: usize,
+    n: usize,
+    windows: &[Range<usize>],
+) -> Result<()> {
+    let longest = windows.iter().map(Range::len).max().unwrap_or(0);
+    Arrays::new()
+        .times(2 * n, "loadings", &[windows.len(), n_assets, n_factors])
+        .times(4 + 2 * n, "means of the assets", &[windows.len(), n_assets])
+        .and("factors", &[windows.len(), longest, n_factors])
+        .require()
 }
 
 /// Work through the windows, chain by chain in parallel; the first error by window wins.
@@ -216,6 +234,10 @@ impl<'a, R: Real> Shared<'a, R> {
         let Some(earliest) = earliest.filter(|w| w.end <= last) else {
             return Ok(None);
         };
+        let n = last - first;
+        Arrays::new()
+            .times(3, "the Gram matrix of the dates", &[n + 1, n + DEPTH])
+            .require()?;
         let used = returns.slice(s![first..last, ..]);
         let Ok(columns) = Columns::of(returns.slice(s![earliest, ..])) else {
             return Ok(None);

@@ -19,7 +19,7 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use crate::stream::{Columns, Stream};
-use crate::{CoreError, Real, Result, decompose, linalg, shape};
+use crate::{CoreError, Real, Result, decompose, linalg, pca, shape};
 
 mod finish;
 mod missing;
@@ -111,6 +111,7 @@ pub(crate) struct Directions {
 /// factors to be orthogonalised are collinear.
 pub fn fit<R: Real>(returns: ArrayView2<'_, R>, settings: &Settings) -> Result<RpPca> {
     settings.check(returns.dim())?;
+    pca::require_room(returns.dim(), settings.n_factors)?;
     let columns = Columns::of(returns)?;
     let scale = settings.scale(&columns);
     let directions = if columns.complete(returns.nrows()) {

@@ -30,14 +30,16 @@ pub(crate) use images::Images;
 
 /// Numbers in a block: a megabyte and a quarter, of which most stays in the second-level cache.
 const BLOCK_CELLS: usize = 5 << 15;
+/// No block holds more, unless its shorter side alone does.
+pub(crate) const LARGEST_BLOCK: usize = 1 << 18;
 /// Most partial sums that are kept apart; fixed, so that bits do not depend on the threads.
-const MAX_PARTS: usize = 32;
+pub(crate) const MAX_PARTS: usize = 32;
 /// Side of the tiles in which a Gram matrix is computed.
 const TILE: usize = 128;
 /// Smaller tiles are multiplied in another way, with other last bits.
 const LEAST: usize = 64;
 /// Columns multiplied at a time while a Gram matrix is computed.
-const DEPTH: usize = 256;
+pub(crate) const DEPTH: usize = 256;
 
 /// The centred panel as a matrix of `n_rows() x N`, to be multiplied but not held.
 #[derive(Debug, Clone, Copy)]

@@ -21,6 +21,7 @@ use ndarray::{Array3, ArrayView1, ArrayView3, ArrayViewMut3, Axis};
 use rayon::prelude::*;
 
 use crate::interrupt::each_with;
+use crate::memory::{self, Arrays};
 use crate::{CoreError, Result, shape};
 pub use turnover::walk_within_turnover;
 
@@ -188,6 +189,7 @@ pub fn normalize(
     exposure: &Exposure,
     groups: Option<&GroupCap>,
 ) -> Result<Array3<f64>> {
+    memory::require("weights", scores.shape())?;
     let mut out = Array3::<f64>::zeros(scores.raw_dim());
     normalize_into(scores, mask, exposure, groups, out.view_mut())?;
     Ok(out)
@@ -223,6 +225,11 @@ pub fn normalize_into(
     if scores.is_empty() {
         return Ok(());
     }
+    let copied = usize::from(!scores.is_standard_layout())
+        + mask
+            .as_ref()
+            .map_or(0, |mask| usize::from(!mask.is_standard_layout()));
+    require_room(copied, scores.shape())?;
     let (scores, mask) = (
         scores.as_standard_layout(),
         mask.as_ref().map(|mask| mask.as_standard_layout()),
@@ -279,6 +286,16 @@ fn one_date(
 /// The place of every available cell.
 fn available(mask: Option<&[bool]>, n_assets: usize) -> impl Iterator<Item = usize> + '_ {
     (0..n_assets).filter(move |&i| mask.is_none_or(|mask| mask[i]))
+}
+
+/// Refuse a panel of which `n` copies, the faults of its dates and the scratch cannot be had.
+fn require_room(n: usize, shape: &[usize]) -> Result<()> {
+    let (dates, assets) = shape.split_at(2);
+    Arrays::new()
+        .times(n, "weights", shape)
+        .times(12, "faults of the dates", dates)
+        .times(24 * memory::n_threads(), "scores of a date", assets)
+        .require()
 }
 
 /// Shape of a book of previous weights, one per window.

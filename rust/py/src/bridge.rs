@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ml4t_models_core::{CoreError, Result, pool};
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 /// How often a running kernel lets the interpreter handle signals; shorter ones never do.
@@ -32,9 +32,10 @@ where
     }
 }
 
-fn translate(error: CoreError) -> PyErr {
+pub(crate) fn translate(error: CoreError) -> PyErr {
     let message = error.to_string();
     match error {
+        CoreError::Memory { .. } => PyMemoryError::new_err(message),
         CoreError::Interrupted => PyKeyboardInterrupt::new_err(message),
         CoreError::Failed { .. } => PyRuntimeError::new_err(message),
         _ => PyValueError::new_err(message),

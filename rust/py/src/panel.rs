@@ -131,11 +131,11 @@ pub(crate) fn average_ranks<'py>(
     let found = match &values {
         Either3::F64(values) => {
             let values = values.as_array();
-            bridge::run(py, || Ok(ranks::average_ranks(values, scale)))
+            bridge::run(py, || ranks::average_ranks(values, scale))
         }
         Either3::F32(values) => {
             let values = values.as_array();
-            bridge::run(py, || Ok(ranks::average_ranks(values, scale)))
+            bridge::run(py, || ranks::average_ranks(values, scale))
         }
     }?;
     Ok(found.into_pyarray(py))

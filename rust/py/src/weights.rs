@@ -1,7 +1,7 @@
 //! Bindings of the weight kernels.
 
-use ml4t_models_core::Result;
 use ml4t_models_core::weights::{self, Exposure, GroupCap};
+use ml4t_models_core::{Result, memory};
 use ndarray::ArrayView1;
 use numpy::{
     IntoPyArray, PyArray3, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadonlyArray3,
@@ -30,6 +30,7 @@ pub(crate) fn normalize_weights<'py>(
 ) -> PyResult<Bound<'py, PyArray3<f64>>> {
     let (scores, mask) = (scores.as_array(), mask.as_ref().map(|mask| mask.as_array()));
     let groups = groups.as_ref().map(|(ids, cap)| (ids.as_array(), *cap));
+    memory::require("weights", scores.shape()).map_err(bridge::translate)?;
     // NumPy asks for huge pages; without them page faults cost more than the kernel.
     let weights = PyArray3::<f64>::zeros(py, scores.raw_dim(), false);
     let mut cells = weights.try_readwrite()?;

@@ -23,6 +23,7 @@ use super::problem::Problem;
 use super::rotate::orthogonalise;
 use super::{MomentsView, Settings, Stopping, check_inputs, descent};
 use crate::interrupt::{check, each};
+use crate::memory::{self, Arrays};
 use crate::rows::Rows;
 use crate::{Result, shape};
 
@@ -94,6 +95,10 @@ fn student(u: f64, v: f64) -> f64 {
 /// [`crate::CoreError::Range`] for a variance that is not positive.
 pub fn bootstrap_noise(noise: &Noise, n_dates: usize) -> Result<(Array2<f64>, Array2<usize>)> {
     noise.check()?;
+    Arrays::new()
+        .times(2, "multipliers", &[noise.n_draws, n_dates])
+        .times(2, "a draw", &[n_dates])
+        .require()?;
     let mut multipliers = Array2::zeros((noise.n_draws, n_dates));
     let mut donors = Array2::zeros((noise.n_draws, n_dates));
     let rows = multipliers.rows_mut().into_iter().zip(donors.rows_mut());
@@ -136,6 +141,26 @@ pub fn bootstrap(
         "another number",
     )?;
     noise.check()?;
+    let (n_dates, n) = moments.cross.dim();
+    let columns = gamma.ncols();
+    super::room(n_dates, n, columns)
+        .times(
+            memory::n_threads(),
+            "second moments by draw",
+            &[n_dates, memory::triangle(n)],
+        )
+        .times(
+            2 * memory::n_threads(),
+            "derivatives by draw",
+            &[n_dates, n * columns, columns],
+        )
+        .times(
+            5 * memory::n_threads(),
+            "the Hessian of a draw",
+            &[n * columns, n * columns],
+        )
+        .and("statistics", &[noise.n_draws])
+        .require()?;
     let geometry = Geometry::new(moments, settings)?;
     super::require_finite(observed, &geometry.dates)?;
     let problem = Problem::new(&geometry, moments, observed, settings.n_factors)?;

@@ -5,6 +5,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 use super::problem::Problem;
 use super::{MomentsView, small, triangle};
 use crate::interrupt::check;
+use crate::memory::Arrays;
 use crate::rows::{Left, Rows, product};
 use crate::{Result, shape};
 
@@ -182,6 +183,18 @@ pub fn realised_factors(
         loadings.second_moment.shape(),
     )?;
     shape::require("observed", &[n_dates, m], observed.shape())?;
+    let copied = usize::from(!moments.gram.is_standard_layout());
+    let own = triangle::length(k + m) + 8;
+    Arrays::new()
+        .times(copied, "gram", moments.gram.shape())
+        .and(
+            "weights of the second moments",
+            &[triangle::length(n) + 8, own],
+        )
+        .times(2, "second moments of the factors", &[n_dates, own])
+        .times(2, "cross moments", &[n_dates, n + k + m + 8])
+        .and("factors", &[n_dates, k])
+        .require()?;
     let rows = Rows::from_fn(k + m, n, |q, i| match q.checked_sub(k) {
         None => loadings.latent[[i, q]],
         Some(m) => loadings.observed[[i, m]],

@@ -52,6 +52,10 @@ pub fn influence(
         .ok_or_else(|| no_minimum("the Hessian is not positive definite"))?;
     let errors = residuals(&problem, &theta, &fitted);
     let basis = Basis::new(&problem, gamma, &theta)?;
+    crate::memory::require(
+        "influence of the dates",
+        &[problem.n_dates(), gamma.nrows(), gamma.ncols()],
+    )?;
     let mut out = Array3::zeros((problem.n_dates(), gamma.nrows(), gamma.ncols()));
     for (t, mut out) in out.outer_iter_mut().enumerate() {
         check();

@@ -6,6 +6,7 @@ use super::{MomentsView, triangle};
 use crate::dispatch::dispatch;
 use crate::interrupt::check;
 use crate::linalg::product;
+use crate::memory::Arrays;
 use crate::{Result, shape};
 
 /// Coefficients of determination of Kelly, Pruitt and Su, each `1 - Σ residual² / Σ target²`.
@@ -43,6 +44,11 @@ pub fn fit_measures(
     let (n_dates, n) = moments.cross.dim();
     shape::require("gamma", &[n, factors.ncols()], gamma.shape())?;
     shape::require("factors", &[n_dates, gamma.ncols()], factors.shape())?;
+    Arrays::new()
+        .times(2, "exposures of the instruments", &[n_dates, n])
+        .times(5, "factors", factors.shape())
+        .and("the moments of a date", &[triangle::length(n)])
+        .require()?;
     let counts = |t: usize| moments.n_assets[t] > 0 && factors.row(t).iter().all(|f| f.is_finite());
     let dates: Vec<usize> = (0..n_dates).filter(|&t| counts(t)).collect();
     let used = factors.select(Axis(0), &dates);

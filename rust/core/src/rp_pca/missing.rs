@@ -5,8 +5,9 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis, Zip};
 
 use super::{BaseMoment, Directions, Settings, require_positive};
 use crate::interrupt::each;
-use crate::stream::{Columns, Stream};
-use crate::{Real, Result, decompose, krylov, linalg, shape};
+use crate::memory::Arrays;
+use crate::stream::{Columns, DEPTH, Stream};
+use crate::{Real, Result, decompose, krylov, linalg, pca, shape};
 
 /// Eigenvalues below this fraction of the largest are dropped from a small Gram matrix.
 const SINGULAR: f64 = 1e-12;
@@ -23,6 +24,12 @@ pub(super) fn directions<R: Real>(
     scale: Option<&Array1<f64>>,
     settings: &Settings,
 ) -> Result<Directions> {
+    let (n_dates, n_assets) = returns.dim();
+    Arrays::new()
+        .times(3, "second moments of returns", &[n_assets, n_assets])
+        .times(DEPTH, "a block of returns", &[n_assets])
+        .and("which returns are there", &[n_dates.div_ceil(2), n_assets])
+        .require()?;
     let matrix = moments(returns, columns, scale, settings);
     let found = decompose::of_matrix(matrix.view(), settings.n_factors, None)?;
     require_positive(&found.values)?;
@@ -82,6 +89,7 @@ pub fn project<R: Real>(
         &[returns.nrows(), weights.nrows()],
         returns.shape(),
     )?;
+    pca::require_room(returns.dim(), weights.ncols())?;
     let complete = returns.iter().all(|&v| v.into().is_finite());
     if complete {
         let zero = Array1::zeros(weights.nrows());

@@ -7,11 +7,13 @@
 use ndarray::{Array2, Axis, s};
 
 use super::{Directions, require_positive};
+use crate::memory::Arrays;
 use crate::stream::Stream;
 use crate::{Real, Result, decompose, krylov, linalg};
 
 pub(super) fn leading<R: Real>(stream: &Stream<'_, R>, k: usize) -> Result<Directions> {
     let last = stream.n_rows() - 1;
+    decompose::require_gram(stream.sides().0)?;
     if !stream.is_wide() {
         let mut matrix = stream.gram();
         let mut unit = Array2::zeros((stream.n_rows(), 1));
@@ -25,6 +27,10 @@ pub(super) fn leading<R: Real>(stream: &Stream<'_, R>, k: usize) -> Result<Direc
         });
     }
     let gram = linalg::symmetric_eigen(stream.gram().view())?;
+    let n = stream.n_rows();
+    Arrays::new()
+        .times(4, "the Gram matrix", &[n, n])
+        .require()?;
     let scaled = gram.vectors * gram.values.mapv(|v| v.max(0.0).sqrt());
     let mut signed = scaled.clone();
     signed.row_mut(last).mapv_inplace(|v| -v);

@@ -28,7 +28,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis};
 
 use super::side::Side;
-use super::{Exposure, Fault, GroupCap, available, require_previous};
+use super::{Exposure, Fault, GroupCap, available, require_previous, require_room};
 use crate::interrupt::each;
 use crate::{Result, shape};
 
@@ -79,6 +79,7 @@ pub fn walk_within_turnover(
         shape::require("group_ids", &[n_assets], &[groups.group_of.len()])?;
     }
     require_previous(previous, n_windows, n_assets)?;
+    require_room(1, wanted.shape())?;
     let mut out = wanted.to_owned();
     let faults: Vec<Option<(usize, Fault)>> = out
         .axis_iter_mut(Axis(0))
