@@ -21,7 +21,7 @@ def ewma(x, half_life):
     return level
 
 
-def ar1(x, shrinkage=0.0):
+def ar1(x, shrinkage=0.0, max_root=0.99):
     """Intercept and slope by the textbook sums."""
     pairs = [(a, b) for a, b in pairwise(x) if math.isfinite(a) and math.isfinite(b)]
     centre = mean(x)
@@ -33,6 +33,9 @@ def ar1(x, shrinkage=0.0):
         if sxx > 0:
             slope = math.fsum((a - mx) * (b - my) for a, b in pairs) / sxx
             intercept = my - slope * mx
+    if abs(slope) > max_root and abs(slope - 1) > 1e-9:
+        slope = math.copysign(max_root, slope)
+        intercept = centre - slope * centre
     return (1 - shrinkage) * intercept + shrinkage * centre, (1 - shrinkage) * slope
 
 

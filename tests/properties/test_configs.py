@@ -175,7 +175,7 @@ FIELDS = {
 }
 # Settings that 0.1.x did not have; by keyword only.
 NEW = {
-    AR1ForecasterConfig: {"shrinkage": 0.0},
+    AR1ForecasterConfig: {"shrinkage": 0.0, "max_root": 0.99},
     VAR1ForecasterConfig: {"shrinkage": 0.0, "max_root": 0.99},
     MacroForecasterConfig: {"method": "ols", "ridge": 1.0, "n_proxies": 1},
     CombinedForecasterConfig: {
@@ -263,6 +263,7 @@ WHOLES_OF = {
 }
 POSITIVES_OF = {
     EWMABaseForecasterConfig: ["half_life"],
+    AR1ForecasterConfig: ["max_root"],
     VAR1ForecasterConfig: ["max_root"],
     StateConditionalMapperConfig: ["bandwidth"],
     RegimeSwitchingMapperConfig: ["tol", "prior_weight"],
@@ -392,6 +393,7 @@ def test_type_hints_are_plain_types_to_consumers():
         (SAEConfig, "dropout_rates", (0.1,) * 7 + (1.0,)),
         (PortfolioConfig, "metric_ema_alpha", 1.1),
         (AR1ForecasterConfig, "shrinkage", 1.1),
+        (AR1ForecasterConfig, "max_root", 1.1),
         (VAR1ForecasterConfig, "shrinkage", 1.1),
         (VAR1ForecasterConfig, "max_root", 1.1),
         (MacroForecasterConfig, "method", "lasso"),

@@ -15,6 +15,7 @@ from ml4t.models import (
     ExpandingMeanFactorForecaster,
     FactorForecastResult,
     LatentFactorState,
+    VAR1FactorForecaster,
 )
 from oracles import forecasters as oracle
 
@@ -83,6 +84,47 @@ def test_ar1_rises_on_a_line():
     assert path[0] > 3.0
     assert (np.diff(path) >= 0).all()
     np.testing.assert_allclose(path, [4, 5, 6, 7, 8])
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, -1e3, 1e7])
+def test_a_shift_of_the_factor_shifts_the_forecast(shift):
+    rng = np.random.default_rng(1)
+    walk, noise = rng.standard_normal(60).cumsum()[:, None], rng.standard_normal((60, 1))
+    x = 0.003 * walk + 0.01 * noise
+    for forecaster in (*FORECASTERS, VAR1FactorForecaster):
+        plain, moved = forecaster(), forecaster()
+        plain.fit(state(x))
+        moved.fit(state(x + shift))
+        want = plain.predict(coming(4, 1)).factor_premia
+        got = moved.predict(coming(4, 1)).factor_premia - shift
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-12 + 1e-13 * abs(shift))
+
+
+def test_the_slope_survives_a_mean_a_billion_times_the_deviation():
+    rng = np.random.default_rng(0)
+    x = np.zeros(500)
+    for t in range(1, 500):
+        x[t] = 0.5 * x[t - 1] + rng.standard_normal()
+    forecaster = AR1FactorForecaster()
+    forecaster.fit(state(x[:, None] + 1e9))
+    slope = forecaster._fitted("look").slopes[0]
+    assert slope == pytest.approx(oracle.ar1(list(x))[1], abs=1e-6)
+    ahead = forecaster.predict(coming(1, 1)).factor_premia[0, 0]
+    assert ahead - 1e9 == pytest.approx(slope * x[-1], abs=0.1)
+
+
+def test_an_explosive_slope_is_cut_as_the_root_of_the_vector_is():
+    rising = np.array([[0.01], [0.02], [0.04], [0.08], [0.16], [0.32]])
+    ours, theirs = AR1FactorForecaster(), VAR1FactorForecaster()
+    summary = ours.fit(state(rising))
+    theirs.fit(state(rising))
+    path = ours.predict(coming(24, 1)).factor_premia
+    np.testing.assert_allclose(path, theirs.predict(coming(24, 1)).factor_premia, rtol=1e-12)
+    assert (path <= 0.32).all()
+    assert summary.notes == ("The slope 2 of factor 0 was cut to 0.99.",)
+    falling = AR1FactorForecaster(AR1ForecasterConfig(max_root=0.5))
+    falling.fit(state([[1.0], [-1.0], [1.0], [-1.0], [1.0]]))
+    assert falling._fitted("look").slopes[0] == -0.5
 
 
 def test_full_shrinkage_is_the_mean():

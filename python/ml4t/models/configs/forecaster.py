@@ -50,12 +50,15 @@ class AR1ForecasterConfig(BaseModelConfig):
     ----------
     shrinkage : float, default 0.0
         Pulls the slope to zero, and so the forecast to the mean; 1 forecasts the mean.
+    max_root : float, default 0.99
+        Largest size of the slope; one beyond is cut to it, but for that of a straight line, 1.
     """
 
     model_name: ClassVar[str] = "ar1"
 
     _: KW_ONLY
     shrinkage: Share = 0.0
+    max_root: PositiveShare = 0.99
 
 
 @dataclass(frozen=True, slots=True)

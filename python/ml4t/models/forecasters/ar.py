@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,6 +18,8 @@ from ml4t.models.types import FitSummary, LatentFactorState
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +61,21 @@ def regress_on_lag(x: NDArray[np.float64], mean: float) -> tuple[float, float]:
     variation = float(deviation @ deviation)
     if variation <= (1e-14 * float(np.abs(lag).max())) ** 2 * lag.size:
         return mean, 0.0
-    slope = float(deviation @ lead) / variation
-    return float(lead.mean()) - slope * float(lag.mean()), slope
+    centre = float(lead.mean())
+    slope = float(deviation @ (lead - centre)) / variation
+    return centre - slope * float(lag.mean()), slope
+
+
+def capped(line: tuple[float, float], mean: float, limit: float) -> tuple[float, float]:
+    """Intercept and slope; a slope beyond the limit is cut to it, around the mean.
+
+    A history on a straight line has the slope 1, which is not explosive: it goes on.
+    """
+    _, slope = line
+    if abs(slope) <= limit or abs(slope - 1.0) <= _ROUNDING:
+        return line
+    slope = math.copysign(limit, slope)
+    return mean - slope * mean, slope
 
 
 def last_finite(x: NDArray[np.float64]) -> float:
@@ -75,7 +91,9 @@ class AR1FactorForecaster(HistoryForecaster[AR1ForecasterConfig, AR1Fit]):
     The recursion starts from the last finite realisation of the training history. Where the state
     to predict brings realised factors, the forecast of a period starts from the realisation of the
     period before it: a one-step forecast, which never reads the period it forecasts. A step that
-    is not finite becomes the training mean.
+    is not finite becomes the training mean. A slope beyond `max_root` is no model of returns: it is
+    cut to that size around the training mean, as the root of `VAR1FactorForecaster` is, and the
+    fit's notes say so.
 
     Parameters
     ----------
@@ -92,7 +110,14 @@ class AR1FactorForecaster(HistoryForecaster[AR1ForecasterConfig, AR1Fit]):
         require_finite(f"{type(self).__name__} fallback_mean", mean)
         columns = list(factors.T)
         lines = [regress_on_lag(x, float(m)) for x, m in zip(columns, mean, strict=True)]
-        intercepts, slopes = np.array(lines).T
+        limit = self.config.max_root
+        bounded = [capped(line, float(m), limit) for line, m in zip(lines, mean, strict=True)]
+        notes = tuple(
+            f"The slope {line[1]:.4g} of factor {k} was cut to {math.copysign(limit, line[1]):.4g}."
+            for k, (line, kept) in enumerate(zip(lines, bounded, strict=True))
+            if kept != line
+        )
+        intercepts, slopes = np.array(bounded).T
         keep = 1.0 - self.config.shrinkage
         fit = AR1Fit(
             intercepts=keep * intercepts + self.config.shrinkage * mean,
@@ -101,7 +126,7 @@ class AR1FactorForecaster(HistoryForecaster[AR1ForecasterConfig, AR1Fit]):
             fallback_mean=mean,
         )
         metrics = {"n_train_periods": float(len(factors))}
-        return Estimated(fit, FitSummary(converged=True, train_metrics=metrics))
+        return Estimated(fit, FitSummary(converged=True, train_metrics=metrics, notes=notes))
 
     def _forecast(self, fit: AR1Fit, state: LatentFactorState) -> NDArray[np.float64]:
         def step(level: NDArray[np.float64]) -> NDArray[np.float64]:

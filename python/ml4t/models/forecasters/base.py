@@ -129,7 +129,7 @@ def history(model: str, state: LatentFactorState) -> NDArray[np.float64]:
     if state.factor_returns is None:
         raise ValueError(f"{model} requires factor_returns to fit; the state has none")
     realised = np.asarray(state.factor_returns, dtype=np.float64)
-    factors = np.where(np.isfinite(realised), realised, np.nan)
+    factors = np.ascontiguousarray(np.where(np.isfinite(realised), realised, np.nan))
     if not factors.shape[1]:
         raise ValueError(f"{model} requires at least one factor; factor_returns has none")
     empty = np.flatnonzero(np.isnan(factors).all(axis=0))

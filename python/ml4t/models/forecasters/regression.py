@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Columns whose spread is below this share of their size do not vary, and singular values below it
 # times the largest do not count.
-_NOTHING = 1e-10
+NOTHING = 1e-10
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def fit_line(x: NDArray[np.float64], y: NDArray[np.float64], slopes: Slopes) -> 
     """
     middle, centre = x.mean(axis=0), y.mean(axis=0)
     spread = x.std(axis=0)
-    varies = spread > _NOTHING * np.abs(x).max(axis=0, initial=0.0)
+    varies = spread > NOTHING * np.abs(x).max(axis=0, initial=0.0)
     found = np.zeros((x.shape[1], y.shape[1]))
     if varies.any():
         require_finite("deviation of the predictors", spread)
@@ -59,7 +59,7 @@ def fit_line(x: NDArray[np.float64], y: NDArray[np.float64], slopes: Slopes) -> 
 
 def least_squares(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Slopes of minimum norm."""
-    found = np.linalg.lstsq(x, y, rcond=_NOTHING)[0]
+    found = np.linalg.lstsq(x, y, rcond=NOTHING)[0]
     return found.astype(np.float64, copy=False)
 
 

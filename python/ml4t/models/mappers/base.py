@@ -79,9 +79,17 @@ def require_agreement(state: LatentFactorState, forecast: FactorForecastResult) 
 def expected_returns(
     state: LatentFactorState, premia: NDArray[Any], mapper: str
 ) -> AssetForecastResult:
-    """Exposures (T, N, K) times premia (T, K), with the labels of the state."""
+    """Exposures (T, N, K) times premia (T, K), with the labels of the state.
+
+    Factor by factor: exposures that are the same at all dates are one block of memory, and the sum
+    has the same bits in whatever order they lie.
+    """
+    dtype = np.result_type(state.asset_betas, premia)
+    returns = np.zeros(state.asset_betas.shape[:2], dtype=dtype)
+    for k in range(premia.shape[1]):
+        returns += state.asset_betas[:, :, k] * premia[:, k, None]
     return AssetForecastResult(
-        np.matmul(state.asset_betas, premia[:, :, None])[:, :, 0],
+        returns,
         timestamps=state.timestamps,
         asset_ids=state.asset_ids,
         metadata={"mapper": mapper},

@@ -11,7 +11,7 @@ from ml4t.models.checks import NAN_IS_MISSING, require_shape
 from ml4t.models.configs import StateConditionalMapperConfig
 from ml4t.models.forecasters.base import history
 from ml4t.models.forecasters.mean import finite_mean
-from ml4t.models.forecasters.regression import Line, fit_line, least_squares
+from ml4t.models.forecasters.regression import NOTHING, Line, fit_line, least_squares
 from ml4t.models.lifecycle.fittable import Estimated
 from ml4t.models.mappers.base import ConditionalMapper
 from ml4t.models.panel.context import require_context, require_context_history
@@ -170,7 +170,8 @@ class StateConditionalMapper(ConditionalMapper[StateConditionalMapperConfig, Sta
         n_dates, n_states = states.shape
         width = self.config.bandwidth or n_dates ** (-1.0 / (n_states + 4))
         spread = states.std(axis=0)
-        return Neighbours(states, factors, width * np.where(spread > 0, spread, 1.0))
+        varies = spread > NOTHING * np.abs(states).max(axis=0)
+        return Neighbours(states, factors, width * np.where(varies, spread, 1.0))
 
     def _premia(self, fit: StateConditionalFit, state: LatentFactorState) -> NDArray[np.float64]:
         states = require_context(type(self).__name__, state)

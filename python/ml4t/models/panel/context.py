@@ -41,7 +41,7 @@ def require_context(model: str, state: LatentFactorState) -> NDArray[np.float64]
     if context is None:
         raise ValueError(f"{model} requires context_features (T, Q); the state has none")
     values = np.asarray(context, dtype=np.float64)
-    return np.where(np.isfinite(values), values, np.nan)
+    return np.ascontiguousarray(np.where(np.isfinite(values), values, np.nan))
 
 
 def require_context_history(model: str, state: LatentFactorState) -> NDArray[np.float64]:

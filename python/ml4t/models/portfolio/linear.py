@@ -166,7 +166,7 @@ class LinearFeaturePortfolioModel(BasePortfolioModel[LinearPortfolioConfig, Line
                 "LinearFeaturePortfolioModel: no valid observations; a cell needs the mask, finite "
                 f"features and a finite return, and none of the {usable.size} cells has all three"
             )
-        x = batch.features[usable]
+        x = np.ascontiguousarray(batch.features[usable])
         y = returns[usable].astype(np.float64)
         config = self.config
         level, slopes = ridge(x, y, alpha=config.ridge_alpha, intercept=config.fit_intercept)
@@ -219,7 +219,8 @@ class LinearFeaturePortfolioModel(BasePortfolioModel[LinearPortfolioConfig, Line
         scores = np.empty(seen.shape)
         for date in range(batch.n_periods):
             known = np.where(seen[:, date, :, None], batch.features[:, date], 0.0)
-            scores[:, date] = fit.intercept + known.astype(np.float64) @ fit.coefficients
+            known = np.ascontiguousarray(known, dtype=np.float64)
+            scores[:, date] = fit.intercept + known @ fit.coefficients
         config = self.config
         weights = normalize_weights(
             scores,

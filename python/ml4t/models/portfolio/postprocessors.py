@@ -263,10 +263,11 @@ class VolatilityTargetPostprocessor(_Settings):
         if batch.returns is None:
             raise ValueError("VolatilityTargetPostprocessor requires returns; the batch has none")
         seen = available(batch)
-        held = np.where(seen, weights.weights, 0.0)
+        held = np.ascontiguousarray(np.where(seen, weights.weights, 0.0))
         # The return of the last date comes after every decision.
-        known: NDArray[np.bool_] = seen & np.isfinite(batch.returns)
-        value = np.einsum("btn,bsn->bts", held, np.where(known, batch.returns, 0.0))
+        known = np.ascontiguousarray(seen & np.isfinite(batch.returns))
+        past = np.ascontiguousarray(np.where(known, batch.returns, 0.0))
+        value = np.einsum("btn,bsn->bts", held, past)
         age = np.arange(batch.n_periods)[:, None] - np.arange(batch.n_periods)[None, :]
         dated: NDArray[np.bool_] = np.any(known, axis=2, keepdims=True)
         counted = (age > 0) & dated.transpose(0, 2, 1)

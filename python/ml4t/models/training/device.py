@@ -80,7 +80,10 @@ class _Window:
 def to_tensor(
     array: NDArray[Any], *, device: torch.device, dtype: torch.dtype | None = None
 ) -> torch.Tensor:
-    """Hand an array to torch, without a copy unless dtype or device differ.
+    """Hand an array to torch in C order, without a copy unless order, dtype or device differ.
+
+    Sums and products round by the layout of what they read: in one order, equal arrays give equal
+    bits.
 
     Read-only arrays are welcome and cause no warning: the tensor may share memory with `array`, and
     nobody writes into it, since data tensors are only read.
@@ -93,8 +96,7 @@ def to_tensor(
     dtype : torch.dtype, optional
         The array's own when left out.
     """
-    if array.dtype.byteorder not in "=|" or any(stride < 0 for stride in array.strides):
-        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    array = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
     if not array.flags.writeable:
         # torch warns about read-only memory, and silencing warnings is not thread-safe.
         array = np.asarray(_Window(array))
