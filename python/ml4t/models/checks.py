@@ -11,7 +11,7 @@ import math
 import numbers
 import os
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn, TypeVar
@@ -104,6 +104,31 @@ def require_text(name: str, value: object) -> str:
         raise TypeError(f"{name} must be text; got {reprlib.repr(value)}")
     if not value:
         raise ValueError(f"{name} must not be empty; got the empty text")
+    return value
+
+
+def require_items(name: str, value: object) -> tuple[Any, ...]:
+    """Return the entries of a list, tuple or other iterable; one text is no list of texts."""
+    single = isinstance(value, (str, bytes, Mapping))
+    if single or not isinstance(value, Iterable) or hasattr(value, "iloc"):
+        raise TypeError(f"{name} must be a sequence; got {type(value).__name__}")
+    return tuple(value)
+
+
+def require_names(name: str, value: object) -> tuple[str, ...]:
+    """Return names as a tuple of text."""
+    if isinstance(value, str):
+        raise TypeError(f"{name} must be a sequence of names; got the text {value!r}")
+    return tuple(
+        require_text(f"{name} entry {i}", x) for i, x in enumerate(require_items(name, value))
+    )
+
+
+def require_methods(name: str, value: T, *methods: str) -> T:
+    """Return `value` when it has the methods of its role."""
+    missing = [method for method in methods if not callable(getattr(value, method, None))]
+    if missing:
+        raise TypeError(f"{name} must have {missing[0]}(); got {type(value).__name__}")
     return value
 
 

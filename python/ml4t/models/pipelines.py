@@ -7,6 +7,7 @@ import inspect
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
+from ml4t.models.checks import require_items, require_mapping, require_methods
 from ml4t.models.lifecycle import bundle
 from ml4t.models.lifecycle.params import Parameters
 from ml4t.models.lifecycle.rollback import restored_on_failure
@@ -82,9 +83,9 @@ class LatentFactorForecastPipeline(Parameters):
     def __init__(
         self, model: LatentFactorModel, forecaster: FactorForecaster, mapper: AssetMapper
     ) -> None:
-        self.model = model
-        self.forecaster = forecaster
-        self.mapper = mapper
+        self.model = require_methods("model", model, "extract")
+        self.forecaster = require_methods("forecaster", forecaster, "predict")
+        self.mapper = require_methods("mapper", mapper, "predict")
         self._behind: dict[Any, tuple[FactorForecaster, AssetMapper]] = {}
 
     def __repr__(self) -> str:
@@ -121,7 +122,7 @@ class LatentFactorForecastPipeline(Parameters):
         ValueError
             When the model does not take what is given. A failure leaves every part as it was.
         """
-        given = _options(self.model.fit, validation_batch=validation_batch, **(start or {}))
+        given = _options(self.model.fit, validation_batch=validation_batch, **_start(start))
         observed = _options(self.model.fit, observed_factors=observed_factors)
         with restored_on_failure(self, self.model, self.forecaster, self.mapper):
             structural = self.model.fit(batch, **given, **observed)
@@ -263,6 +264,11 @@ def _model_type(kind: type) -> str:
     return f"ml4t.models.{kind.__name__}"
 
 
+def _start(start: Any) -> dict[str, Any]:
+    """Take the arguments of a model's fit that say where to start from."""
+    return {} if start is None else dict(require_mapping("start", start))
+
+
 def _options(method: Any, **given: Any) -> dict[str, Any]:
     """Keep the arguments that are given, or refuse one that a model's method does not take."""
     options = {name: value for name, value in given.items() if value is not None}
@@ -303,8 +309,11 @@ class PortfolioAllocationPipeline(Parameters):
     def __init__(
         self, model: PortfolioModel, *, postprocessors: Sequence[PortfolioPostprocessor] = ()
     ) -> None:
-        self.model = model
-        self.postprocessors = tuple(postprocessors)
+        self.model = require_methods("model", model, "predict")
+        self.postprocessors = tuple(
+            require_methods(f"postprocessors entry {i}", one, "transform")
+            for i, one in enumerate(require_items("postprocessors", postprocessors))
+        )
 
     def __repr__(self) -> str:
         """Show the parts."""
@@ -330,7 +339,7 @@ class PortfolioAllocationPipeline(Parameters):
         -------
         PortfolioPipelineFitResult
         """
-        given = _options(self.model.fit, validation_batch=validation_batch, **(start or {}))
+        given = _options(self.model.fit, validation_batch=validation_batch, **_start(start))
         return PortfolioPipelineFitResult(self.model.fit(batch, **given))
 
     def predict(

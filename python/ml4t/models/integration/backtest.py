@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml4t.models.checks import require_mapping, require_path
+from ml4t.models.checks import require_bool, require_mapping, require_path
 from ml4t.models.integration.feed_spec import UNSET, Calendar, FeedColumns
 from ml4t.models.integration.frame_keys import FrameKeys, open_prices, require_prices
 from ml4t.models.integration.meeting import require_loadable, warn_unless_met
@@ -358,7 +358,7 @@ def backtest_inputs_from_weights(
     """
     columns = FeedColumns.among(locals())
     handoff = _Handoff.of(prices_frame, prices_path, columns, schema)
-    if as_context:
+    if require_bool("as_context", as_context):
         context = context_frame_from_weights(
             weights, prefix=context_prefix, constants=constants, **handoff.keys
         )

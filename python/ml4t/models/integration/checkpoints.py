@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ml4t.models.checks import require_items
 from ml4t.models.integration.emit import Surface, add_constants, concatenate, long_columns
 from ml4t.models.integration.frame_keys import FrameKeys
 from ml4t.models.integration.publish import CHECKPOINTS
@@ -62,7 +63,9 @@ def predictions_frame_from_checkpoints(
     TypeError
         When a result holds no predictions.
     """
-    rows = list(_asked(results, batch, fold, checkpoints) if _is_model(results) else results)
+    rows = list(
+        _asked(results, batch, fold, checkpoints) if _is_model(results) else _triples(results)
+    )
     if not rows:
         raise ValueError("results must hold at least one (fold, checkpoint, result); got none")
     folds = _labels([one for one, _, _ in rows])
@@ -72,11 +75,25 @@ def predictions_frame_from_checkpoints(
     for place, (this_fold, _, result) in enumerate(rows):
         surface = _surface(result)
         keys = keys or FrameKeys.find(feed_spec=feed_spec, prices=prices, metadata=surface.metadata)
-        realised = outcomes[this_fold] if isinstance(outcomes, Mapping) else outcomes
+        realised = outcomes
+        if isinstance(outcomes, Mapping):
+            if this_fold not in outcomes:
+                raise ValueError(f"outcomes must have every fold; got none for {this_fold!r}")
+            realised = outcomes[this_fold]
         part = long_columns(surface, "prediction_value", keys, outcomes=realised)
         parts.append(add_constants(part, {"fold": folds[place], "checkpoint": steps[place]}))
     metadata = _metadata(_surface(rows[0][2]).metadata, steps)
     return PredictionsFrame.from_columns(add_constants(concatenate(parts), constants), metadata)
+
+
+def _triples(results: Any) -> Iterator[tuple[Any, Any, Any]]:
+    for place, entry in enumerate(require_items("results", results)):
+        triple = require_items(f"results entry {place}", entry)
+        if len(triple) != 3:
+            raise ValueError(
+                f"results entry {place} must be (fold, checkpoint, result); got {len(triple)} parts"
+            )
+        yield triple
 
 
 def _is_model(results: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ml4t.models.integration.grid import shared_by_date
-from ml4t.models.integration.long_frame import LongFrame, listed
+from ml4t.models.integration.long_frame import LongFrame, listed, one_name
 from ml4t.models.integration.schema import ResolvedDatasetSchema, resolve_dataset_schema
 from ml4t.models.integration.windows import Windows, portfolio_sequence_batch_from_long_frame
 from ml4t.models.types import CrossSectionBatch, PersistentPanelBatch
@@ -77,7 +77,7 @@ def persistent_panel_batch_from_long_frame(
     )
     features = listed("feature_cols", feature_cols)
     context = listed("context_cols", context_cols)
-    returns = [] if return_col is None else [return_col]
+    returns = one_name("return_col", return_col)
     long = LongFrame.read(frame, keys, [*features, *returns, *context])
     return PersistentPanelBatch(
         returns=long.panel(return_col),
@@ -139,7 +139,7 @@ def cross_section_batch_from_long_frame(
     )
     features = listed("feature_cols", feature_cols)
     context = listed("context_cols", context_cols)
-    returns = [] if return_col is None else [return_col]
+    returns = one_name("return_col", return_col)
     long = LongFrame.read(frame, keys, [*features, *returns, *context])
     return CrossSectionBatch(
         characteristics=long.tensor(features),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.checks import require_real
+from ml4t.models.checks import require_mapping, require_real
 from ml4t.models.integration.columns import AnyColumn, Given, Labels, Values
 from ml4t.models.types.arrays import as_float_array
 from ml4t.models.types.base import same_value
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ml4t.models.integration.frame_keys import FrameKeys
 
 OUTCOME = "realized_return"
+ROLES = {"expected_returns": "forecast", "signal_values": "signal", "weights": "weights"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class Surface:
     def of(cls, result: Any, field: str) -> Surface:
         """Read the field of a result; labels that it lacks are numbered."""
         if not hasattr(result, field):
-            raise TypeError(f"result must have {field}; got {type(result).__name__}")
+            name = ROLES.get(field, "result")
+            raise TypeError(f"{name}: result must have {field}; got {type(result).__name__}")
         values = np.asarray(getattr(result, field))
         windows = values if values.ndim == 3 else values[None]
         n_windows, n_dates, n_assets = windows.shape
@@ -145,7 +147,8 @@ def add_constants(
 ) -> dict[str, AnyColumn]:
     """Append columns that say the same in every row."""
     rows = len(next(iter(columns.values())))
-    for name, value in (constants or {}).items():
+    given = {} if constants is None else require_mapping("constants", constants)
+    for name, value in given.items():
         add(columns, name, Labels([value], np.zeros(rows, dtype=np.uint32)))
     return columns
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml4t.models.checks import require_mapping, require_names, require_text
 from ml4t.models.integration.door import Column, read_columns
 from ml4t.models.integration.grid import Grid, lay_out, scatter
 
@@ -70,7 +71,8 @@ class LongFrame:
         Their types are added only where labels cannot tell: entities that are not text, and the
         timestamps of a frame without rows.
         """
-        metadata = {**(given or {}), **self.keys.metadata}
+        given = {} if given is None else require_mapping("metadata", given)
+        metadata = {**given, **self.keys.metadata}
         if self.grid.entity_dtype not in (None, ("String",)):
             metadata["entity_dtype"] = self.grid.entity_dtype
         if not self.grid.timestamps and self.grid.timestamp_dtype is not None:
@@ -80,6 +82,9 @@ class LongFrame:
 
 def listed(argument: str, names: Sequence[str]) -> list[str]:
     """Take a sequence of column names; one bare name is refused, since it is a sequence too."""
-    if isinstance(names, str):
-        raise TypeError(f"{argument} must be a sequence of column names; got the text {names!r}")
-    return list(names)
+    return list(require_names(argument, names))
+
+
+def one_name(argument: str, name: str | None) -> list[str]:
+    """Take the name of a column, if there is one."""
+    return [] if name is None else [require_text(argument, name)]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ml4t.models.checks import require_text
+from ml4t.models.checks import require_names, require_text
 from ml4t.models.integration.door import column_names, has_columns
 from ml4t.models.panel.key_columns import (
     ENTITY_CANDIDATES,
@@ -88,6 +88,8 @@ def resolve_dataset_schema(
         if named is not None:
             require_text(argument, named)
     declared = declared_keys(require_schema("schema", schema))
+    timestamp_candidates = require_names("timestamp_candidates", timestamp_candidates)
+    entity_candidates = require_names("entity_candidates", entity_candidates)
     timestamp = resolve_column(
         "timestamp", timestamp_col or declared.get("timestamp_col"), timestamp_candidates, names
     )

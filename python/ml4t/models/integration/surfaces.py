@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 from ml4t.models.artifacts import disk
+from ml4t.models.checks import require_items, require_names, require_path, require_text
 from ml4t.models.integration.columns import AnyColumn, Given
 from ml4t.models.integration.emit import Surface, add_constants, long_columns, wide_columns
 from ml4t.models.integration.frame_keys import FrameKeys
@@ -56,9 +57,9 @@ class ResultsFrame:
 
     def __post_init__(self) -> None:
         """Refuse rows that do not fit the columns."""
-        names = tuple(self.columns)
+        names = require_names("columns", self.columns)
         object.__setattr__(self, "columns", names)
-        object.__setattr__(self, "rows", tuple(tuple(row) for row in self.rows))
+        object.__setattr__(self, "rows", _rows(self.rows))
         if len(set(names)) != len(names):
             raise ValueError(f"columns must be unique; got {list(names)}")
         for number, row in enumerate(self.rows):
@@ -169,6 +170,12 @@ class ResultsFrame:
             return
         for place, name in enumerate(self.columns):
             yield name, Given([row[place] for row in self.rows])
+
+
+def _rows(rows: Any) -> tuple[tuple[Any, ...], ...]:
+    return tuple(
+        require_items(f"rows entry {i}", x) for i, x in enumerate(require_items("rows", rows))
+    )
 
 
 class PredictionsFrame(ResultsFrame):
@@ -361,6 +368,8 @@ def write_backtest_frames(
     OSError
         When a file cannot be written; the earlier generation is untouched.
     """
+    require_path("artifact_dir", artifact_dir)
+    require_text("compression", compression)
     frames = {
         name: frame
         for name, frame in (("predictions", predictions), ("weights", weights))

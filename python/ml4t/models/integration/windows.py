@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.checks import require_int
+from ml4t.models.checks import require_int, require_items
 from ml4t.models.integration.grid import Grid, by_id, shared_by_asset
 from ml4t.models.integration.keys import INTEGERS, Coded, code
-from ml4t.models.integration.long_frame import LongFrame, listed
+from ml4t.models.integration.long_frame import LongFrame, listed, one_name
 from ml4t.models.integration.schema import resolve_dataset_schema
 from ml4t.models.types import PortfolioSequenceBatch
 from ml4t.models.types.arrays import as_integers
@@ -96,7 +96,12 @@ def portfolio_sequence_batch_from_long_frame(
         frame, schema=schema, timestamp_col=timestamp_col, entity_col=entity_col
     )
     features = listed("feature_cols", feature_cols)
-    panels = [name for name in (return_col, vol_scale_col, cost_col) if name is not None]
+    panels = [
+        *one_name("return_col", return_col),
+        *one_name("vol_scale_col", vol_scale_col),
+        *one_name("cost_col", cost_col),
+    ]
+    one_name("group_col", group_col)
     long = LongFrame.read(frame, keys, [*features, *panels], label=group_col)
     held = long.metadata(metadata)
     cut = _Cut.of(windows, long.grid, held)
@@ -129,7 +134,12 @@ class _Cut:
         n_dates = len(grid.timestamps)
         if windows is None:
             return cls(range(1), n_dates, grid.timestamps)
-        rule = windows if isinstance(windows, Windows) else Windows(*windows)
+        rule = windows
+        if not isinstance(rule, Windows):
+            pair = require_items("windows", rule)
+            if len(pair) not in (1, 2):
+                raise ValueError(f"windows must be (length, step); got {len(pair)} entries")
+            rule = Windows(*(require_int("windows entry", one, at_least=1) for one in pair))
         starts = rule.starts(n_dates)
         dates = tuple(grid.timestamps[start : start + rule.length] for start in starts)
         if len(dates) > 1:

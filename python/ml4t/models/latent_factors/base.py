@@ -206,6 +206,8 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
             When the batch has no returns, or other assets than the fitted ones.
         """
         result = self._require_fitted("summary")
+        if batch is not None:
+            require_type("batch", batch, PersistentPanelBatch)
         factors = self._train_factors(result.fit)
         n_periods, n_factors = factors.shape
         n_assets = len(self._fitted_betas(result.fit)[0])

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from ml4t.models.artifacts import codec
 from ml4t.models.artifacts import format as files
-from ml4t.models.checks import require_finite, require_one_of, require_shape, require_type
+from ml4t.models.checks import (
+    require_finite,
+    require_items,
+    require_names,
+    require_one_of,
+    require_shape,
+    require_type,
+)
 from ml4t.models.kernels import Moments, panel_moments
 from ml4t.models.panel.dated import Dated, merged
 from ml4t.models.panel.missing import POLICIES, moments_at_middle
@@ -166,7 +173,7 @@ class CharacteristicMoments(DatedRecord):
         else:
             moments = panel_moments(batch.characteristics, returns, batch.mask)
         require_ascending("timestamps", batch.timestamps)
-        given = tuple(feature_names) or batch.feature_names
+        given = require_names("feature_names", feature_names) or batch.feature_names
         names = (CONSTANT, *given) if given else ()
         return _of(Dated(tuple(listed(batch.timestamps)), moments), names)
 
@@ -312,7 +319,7 @@ class CharacteristicMoments(DatedRecord):
         KeyError
             When a label is not there.
         """
-        unwanted = set(map(instant, timestamps))
+        unwanted = set(map(instant, require_items("timestamps", timestamps)))
         there = list(map(instant, self.timestamps))
         if unknown := unwanted.difference(there):
             raise KeyError(f"timestamps to drop must be there; {len(unknown)} are not")

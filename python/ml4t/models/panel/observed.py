@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ml4t.models.checks import require_shape
+from ml4t.models.types.arrays import as_float_array
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -68,3 +71,13 @@ def training_sample(model: str, batch: CrossSectionBatch) -> Sample:
             f"finite return, and none of the {usable.size} cells has all three"
         )
     return Sample(batch.characteristics, returns, usable)
+
+
+def observed_columns(given: Any, n_periods: int) -> NDArray[np.float64]:
+    """Observed factors (T, M) in float64; one factor may come without its axis."""
+    observed = as_float_array("observed_factors", given).astype(np.float64, copy=False)
+    if observed.ndim not in (1, 2):
+        raise ValueError(f"observed_factors must have shape (T, M); got {observed.shape}")
+    observed = observed[:, None] if observed.ndim == 1 else observed
+    require_shape("observed_factors", (n_periods, observed.shape[-1]), observed.shape)
+    return observed

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.checks import require_bool, require_one_of
+from ml4t.models.checks import require_bool, require_names, require_one_of, require_text
 from ml4t.models.kernels import row_moments
 from ml4t.models.panel.dated import Dated, PairwiseSum, nothing
 from ml4t.models.panel.key_columns import TIMESTAMP_CANDIDATES, resolve_column
@@ -72,9 +72,11 @@ class Plan:
         missing: str,
     ) -> Plan:
         """Check the arguments of a scan, as far as that goes without the source."""
-        if isinstance(feature_cols, str):
-            raise TypeError(f"feature_cols must be a sequence of names; got {feature_cols!r}")
-        features = tuple(feature_cols)
+        features = require_names("feature_cols", feature_cols)
+        keys = {"timestamp_col": timestamp_col, "entity_col": entity_col}
+        for argument, name in {"return_col": return_col, **keys}.items():
+            if argument == "return_col" or name is not None:
+                require_text(argument, name)
         if not features or len(set(features)) != len(features):
             raise ValueError(f"feature_cols must be unique, at least one; got {features}")
         if clash := [one for one in features if one in (return_col, timestamp_col, entity_col)]:

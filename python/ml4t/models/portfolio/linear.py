@@ -211,7 +211,7 @@ class LinearFeaturePortfolioModel(BasePortfolioModel[LinearPortfolioConfig, Line
         """
         fit = self._fitted("predict")
         require_type("batch", batch, PortfolioSequenceBatch)
-        if checkpoint not in (None, _STEP):
+        if checkpoint is not None and require_int("checkpoint", checkpoint) != _STEP:
             raise ValueError(f"checkpoint={checkpoint!r} is not in available_checkpoints (1,)")
         require_same_slots(type(self).__name__, _with_slots(fit, batch), batch)
         seen = available(batch)

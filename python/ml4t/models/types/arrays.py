@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Iterator, Mapping, Set, Sized
+from collections.abc import Iterable, Iterator, Mapping, Set, Sized
 from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
@@ -242,7 +242,11 @@ def require_agreement(what: str, expected: tuple[int, ...], got: tuple[int, ...]
 
 def _require_sequence(name: str, value: object) -> None:
     """Refuse what has no length, no order, or more than one axis."""
-    no_sequence = isinstance(value, (str, bytes, Set, Mapping)) or not isinstance(value, Sized)
+    no_sequence = (
+        isinstance(value, (str, bytes, Set, Mapping))
+        or not isinstance(value, Sized)
+        or not isinstance(value, Iterable)
+    )
     if no_sequence or (isinstance(value, np.ndarray) and value.ndim != 1):
         shape = f" of shape {value.shape}" if isinstance(value, np.ndarray) else ""
         raise ValueError(f"{name} must be a sequence; got {type(value).__name__}{shape}")

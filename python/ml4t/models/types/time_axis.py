@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NoReturn, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ml4t.models.checks import require_int, require_items
 from ml4t.models.types.base import Record, same_value
 from ml4t.models.types.instants import instant, require_ascending
 from ml4t.models.types.window_dates import windows_of, with_windows
@@ -52,6 +53,9 @@ class DatedRecord(Record):
         start, stop : int, optional
             Positions; negative ones count from the end.
         """
+        for name, value in (("start", start), ("stop", stop)):
+            if value is not None:
+                require_int(name, value)
         taken: Self = along_time(self, slice(start, stop))
         return taken
 
@@ -92,7 +96,7 @@ class DatedRecord(Record):
         ValueError
             When there is no part, or parts disagree.
         """
-        listed = list(parts)
+        listed = list(require_items("parts", parts))
         for i, part in enumerate(listed):
             if type(part) is not cls:
                 raise TypeError(

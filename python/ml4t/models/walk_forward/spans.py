@@ -50,7 +50,7 @@ def hidden(data: Data, n_last: int) -> Data:
 
 def require_data(data: object) -> Any:
     """Refuse what cannot be cut along time, and dates that go back."""
-    if not isinstance(data, DatedRecord):
+    if not isinstance(data, DatedRecord) or not hasattr(data, "n_periods"):
         raise TypeError(f"data must be a batch or moments; got {type(data).__name__}")
     require_ascending("timestamps", getattr(data, "timestamps", ()))
     for at, dates in enumerate(windows_of(data)):

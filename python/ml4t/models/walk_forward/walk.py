@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ml4t.models.checks import require_bool, require_int, require_shape, window_named
+from ml4t.models.checks import require_bool, require_int, require_path, window_named
 from ml4t.models.integration.surfaces import (
     ResultsFrame,
     predictions_frame_from_asset_forecast,
@@ -16,6 +14,7 @@ from ml4t.models.integration.surfaces import (
     weights_frame_from_asset_weights,
 )
 from ml4t.models.lifecycle.params import Parameters
+from ml4t.models.panel.observed import observed_columns
 from ml4t.models.panel.progress import counting
 from ml4t.models.panel.work import Executor, in_order, require_no_fork
 from ml4t.models.pipelines import PortfolioAllocationPipeline
@@ -39,6 +38,7 @@ from ml4t.models.walk_forward.spans import Data, joined, labelled, require_data
 if TYPE_CHECKING:
     import os
 
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -229,6 +229,8 @@ class WalkForward(Parameters):
             forked processes; whatever the model raises.
         """
         require_data(data)
+        if folder is not None:
+            require_path("folder", folder)
         if isinstance(estimator_of(self.model), Neural):
             require_no_fork(self.executor, "torch")
         folds = schedule(
@@ -308,12 +310,7 @@ def work_chain(task: tuple[Course, tuple[Fold, ...]]) -> list[Outcome]:
 
 
 def _observed(given: NDArray[Any] | None, n_periods: int) -> NDArray[np.float64] | None:
-    if given is None:
-        return None
-    observed = np.asarray(given, dtype=np.float64)
-    observed = observed[:, None] if observed.ndim == 1 else observed
-    require_shape("observed_factors", (n_periods, observed.shape[-1]), observed.shape)
-    return observed
+    return None if given is None else observed_columns(given, n_periods)
 
 
 def _result(course: Course, outcomes: Sequence[Outcome]) -> WalkForwardResult:

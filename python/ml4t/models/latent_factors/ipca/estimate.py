@@ -11,9 +11,8 @@ from ml4t.models.checks import require_shape, require_type
 from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
 from ml4t.models.panel.missing import at_middle, count_gaps, moments_at_middle, rows_there
 from ml4t.models.panel.moments import CONSTANT, CharacteristicMoments
-from ml4t.models.panel.observed import known, require_returns
+from ml4t.models.panel.observed import known, observed_columns, require_returns
 from ml4t.models.types import CrossSectionBatch
-from ml4t.models.types.arrays import as_float_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -225,9 +224,7 @@ def observed_panel(
     """Observed factors (T, M), the constant 1 of the instrumented alpha last; None without any."""
     columns = []
     if observed_factors is not None:
-        given = as_float_array("observed_factors", observed_factors).astype(np.float64, copy=False)
-        given = given[:, None] if given.ndim == 1 else given
-        require_shape("observed_factors", (n_periods, given.shape[-1]), given.shape)
+        given = observed_columns(observed_factors, n_periods)
         bad = np.argwhere(~np.isfinite(given))
         if bad.size:
             raise ValueError(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ml4t.models.checks import require_bool
 from ml4t.models.latent_factors.ipca.estimate import factors_of, sample_of
 from ml4t.models.latent_factors.ipca.evaluation import IPCAEvaluation
 from ml4t.models.latent_factors.ipca.report import (
@@ -69,7 +70,8 @@ class IPCAReading(IPCAEvaluation):
             When the batch does not fit what was learned.
         """
         result = self._require_fitted("summary")
-        errors, note = self._errors(batch, observed_factors) if standard_errors else (None, ())
+        wanted = require_bool("standard_errors", standard_errors)
+        errors, note = self._errors(batch, observed_factors) if wanted else (None, ())
         sample = self._measured_on(batch, observed_factors)
         measures = None
         if sample is not None:

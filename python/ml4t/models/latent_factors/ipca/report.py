@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ml4t.models import kernels
+from ml4t.models.checks import require_names
 from ml4t.models.latent_factors.statistics import (
     counted,
     factor_names,
@@ -132,9 +133,8 @@ def loading_names(n_latent: int, n_observed: int, *, intercept: bool) -> tuple[s
 
 def labelled(names: Sequence[str], given: Sequence[str], *, constant: bool) -> tuple[str, ...]:
     """Name the instruments (P) as given for the characteristics (L), else as they are known."""
-    if isinstance(given, str):
-        raise TypeError(f"feature_names must be a sequence of names; got the text {given!r}")
-    if not len(given):
+    given = require_names("feature_names", given)
+    if not given:
         return tuple(names)
     n_features = len(names) - constant
     if len(given) != n_features:

@@ -21,6 +21,7 @@ from ml4t.models.latent_factors.ipca.penalty import (
     path,
     start_from,
 )
+from ml4t.models.types.arrays import as_float_array
 from ml4t.models.types.base import Record
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _sizes(
         require_int("penalties", penalties, at_least=1, at_most=MOST_PENALTIES)
         largest = problem.strongest(config.n_factors) / max(config.l1_ratio, MOSTLY_RIDGE)
         return np.geomspace(largest, SMALLEST * largest, penalties)
-    given = np.unique(np.asarray(penalties, dtype=np.float64))[::-1]
+    given = np.unique(as_float_array("penalties", penalties))[::-1].astype(np.float64)
     if not given.size or not (np.isfinite(given) & (given > 0.0)).all():
         raise ValueError(f"penalties must be finite numbers > 0, at least one; got {penalties}")
     return given
