@@ -80,7 +80,7 @@ def frame(value: float = 1.0) -> Any:
 def run_state() -> Any:
     """Capture a training of two networks' worth of state after its first epoch."""
     from ml4t.models import CAEConfig, CAEModel  # noqa: PLC0415 - torch is optional
-    from ml4t.models.training.progress import Callback  # noqa: PLC0415
+    from ml4t.models.training.callbacks import Callback  # noqa: PLC0415
 
     class Keep(Callback):
         state: Any = None
@@ -108,7 +108,7 @@ def kinds() -> dict[str, Kind]:
         "frame": Kind(frame().write_parquet, lambda path: pl.read_parquet(path, glob=False)),
     }
     try:
-        from ml4t.models.training.state import RunState  # noqa: PLC0415 - torch is optional
+        from ml4t.models.training.run_state import RunState  # noqa: PLC0415 - torch is optional
     except ImportError:
         return found
     return found | {"run state": Kind(lambda path: run_state().save(path), RunState.load)}

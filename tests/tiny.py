@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ml4t.models.checks import NOT_FINITE_IS_A_RESULT, require_shape
 from ml4t.models.configs import PCAConfig
-from ml4t.models.lifecycle.fittable import Estimated, Fittable
+from ml4t.models.lifecycle.estimator import Estimated, Fittable
 from ml4t.models.types import FitSummary, PersistentPanelBatch
 
 __all__ = [

@@ -32,7 +32,7 @@ from ml4t.models import (
     IPCAModel,
 )
 from ml4t.models.kernels import set_num_threads
-from ml4t.models.panel.sources import block_rows, opened
+from ml4t.models.moments.blocks import block_rows, opened
 
 N_CHARS, N_ASSETS, N_FACTORS = 94, 7_470, 6
 TYPES = {"float64": np.float64, "float32": np.float32}

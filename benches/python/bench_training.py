@@ -26,12 +26,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 from ml4t.models import CAEConfig, CrossSectionBatch, SAEConfig, StochasticDiscountFactorConfig
-from ml4t.models.asset_prediction.sae import estimate as own_sae
 from ml4t.models.asset_prediction.sae import net as sae_net
 from ml4t.models.asset_prediction.sae import sample as sae_sample
-from ml4t.models.latent_factors.cae import estimate as own_cae
+from ml4t.models.asset_prediction.sae import train as own_sae
 from ml4t.models.latent_factors.cae import sample as cae_sample
-from ml4t.models.stochastic_discount_factor import cells, phases
+from ml4t.models.latent_factors.cae import train as own_cae
+from ml4t.models.stochastic_discount_factor import cells
+from ml4t.models.stochastic_discount_factor import train as phases
 from oracles import cae as plain_cae
 from oracles import sae as plain_sae
 from oracles import sdf as plain_sdf

@@ -28,7 +28,7 @@ from ml4t.models import (
     StateConditionalMapper,
     VAR1FactorForecaster,
 )
-from ml4t.models.artifacts import format as files
+from ml4t.models.artifacts import files
 from ml4t.models.configs import (
     EWMABaseForecasterConfig,
     ExpandingMeanForecasterConfig,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tiny
-from ml4t.models.artifacts import format as files
+from ml4t.models.artifacts import files
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ml4t.models.artifacts import v1
+from ml4t.models.artifacts import legacy as v1
 from ml4t.models.types.base import same_value
 
 V1 = Path(__file__).parents[1] / "literature/v1"

@@ -11,7 +11,7 @@ import pytest
 
 from integration.test_scan import sample_frame, scan
 from ml4t.models import CharacteristicMoments
-from ml4t.models.panel import sources
+from ml4t.models.moments import blocks as sources
 
 distributed = pytest.importorskip("distributed")
 

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from integration.test_scan import DAY, sample_frame, scan, scan_in_threads
-from ml4t.models.panel import sources
-from ml4t.models.panel.lazy import ranges_of_dates, slices_are_cheap
+from ml4t.models.moments import blocks as sources
+from ml4t.models.moments.lazy_plans import ranges_of_dates, slices_are_cheap
 from properties.test_characteristic_moments import assert_close
 
 NAMES = ["c0", "c1"]

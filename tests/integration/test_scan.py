@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml4t.models import CharacteristicMoments, CrossSectionBatch
-from ml4t.models.panel import scan as scanning
-from ml4t.models.panel import sources
+from ml4t.models.moments import blocks as sources
+from ml4t.models.moments import scan as scanning
 from ml4t.models.panel.ranks import cross_sectional_ranks
 from oracles import ranks as oracle
 from properties.test_characteristic_moments import assert_close

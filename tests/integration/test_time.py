@@ -107,7 +107,7 @@ def test_the_hour_that_clocks_pass_twice_is_scanned_block_by_block(tmp_path, mon
     )
     assert want.n_assets.tolist() == [2] * len(dates)
     assert want.cross[:, 0].tolist() == [2.0 * t for t in range(len(dates))]
-    monkeypatch.setattr("ml4t.models.panel.sources.BLOCK_BYTES", 8 * 3 * 4)
+    monkeypatch.setattr("ml4t.models.moments.blocks.BLOCK_BYTES", 8 * 3 * 4)
     for at in range(0, frame.height, 3):  # files that end within dates
         frame.slice(at, 3).write_parquet(tmp_path / f"{at}.parquet")
     got = CharacteristicMoments.scan(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ml4t.models as m
-from ml4t.models.artifacts import v1
+from ml4t.models.artifacts import legacy as v1
 
 HERE = Path(__file__).parent / "v1"
 TOLD: dict[str, Any] = json.loads((HERE / "predictions.json").read_text())

@@ -26,8 +26,7 @@ from hypothesis.extra import numpy as arrays_of
 from numpy.typing import NDArray
 
 import tiny
-from ml4t.models.artifacts import disk
-from ml4t.models.artifacts import format as files
+from ml4t.models.artifacts import disk, files
 from ml4t.models.artifacts.codec import pack, settled, unpack
 from ml4t.models.types.base import same_value
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from ml4t.models import CAEConfig, CAEModel
-from ml4t.models.latent_factors.cae import ensemble, estimate, objective, sample
+from ml4t.models.latent_factors.cae import ensemble, objective, sample
+from ml4t.models.latent_factors.cae import train as estimate
 from ml4t.models.latent_factors.cae.net import CAENet, Moments, Sizes
 from ml4t.models.latent_factors.cae.objective import Rows
 from ml4t.models.training.batching import shuffled
-from ml4t.models.training.progress import Callback
+from ml4t.models.training.callbacks import Callback
 from neural_families import cae, labelled, one_thread, ragged_batch  # noqa: F401
 from oracles import cae as oracle
 
@@ -40,7 +41,7 @@ def net_of(hidden, seeds=(0, 1), n_factors=3):
 @pytest.mark.parametrize("labels", [False, True], ids=["regression", "classification"])
 @pytest.mark.parametrize("seeds", [(0, 1), (0,)], ids=["two", "alone"])
 def test_loss_and_gradients_are_those_of_the_plain_network(hidden, labels, seeds, monkeypatch):
-    monkeypatch.setattr("ml4t.models.latent_factors.cae.rowwise.BLOCK", 7)
+    monkeypatch.setattr("ml4t.models.latent_factors.cae.fused_single.BLOCK", 7)
     net, rows = net_of(hidden, seeds), rows_of(labels=labels)
     moments = Moments.of(rows.design) if len(seeds) > 1 else None
     loss = objective.mean_error(net, rows, moments, classification=labels)

@@ -12,7 +12,7 @@ import ml4t.models as m
 import tiny
 from ml4t.models.checks import NAN_IS_MISSING, NOT_FINITE_IS_A_RESULT, require_finite
 from ml4t.models.configs import PCAConfig
-from ml4t.models.lifecycle.fittable import Estimated
+from ml4t.models.lifecycle.estimator import Estimated
 
 
 class Spoiled(tiny.MeanModel):

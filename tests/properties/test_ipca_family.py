@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ml4t.models import CharacteristicMoments, CrossSectionBatch, IPCAConfig, IPCAModel
 from ml4t.models.latent_factors.ipca.solve import random_starts
-from ml4t.models.panel.missing import BLOCK_CELLS, at_middle
+from ml4t.models.panel.imputation import BLOCK_CELLS, at_middle
 from strategies import SEEDS
 
 NO_RIDGE = {"factor_ridge": 0.0, "gamma_ridge": 0.0}
@@ -182,7 +182,7 @@ def test_filling_is_a_fit_of_the_filled_panel(dtype, monkeypatch):
         [slow_middle(z, m) for z, m in zip(batch.characteristics, batch.mask, strict=True)]
     )
     whole = replace(batch, characteristics=z)
-    monkeypatch.setattr("ml4t.models.panel.missing.BLOCK_CELLS", 5 * N * L)  # several blocks
+    monkeypatch.setattr("ml4t.models.panel.imputation.BLOCK_CELLS", 5 * N * L)  # several blocks
     got, summary = fitted(batch, missing="middle", dtype=dtype, tol=1e-6)
     want, _ = fitted(whole, dtype=dtype, tol=1e-6)
     np.testing.assert_array_equal(got.gamma, want.gamma)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml4t.models import CharacteristicMoments, CrossSectionBatch, IPCAConfig, IPCAModel, WalkForward
-from ml4t.models.panel.missing import at_middle
+from ml4t.models.panel.imputation import at_middle
 from oracles import ipca_inference as oracle
 from strategies import SEEDS
 

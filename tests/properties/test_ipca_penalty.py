@@ -10,7 +10,7 @@ from sklearn.linear_model import ElasticNet
 
 from ml4t.models import CrossSectionBatch, IPCAConfig, IPCAModel, WalkForward
 from ml4t.models.latent_factors.ipca.penalty import Penalty, Problem, minimise
-from ml4t.models.latent_factors.ipca.shrink import _start
+from ml4t.models.latent_factors.ipca.penalty_path import _start
 from oracles import ipca_penalty as oracle
 from strategies import SEEDS
 

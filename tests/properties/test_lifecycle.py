@@ -18,9 +18,9 @@ import ml4t.models
 import tiny
 from ml4t.models.configs import AR1ForecasterConfig, IPCAConfig, LinearPortfolioConfig, PCAConfig
 from ml4t.models.configs.pipeline import MapperConfig
+from ml4t.models.lifecycle.estimator import Estimated, Fittable
 from ml4t.models.lifecycle.fit_record import stopping_reason
-from ml4t.models.lifecycle.fittable import Estimated, Fittable
-from ml4t.models.lifecycle.params import Parameters
+from ml4t.models.lifecycle.parameters import Parameters
 from ml4t.models.types import FitSummary, PersistentPanelBatch
 
 

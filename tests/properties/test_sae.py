@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from ml4t.models import CrossSectionBatch
-from ml4t.models.asset_prediction.sae import estimate, hidden, objective, sample
+from ml4t.models.asset_prediction.sae import fused_layers as hidden
+from ml4t.models.asset_prediction.sae import objective, sample
+from ml4t.models.asset_prediction.sae import train as estimate
 from ml4t.models.asset_prediction.sae.net import Noise, SAENet, Sizes, _Norm
 from ml4t.models.training import noise
 from ml4t.models.training.batching import shuffled
-from ml4t.models.training.progress import Callback
+from ml4t.models.training.callbacks import Callback
 from neural_families import labelled, one_thread, ragged_batch, sae  # noqa: F401
 from oracles import sae as oracle
 

@@ -17,11 +17,13 @@ from ml4t.models import (
     StochasticDiscountFactorState,
 )
 from ml4t.models.stochastic_discount_factor import cells as cells_of
-from ml4t.models.stochastic_discount_factor import feedforward, model, phases
-from ml4t.models.stochastic_discount_factor.feedforward import Rows, Workspace
+from ml4t.models.stochastic_discount_factor import fused_layers as feedforward
+from ml4t.models.stochastic_discount_factor import model
+from ml4t.models.stochastic_discount_factor import train as phases
+from ml4t.models.stochastic_discount_factor.fused_layers import Rows, Workspace
 from ml4t.models.stochastic_discount_factor.losses import Panel
 from ml4t.models.stochastic_discount_factor.net import WeightNet
-from ml4t.models.training.progress import Callback
+from ml4t.models.training.callbacks import Callback
 from neural_families import one_thread, ragged_batch, sdf, sdf_config  # noqa: F401
 from oracles import sdf as oracle
 

@@ -27,7 +27,7 @@ from ml4t.models.latent_factors.statistics import (
     panel_measures,
     statistics_table,
 )
-from ml4t.models.latent_factors.summary import STARS, Estimate, Table, told
+from ml4t.models.latent_factors.tables import STARS, Estimate, Table, told
 
 T, N, L = 48, 12, 3
 NAMES = ("size", "value", "momentum")

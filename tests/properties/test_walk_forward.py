@@ -36,8 +36,9 @@ from ml4t.models import (
     WalkForward,
     predictions_frame_from_asset_forecast,
 )
-from ml4t.models.walk_forward import align, journal
-from ml4t.models.walk_forward.folds import schedule
+from ml4t.models.walk_forward import factor_alignment as align
+from ml4t.models.walk_forward import fold_store as journal
+from ml4t.models.walk_forward.schedule import schedule
 from ml4t.models.walk_forward.walk import CHAIN
 
 T, N = 30, 12
@@ -512,7 +513,7 @@ def test_observed_factors_are_checked():
 KILLED = """
 import os, signal, sys
 from properties.test_walk_forward import T, WalkForward, cross_sections, ipca
-from ml4t.models.walk_forward.journal import Journal
+from ml4t.models.walk_forward.fold_store import Journal
 write = Journal.write
 def die(self, number, outcome):
     if number == 4:  # after the model is on disk and before the fold is

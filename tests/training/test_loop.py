@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from ml4t.models.training.batching import shuffled
+from ml4t.models.training.callbacks import Callback, listeners
 from ml4t.models.training.checkpoints import Schedule
-from ml4t.models.training.initial import empty, uniform_
+from ml4t.models.training.initialization import empty, uniform_
 from ml4t.models.training.loop import Phase, run
 from ml4t.models.training.noise import dropout
-from ml4t.models.training.progress import Callback, listeners
-from ml4t.models.training.state import RunState
+from ml4t.models.training.run_state import RunState
 from ml4t.models.training.stopping import Better, Patience
 
 CPU = torch.device("cpu")

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ml4t.models.training import initial, noise, progress
+from ml4t.models.training import callbacks as progress
+from ml4t.models.training import initialization as initial
+from ml4t.models.training import noise
 from ml4t.models.training.batching import shuffled, without_singleton
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, to_tensor
 from ml4t.models.training.stopping import Better, Patience

@@ -21,8 +21,8 @@ from ml4t.models import (
     StochasticDiscountFactorConfig,
     StochasticDiscountFactorModel,
 )
-from ml4t.models.training.progress import Callback
-from ml4t.models.training.state import RunState
+from ml4t.models.training.callbacks import Callback
+from ml4t.models.training.run_state import RunState
 
 
 def cross_section(seed=0, n_dates=4):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ml4t.models.integration import *  # noqa: F403
     from ml4t.models.latent_factors import *  # noqa: F403
     from ml4t.models.mappers import *  # noqa: F403
-    from ml4t.models.panel import *  # noqa: F403
+    from ml4t.models.moments import *  # noqa: F403
     from ml4t.models.pipelines import *  # noqa: F403
     from ml4t.models.plots import *  # noqa: F403
     from ml4t.models.portfolio import *  # noqa: F403

@@ -41,7 +41,7 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "VAR1FactorForecaster",
     ),
     "mappers": ("BetaLambdaMapper", "RegimeSwitchingMapper", "StateConditionalMapper"),
-    "panel": ("CharacteristicMoments",),
+    "moments": ("CharacteristicMoments",),
     "pipelines": (
         "LatentFactorForecastPipeline",
         "PipelineFitResult",

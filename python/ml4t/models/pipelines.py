@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from ml4t.models.checks import require_items, require_mapping, require_methods
-from ml4t.models.lifecycle import bundle
-from ml4t.models.lifecycle.params import Parameters
+from ml4t.models.lifecycle import pipeline_file as bundle
+from ml4t.models.lifecycle.parameters import Parameters
 from ml4t.models.lifecycle.rollback import restored_on_failure
 from ml4t.models.types import (
     FitSummary,

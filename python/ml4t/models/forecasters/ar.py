@@ -13,7 +13,7 @@ from ml4t.models.configs import AR1ForecasterConfig
 from ml4t.models.forecasters.base import HistoryForecaster, require_same_length
 from ml4t.models.forecasters.mean import finite_mean
 from ml4t.models.forecasters.recursion import one_step_path
-from ml4t.models.lifecycle.fittable import Estimated
+from ml4t.models.lifecycle.estimator import Estimated
 from ml4t.models.types import FitSummary, LatentFactorState
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
-from ml4t.models.artifacts.v1 import require_parts
+from ml4t.models.artifacts.legacy import require_parts
 from ml4t.models.configs.base import BaseModelConfig
-from ml4t.models.lifecycle.fittable import Estimated, Fittable
+from ml4t.models.lifecycle.estimator import Estimated, Fittable
 from ml4t.models.panel.context import require_history
 from ml4t.models.types import FactorForecastResult, FitSummary, LatentFactorState
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ml4t.models.lifecycle.fittable import V1State
+    from ml4t.models.lifecycle.estimator import V1State
 
 ConfigT = TypeVar("ConfigT", bound=BaseModelConfig)
 FitT = TypeVar("FitT")

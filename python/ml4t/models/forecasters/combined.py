@@ -21,7 +21,7 @@ from ml4t.models.forecasters.ewma import EWMABaseFactorForecaster, EWMAFit
 from ml4t.models.forecasters.macro import MacroFactorForecaster, MacroFit
 from ml4t.models.forecasters.mean import ExpandingMeanFactorForecaster, ExpandingMeanFit
 from ml4t.models.forecasters.var import VAR1FactorForecaster, VAR1Fit
-from ml4t.models.lifecycle.fittable import Estimated
+from ml4t.models.lifecycle.estimator import Estimated
 from ml4t.models.types import FitSummary, LatentFactorState
 
 if TYPE_CHECKING:

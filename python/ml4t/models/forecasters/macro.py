@@ -19,7 +19,7 @@ from ml4t.models.forecasters.regression import (
     ridge_slopes,
     three_pass_slopes,
 )
-from ml4t.models.lifecycle.fittable import Estimated
+from ml4t.models.lifecycle.estimator import Estimated
 from ml4t.models.panel.context import require_context, require_context_history
 from ml4t.models.types import FitSummary, LatentFactorState
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ml4t.models.configs import ExpandingMeanForecasterConfig
 from ml4t.models.forecasters.base import HistoryForecaster, require_same_length
-from ml4t.models.lifecycle.fittable import Estimated
+from ml4t.models.lifecycle.estimator import Estimated
 from ml4t.models.types import FitSummary, LatentFactorState
 
 if TYPE_CHECKING:

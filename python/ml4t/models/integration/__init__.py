@@ -17,7 +17,6 @@ from ml4t.models.integration.data import (
     portfolio_sequence_batch_from_long_frame,
     resolve_dataset_schema,
 )
-from ml4t.models.integration.labels import Timestamp
 from ml4t.models.integration.surfaces import (
     ContextFrame,
     PredictionsFrame,
@@ -33,6 +32,7 @@ from ml4t.models.integration.surfaces import (
     weights_frame_from_portfolio_weights,
     write_backtest_frames,
 )
+from ml4t.models.integration.timestamps import Timestamp
 
 __all__ = [
     "BacktestDataFeedInputs",

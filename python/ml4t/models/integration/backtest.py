@@ -16,8 +16,8 @@ import numpy as np
 
 from ml4t.models.checks import require_bool, require_mapping, require_path
 from ml4t.models.integration.feed_spec import UNSET, Calendar, FeedColumns
-from ml4t.models.integration.frame_keys import FrameKeys, open_prices, require_prices
 from ml4t.models.integration.meeting import require_loadable, warn_unless_met
+from ml4t.models.integration.output_keys import FrameKeys, open_prices, require_prices
 from ml4t.models.integration.surfaces import (
     ResultsFrame,
     context_frame_from_weights,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml4t.models.checks import require_items
-from ml4t.models.integration.emit import Surface, add_constants, concatenate, long_columns
-from ml4t.models.integration.frame_keys import FrameKeys
+from ml4t.models.integration.layout import Surface, add_constants, concatenate, long_columns
+from ml4t.models.integration.output_keys import FrameKeys
 from ml4t.models.integration.publish import CHECKPOINTS
 from ml4t.models.integration.surfaces import PredictionsFrame
 
 if TYPE_CHECKING:
-    from ml4t.models.integration.columns import AnyColumn
+    from ml4t.models.integration.frame_columns import AnyColumn
 
 VALUE_FIELDS = ("expected_returns", "signal_values", "weights", "asset_weights")
 BUNDLED = ("asset_forecast", "processed_weights")

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any, Final, Self, TypeAlias
 
 from ml4t.models.checks import require_text
-from ml4t.models.integration.frame_keys import open_prices
+from ml4t.models.integration.output_keys import open_prices
 from ml4t.models.integration.schema import (
     NEUTRAL,
     get,

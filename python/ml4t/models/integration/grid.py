@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.integration.keys import Coded, code
+from ml4t.models.integration.key_codes import Coded, code
 from ml4t.models.types.arrays import asset_id
 from ml4t.models.types.instants import UNORDERED, declared, in_time
 
 if TYPE_CHECKING:
-    from ml4t.models.integration.door import Column
-    from ml4t.models.integration.labels import Dtype
+    from ml4t.models.integration.frame_reader import Column
+    from ml4t.models.integration.timestamps import Dtype
 
 BLOCK = 8192
 """Rows per block: 20 columns of float64 are 1.3 MB."""

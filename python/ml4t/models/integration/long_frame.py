@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml4t.models.checks import require_mapping, require_names, require_text
-from ml4t.models.integration.door import Column, read_columns
+from ml4t.models.integration.frame_reader import Column, read_columns
 from ml4t.models.integration.grid import Grid, lay_out, scatter
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.integration.columns import AnyColumn, Labels
-from ml4t.models.integration.door import Column, column_names, read_columns
+from ml4t.models.integration.frame_columns import AnyColumn, Labels
+from ml4t.models.integration.frame_reader import Column, column_names, read_columns
 from ml4t.models.integration.grid import by_id
-from ml4t.models.integration.keys import code
+from ml4t.models.integration.key_codes import code
 from ml4t.models.types.instants import instant
 
 if TYPE_CHECKING:
-    from ml4t.models.integration.frame_keys import FrameKeys
+    from ml4t.models.integration.output_keys import FrameKeys
 
 
 @dataclass(frozen=True, slots=True)

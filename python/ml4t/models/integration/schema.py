@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ml4t.models.checks import require_names, require_text
-from ml4t.models.integration.door import column_names, has_columns
-from ml4t.models.panel.key_columns import (
+from ml4t.models.integration.frame_reader import column_names, has_columns
+from ml4t.models.moments.key_columns import (
     ENTITY_CANDIDATES,
     TIMESTAMP_CANDIDATES,
     resolve_column,

@@ -15,9 +15,9 @@ from typing import Any, Self, TypeAlias
 
 from ml4t.models.artifacts import disk
 from ml4t.models.checks import require_items, require_names, require_path, require_text
-from ml4t.models.integration.columns import AnyColumn, Given
-from ml4t.models.integration.emit import Surface, add_constants, long_columns, wide_columns
-from ml4t.models.integration.frame_keys import FrameKeys
+from ml4t.models.integration.frame_columns import AnyColumn, Given
+from ml4t.models.integration.layout import Surface, add_constants, long_columns, wide_columns
+from ml4t.models.integration.output_keys import FrameKeys
 from ml4t.models.integration.publish import publish, write_manifest, write_spec
 from ml4t.models.types import (
     AssetForecastResult,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ml4t.models.checks import require_int, require_items
 from ml4t.models.integration.grid import Grid, by_id, shared_by_asset
-from ml4t.models.integration.keys import INTEGERS, Coded, code
+from ml4t.models.integration.key_codes import INTEGERS, Coded, code
 from ml4t.models.integration.long_frame import LongFrame, listed, one_name
 from ml4t.models.integration.schema import resolve_dataset_schema
 from ml4t.models.types import PortfolioSequenceBatch

@@ -4,13 +4,13 @@ from ml4t.models.latent_factors.cae.model import CAEModel
 from ml4t.models.latent_factors.ipca.bootstrap import BootstrapTest
 from ml4t.models.latent_factors.ipca.measures import FitLevel, FitMeasures, RSquared
 from ml4t.models.latent_factors.ipca.model import IPCAModel
+from ml4t.models.latent_factors.ipca.penalty_path import IPCAPenaltyPath
 from ml4t.models.latent_factors.ipca.portfolios import FactorPortfolio
 from ml4t.models.latent_factors.ipca.report import CharacteristicImportance
-from ml4t.models.latent_factors.ipca.shrink import IPCAPenaltyPath
 from ml4t.models.latent_factors.ipca.standard_errors import IPCAStandardErrors
 from ml4t.models.latent_factors.pca import PCAModel
 from ml4t.models.latent_factors.rp_pca import RPPCAModel
-from ml4t.models.latent_factors.summary import ModelSummary
+from ml4t.models.latent_factors.tables import ModelSummary
 
 __all__ = [
     "BootstrapTest",

@@ -20,10 +20,10 @@ from ml4t.models.latent_factors.statistics import (
     sample_table,
     statistics_table,
 )
-from ml4t.models.latent_factors.summary import ModelSummary
-from ml4t.models.lifecycle.fittable import Fittable
-from ml4t.models.panel.identity import fitted_positions, labels
-from ml4t.models.panel.observed import require_returns
+from ml4t.models.latent_factors.tables import ModelSummary
+from ml4t.models.lifecycle.estimator import Fittable
+from ml4t.models.panel.masks import require_returns
+from ml4t.models.panel.matching import fitted_positions, labels
 from ml4t.models.types import FitSummary, LatentFactorState, PersistentPanelBatch
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ml4t.models.latent_factors.summary import Table
-    from ml4t.models.lifecycle.fittable import Estimated
+    from ml4t.models.latent_factors.tables import Table
+    from ml4t.models.lifecycle.estimator import Estimated
 
 ConfigT = TypeVar("ConfigT", bound=BaseModelConfig)
 PanelConfigT = TypeVar("PanelConfigT", bound=LatentFactorConfig)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ml4t.models import kernels
-from ml4t.models.artifacts.v1 import require_parts
+from ml4t.models.artifacts.legacy import require_parts
 from ml4t.models.checks import NAN_IS_MISSING, require_shape
 from ml4t.models.configs import PCAConfig
 from ml4t.models.latent_factors.base import StablePanelModel
 from ml4t.models.latent_factors.statistics import factor_names
-from ml4t.models.latent_factors.summary import Table
-from ml4t.models.lifecycle.fittable import Estimated
+from ml4t.models.latent_factors.tables import Table
+from ml4t.models.lifecycle.estimator import Estimated
 from ml4t.models.types import FitSummary
 from ml4t.models.types.arrays import FloatArray, as_asset_ids
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ml4t.models.lifecycle.fittable import V1State
+    from ml4t.models.lifecycle.estimator import V1State
 
 
 @dataclass(frozen=True, slots=True)

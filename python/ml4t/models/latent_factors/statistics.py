@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ml4t.models.latent_factors.summary import Table
+from ml4t.models.latent_factors.tables import Table
 from ml4t.models.types.base import Record
 
 if TYPE_CHECKING:

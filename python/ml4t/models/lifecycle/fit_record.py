@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ml4t.models.artifacts.format import package_version
+from ml4t.models.artifacts.files import package_version
 from ml4t.models.types.record import SCHEMA_VERSION, FitRunRecord, FitSummary
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ml4t.models.lifecycle.fittable import Fittable
+from ml4t.models.lifecycle.estimator import Fittable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ import numpy as np
 from ml4t.models.checks import require_shape, require_type
 from ml4t.models.configs.base import BaseModelConfig
 from ml4t.models.configs.pipeline import MapperConfig
-from ml4t.models.lifecycle.fittable import Estimated, Fittable
-from ml4t.models.lifecycle.params import Parameters
+from ml4t.models.lifecycle.estimator import Estimated, Fittable
+from ml4t.models.lifecycle.parameters import Parameters
 from ml4t.models.panel.context import require_history
 from ml4t.models.types import (
     AssetForecastResult,

@@ -11,7 +11,7 @@ from ml4t.models.checks import require_shape
 from ml4t.models.configs import RegimeSwitchingMapperConfig
 from ml4t.models.forecasters.base import history
 from ml4t.models.forecasters.mean import finite_mean
-from ml4t.models.lifecycle.fittable import Estimated
+from ml4t.models.lifecycle.estimator import Estimated
 from ml4t.models.mappers.base import ConditionalMapper
 from ml4t.models.mappers.markov import (
     Chain,

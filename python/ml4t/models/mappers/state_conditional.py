@@ -12,7 +12,7 @@ from ml4t.models.configs import StateConditionalMapperConfig
 from ml4t.models.forecasters.base import history
 from ml4t.models.forecasters.mean import finite_mean
 from ml4t.models.forecasters.regression import NOTHING, Line, fit_line, least_squares
-from ml4t.models.lifecycle.fittable import Estimated
+from ml4t.models.lifecycle.estimator import Estimated
 from ml4t.models.mappers.base import ConditionalMapper
 from ml4t.models.panel.context import require_context, require_context_history
 from ml4t.models.types import FitSummary, LatentFactorState

@@ -9,7 +9,7 @@ import numpy as np
 
 from ml4t.models.checks import require_type
 from ml4t.models.configs.portfolio import PortfolioConfig
-from ml4t.models.lifecycle.fittable import Fittable
+from ml4t.models.lifecycle.estimator import Fittable
 from ml4t.models.types import PortfolioSequenceBatch, PortfolioWeightsResult
 from ml4t.models.types.instants import require_ascending
 from ml4t.models.types.window_dates import WINDOW_TIMESTAMPS, fitting_dates, window_dates

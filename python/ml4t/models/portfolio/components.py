@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as fn
 from torch import nn
 
-from ml4t.models.training import initial
+from ml4t.models.training import initialization as initial
 from ml4t.models.training.noise import dropout
 
 if TYPE_CHECKING:

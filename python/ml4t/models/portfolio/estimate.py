@@ -10,9 +10,9 @@ import torch
 from ml4t.models.portfolio.components import Maker
 from ml4t.models.portfolio.objective import weights_of, windows_of
 from ml4t.models.portfolio.runtime import PortfolioTrainingArtifacts, fit_policy_network
-from ml4t.models.training.ambient import shut_out
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, to_tensor
-from ml4t.models.training.start import begin
+from ml4t.models.training.torch_settings import shut_out
+from ml4t.models.training.warm_start import begin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ml4t.models.configs.portfolio import NeuralPortfolioConfig
+    from ml4t.models.training.callbacks import Callback
     from ml4t.models.training.checkpoints import State
-    from ml4t.models.training.progress import Callback
-    from ml4t.models.training.start import Resume
+    from ml4t.models.training.warm_start import Resume
     from ml4t.models.types import PortfolioSequenceBatch
     from ml4t.models.types.arrays import FloatArray
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ml4t.models.checks import require_int, require_shape, require_type
 from ml4t.models.configs import LinearPortfolioConfig
 from ml4t.models.kernels import normalize_weights
-from ml4t.models.lifecycle.fittable import Estimated
+from ml4t.models.lifecycle.estimator import Estimated
 from ml4t.models.portfolio.base import (
     BasePortfolioModel,
     available,

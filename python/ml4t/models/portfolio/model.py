@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ml4t.models.checks import require_int, require_shape, require_type
 from ml4t.models.configs import DeepPortfolioConfig, LSTMPortfolioConfig
 from ml4t.models.configs.portfolio import NeuralPortfolioConfig
-from ml4t.models.lifecycle.fittable import Estimated
+from ml4t.models.lifecycle.estimator import Estimated
 from ml4t.models.portfolio.base import (
     BasePortfolioModel,
     missing_notes,
@@ -22,10 +22,10 @@ from ml4t.models.portfolio.base import (
     require_same_slots,
     require_training_batch,
 )
+from ml4t.models.training.callbacks import Callback  # noqa: TC001 - signatures stay readable
 from ml4t.models.training.neural import Neural, choose_checkpoint
-from ml4t.models.training.progress import Callback  # noqa: TC001 - signatures stay readable
-from ml4t.models.training.requirement import require_torch
-from ml4t.models.training.start import parts
+from ml4t.models.training.optional_torch import require_torch
+from ml4t.models.training.warm_start import parts
 from ml4t.models.types import FitSummary, PortfolioSequenceBatch, PortfolioWeightsResult
 from ml4t.models.types.arrays import FloatArray
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ml4t.models.portfolio.runtime import PortfolioTrainingArtifacts
-    from ml4t.models.training.start import Resume
+    from ml4t.models.training.warm_start import Resume
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from ml4t.models.portfolio.base import available, require_finite_features
 from ml4t.models.portfolio.objective import Objective, score, windows_of
 from ml4t.models.training import batching, loop
 from ml4t.models.training import device as devices
-from ml4t.models.training.ambient import shut_out
 from ml4t.models.training.checkpoints import Schedule
 from ml4t.models.training.stopping import Better, Patience
+from ml4t.models.training.torch_settings import shut_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ml4t.models.configs.portfolio import PortfolioConfig
+    from ml4t.models.training.callbacks import Callback
     from ml4t.models.training.checkpoints import State
-    from ml4t.models.training.progress import Callback
-    from ml4t.models.training.state import RunState
+    from ml4t.models.training.run_state import RunState
     from ml4t.models.types import PortfolioSequenceBatch
 
 # The words of the error when it is not finite.

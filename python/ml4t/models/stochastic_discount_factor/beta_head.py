@@ -10,13 +10,14 @@ import numpy as np
 
 from ml4t.models.checks import require_shape, require_type
 from ml4t.models.configs import StochasticDiscountFactorConfig
-from ml4t.models.lifecycle.fittable import Estimated
-from ml4t.models.panel import identity, observed
+from ml4t.models.lifecycle.estimator import Estimated
+from ml4t.models.panel import masks as observed
+from ml4t.models.panel import matching as identity
 from ml4t.models.stochastic_discount_factor import cells as cells_of
 from ml4t.models.stochastic_discount_factor.fit import BetaNetworkFit
+from ml4t.models.training.callbacks import Callback, listeners
 from ml4t.models.training.neural import Neural, choose_checkpoint
-from ml4t.models.training.progress import Callback, listeners
-from ml4t.models.training.requirement import require_torch
+from ml4t.models.training.optional_torch import require_torch
 from ml4t.models.types import (
     AssetSignalResult,
     CrossSectionBatch,
@@ -182,7 +183,7 @@ class StochasticDiscountFactorBetaNetworkHead(
         """
         require_torch(MODEL)
         fit, config = self._fitted("predict"), self.config
-        from ml4t.models.stochastic_discount_factor import phases  # noqa: PLC0415 - torch is optional
+        from ml4t.models.stochastic_discount_factor import train as phases  # noqa: PLC0415 - torch is optional
 
         require_type("batch", batch, CrossSectionBatch)
         available = self.available_checkpoints

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ml4t.models.stochastic_discount_factor.feedforward import Rows
+    from ml4t.models.stochastic_discount_factor.fused_layers import Rows
 
 
 MIN_DEVIATION = 1e-8

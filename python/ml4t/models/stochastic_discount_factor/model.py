@@ -10,8 +10,9 @@ import numpy as np
 from ml4t.models.checks import require_int, require_type
 from ml4t.models.configs import StochasticDiscountFactorConfig
 from ml4t.models.configs.stochastic_discount_factor import KEPT_PHASES
-from ml4t.models.lifecycle.fittable import Estimated
-from ml4t.models.panel import identity, observed
+from ml4t.models.lifecycle.estimator import Estimated
+from ml4t.models.panel import masks as observed
+from ml4t.models.panel import matching as identity
 from ml4t.models.stochastic_discount_factor import cells as cells_of
 from ml4t.models.stochastic_discount_factor import checkpoint_names as names
 from ml4t.models.stochastic_discount_factor.base import BaseStochasticDiscountFactorModel
@@ -23,14 +24,14 @@ from ml4t.models.stochastic_discount_factor.checkpoint_names import (
     Label,
 )
 from ml4t.models.stochastic_discount_factor.fit import StochasticDiscountFactorFit
-from ml4t.models.training.progress import Callback  # noqa: TC001 - signatures stay readable
-from ml4t.models.training.requirement import require_torch
-from ml4t.models.training.start import parts
+from ml4t.models.training.callbacks import Callback  # noqa: TC001 - signatures stay readable
+from ml4t.models.training.optional_torch import require_torch
+from ml4t.models.training.warm_start import parts
 from ml4t.models.types import CrossSectionBatch, FitSummary, StochasticDiscountFactorState
 from ml4t.models.types.instants import require_ascending
 
 if TYPE_CHECKING:
-    from ml4t.models.training.start import Resume
+    from ml4t.models.training.warm_start import Resume
     from ml4t.models.types.arrays import FloatArray
 
 __all__ = [
@@ -159,7 +160,7 @@ class StochasticDiscountFactorModel(
         heard: tuple[Callback, ...],
         resume: Resume | None,
     ) -> Estimated[StochasticDiscountFactorFit]:
-        from ml4t.models.stochastic_discount_factor import phases  # noqa: PLC0415 - torch is optional
+        from ml4t.models.stochastic_discount_factor import train as phases  # noqa: PLC0415 - torch is optional
 
         config = _supported(self.config)
         require_type("batch", batch, CrossSectionBatch)
@@ -219,7 +220,7 @@ class StochasticDiscountFactorModel(
         """
         require_torch(MODEL)
         fit, config = self._fitted("extract"), self.config
-        from ml4t.models.stochastic_discount_factor import phases  # noqa: PLC0415 - torch is optional
+        from ml4t.models.stochastic_discount_factor import train as phases  # noqa: PLC0415 - torch is optional
 
         require_type("batch", batch, CrossSectionBatch)
         require_ascending("timestamps", batch.timestamps, opaque=True)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ml4t.models.stochastic_discount_factor import feedforward
-from ml4t.models.stochastic_discount_factor.feedforward import Call, Workspace
-from ml4t.models.training import initial
+from ml4t.models.stochastic_discount_factor import fused_layers as feedforward
+from ml4t.models.stochastic_discount_factor.fused_layers import Call, Workspace
+from ml4t.models.training import initialization as initial
 from ml4t.models.training.noise import dropout
 
 if TYPE_CHECKING:
     from ml4t.models.stochastic_discount_factor.cells import Widths
-    from ml4t.models.stochastic_discount_factor.feedforward import Rows
+    from ml4t.models.stochastic_discount_factor.fused_layers import Rows
 
 
 class _Conditioned(nn.Module):

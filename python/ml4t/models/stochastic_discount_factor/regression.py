@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from torch.nn import functional
 
 from ml4t.models.stochastic_discount_factor.cells import Widths
-from ml4t.models.stochastic_discount_factor.feedforward import Rows, Workspace
+from ml4t.models.stochastic_discount_factor.fused_layers import Rows, Workspace
 from ml4t.models.stochastic_discount_factor.net import WeightNet
-from ml4t.models.stochastic_discount_factor.phases import rows_of
+from ml4t.models.stochastic_discount_factor.train import rows_of
 from ml4t.models.training.checkpoints import Schedule
 from ml4t.models.training.device import generator, spawn, to_tensor
 from ml4t.models.training.loop import Phase, run
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ml4t.models.configs import StochasticDiscountFactorConfig
     from ml4t.models.stochastic_discount_factor.cells import Training
-    from ml4t.models.training.progress import Callback
+    from ml4t.models.training.callbacks import Callback
     from ml4t.models.types.arrays import FloatArray
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from ml4t.models.checks import require_shape, require_type
 from ml4t.models.configs.pipeline import MapperConfig
-from ml4t.models.lifecycle.fittable import Estimated, Fittable
-from ml4t.models.panel.observed import require_returns
+from ml4t.models.lifecycle.estimator import Estimated, Fittable
+from ml4t.models.panel.masks import require_returns
 from ml4t.models.types import (
     AssetForecastResult,
     CrossSectionBatch,

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ml4t.models.training import checkpoints, state
-from ml4t.models.training.progress import Callback, EpochEnded, PhaseEnded, PhaseStarted
-from ml4t.models.training.state import PhaseProgress, RunState
+from ml4t.models.training import checkpoints
+from ml4t.models.training import run_state as state
+from ml4t.models.training.callbacks import Callback, EpochEnded, PhaseEnded, PhaseStarted
+from ml4t.models.training.run_state import PhaseProgress, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

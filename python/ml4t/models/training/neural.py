@@ -7,9 +7,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ml4t.models.checks import require_shape, require_type
-from ml4t.models.lifecycle.fittable import Estimated, Fittable
-from ml4t.models.training.requirement import require_torch
-from ml4t.models.training.start import Attempt
+from ml4t.models.lifecycle.estimator import Estimated, Fittable
+from ml4t.models.training.optional_torch import require_torch
+from ml4t.models.training.warm_start import Attempt
 
 if TYPE_CHECKING:
     from ml4t.models.types import FitSummary
@@ -91,7 +91,7 @@ class Neural(Fittable[ConfigT, FitT]):
 
         def trained() -> Estimated[FitT]:
             require_torch(type(self).__name__)
-            from ml4t.models.training.ambient import shut_out  # noqa: PLC0415 - torch is optional
+            from ml4t.models.training.torch_settings import shut_out  # noqa: PLC0415 - torch is optional
 
             with shut_out(gradients=True):
                 return estimate()

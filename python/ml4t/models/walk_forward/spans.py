@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.panel.moments import CharacteristicMoments
+from ml4t.models.moments.characteristic_moments import CharacteristicMoments
 from ml4t.models.types import CrossSectionBatch, PersistentPanelBatch, PortfolioSequenceBatch
 from ml4t.models.types.instants import require_ascending
 from ml4t.models.types.time_axis import DatedRecord, concatenated

@@ -13,11 +13,11 @@ from ml4t.models.integration.surfaces import (
     predictions_frame_from_asset_signal,
     weights_frame_from_asset_weights,
 )
-from ml4t.models.lifecycle.params import Parameters
-from ml4t.models.panel.observed import observed_columns
-from ml4t.models.panel.progress import counting
-from ml4t.models.panel.work import Executor, in_order, require_no_fork
+from ml4t.models.lifecycle.parameters import Parameters
+from ml4t.models.panel.masks import observed_columns
+from ml4t.models.parallel import Executor, in_order, require_no_fork
 from ml4t.models.pipelines import PortfolioAllocationPipeline
+from ml4t.models.progress import counting
 from ml4t.models.training.neural import Neural
 from ml4t.models.types import (
     AssetForecastResult,
@@ -28,11 +28,11 @@ from ml4t.models.types import (
 )
 from ml4t.models.types.base import Record
 from ml4t.models.types.window_dates import windows_of
-from ml4t.models.walk_forward.align import Alignment, aligned, matched
-from ml4t.models.walk_forward.book import one_book
-from ml4t.models.walk_forward.folds import Fold, schedule
-from ml4t.models.walk_forward.journal import Journal
-from ml4t.models.walk_forward.refit import Course, Outcome, estimator_of, loadings, work_fold
+from ml4t.models.walk_forward.factor_alignment import Alignment, aligned, matched
+from ml4t.models.walk_forward.fold import Course, Outcome, estimator_of, loadings, work_fold
+from ml4t.models.walk_forward.fold_store import Journal
+from ml4t.models.walk_forward.postprocessing import one_book
+from ml4t.models.walk_forward.schedule import Fold, schedule
 from ml4t.models.walk_forward.spans import Data, joined, labelled, require_data
 
 if TYPE_CHECKING:

@@ -13,18 +13,19 @@ from ml4t.models.asset_prediction.sae.fit import SAEFit
 from ml4t.models.asset_prediction.sae.sample import Extras
 from ml4t.models.checks import require_type
 from ml4t.models.configs import SAEConfig
-from ml4t.models.lifecycle.fittable import Estimated
-from ml4t.models.panel import identity, observed
+from ml4t.models.lifecycle.estimator import Estimated
+from ml4t.models.panel import masks as observed
+from ml4t.models.panel import matching as identity
+from ml4t.models.training.callbacks import Callback  # noqa: TC001 - signatures stay readable
 from ml4t.models.training.neural import choose_checkpoint
-from ml4t.models.training.progress import Callback  # noqa: TC001 - signatures stay readable
-from ml4t.models.training.requirement import require_torch
-from ml4t.models.training.start import parts
+from ml4t.models.training.optional_torch import require_torch
+from ml4t.models.training.warm_start import parts
 from ml4t.models.types import AssetSignalResult, CrossSectionBatch, FitSummary
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from ml4t.models.training.start import Resume
+    from ml4t.models.training.warm_start import Resume
 
 MODEL = "SAEModel"
 
@@ -112,8 +113,8 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
     def _blank(cls, config: SAEConfig, fit: SAEFit) -> tuple[Any, tuple[int, ...]]:
         import torch  # noqa: PLC0415 - torch is optional
 
-        from ml4t.models.asset_prediction.sae.estimate import sizes_of  # noqa: PLC0415
         from ml4t.models.asset_prediction.sae.net import SAENet  # noqa: PLC0415
+        from ml4t.models.asset_prediction.sae.train import sizes_of  # noqa: PLC0415
         from ml4t.models.training.device import generator, resolve_dtype  # noqa: PLC0415
 
         source = generator(0, torch.device("meta"))
@@ -133,7 +134,7 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
         heard: tuple[Callback, ...],
         resume: Resume | None,
     ) -> Estimated[SAEFit]:
-        from ml4t.models.asset_prediction.sae import estimate  # noqa: PLC0415 - torch is optional
+        from ml4t.models.asset_prediction.sae import train as estimate  # noqa: PLC0415 - torch is optional
 
         config = self.config
         require_type("batch", batch, CrossSectionBatch)
@@ -215,7 +216,7 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
     ) -> tuple[int, NDArray[np.float64]]:
         require_torch(MODEL)
         fit, config = self._fitted("predict"), self.config
-        from ml4t.models.asset_prediction.sae import estimate  # noqa: PLC0415 - torch is optional
+        from ml4t.models.asset_prediction.sae import train as estimate  # noqa: PLC0415 - torch is optional
 
         require_type("batch", batch, CrossSectionBatch)
         available = self.available_checkpoints

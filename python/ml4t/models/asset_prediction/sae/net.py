@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ml4t.models.asset_prediction.sae.hidden import EPSILON, Call, Workspace, layers
-from ml4t.models.training import initial
+from ml4t.models.asset_prediction.sae.fused_layers import EPSILON, Call, Workspace, layers
+from ml4t.models.training import initialization as initial
 from ml4t.models.training.noise import dropout, gaussian, keep_scale
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml4t.models.checks import require_shape
-from ml4t.models.panel import observed, order
+from ml4t.models.panel import cells as order
+from ml4t.models.panel import masks as observed
 from ml4t.models.types.arrays import as_float_array
 
 if TYPE_CHECKING:

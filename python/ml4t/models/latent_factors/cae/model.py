@@ -13,16 +13,17 @@ from ml4t.models.latent_factors.base import BaseLatentFactorModel
 from ml4t.models.latent_factors.cae import sample
 from ml4t.models.latent_factors.cae.fit import CAEFit
 from ml4t.models.latent_factors.cae.reading import Reading
-from ml4t.models.lifecycle.fittable import Estimated
-from ml4t.models.panel import identity, observed
+from ml4t.models.lifecycle.estimator import Estimated
+from ml4t.models.panel import masks as observed
+from ml4t.models.panel import matching as identity
+from ml4t.models.training.callbacks import Callback  # noqa: TC001 - signatures stay readable
 from ml4t.models.training.neural import Neural, choose_checkpoint
-from ml4t.models.training.progress import Callback  # noqa: TC001 - signatures stay readable
-from ml4t.models.training.requirement import require_torch
-from ml4t.models.training.start import parts
+from ml4t.models.training.optional_torch import require_torch
+from ml4t.models.training.warm_start import parts
 from ml4t.models.types import AssetForecastResult, CrossSectionBatch, FitSummary, LatentFactorState
 
 if TYPE_CHECKING:
-    from ml4t.models.training.start import Resume
+    from ml4t.models.training.warm_start import Resume
 
 
 class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFit]):
@@ -148,7 +149,7 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
             sample.require_width(validation_batch, config, n_chars, inputs.shape[1])
         if len(cells.dates) > config.batch_size:
             cells = sample.in_order_of_value(cells)
-        from ml4t.models.latent_factors.cae import estimate  # noqa: PLC0415 - torch is optional
+        from ml4t.models.latent_factors.cae import train as estimate  # noqa: PLC0415 - torch is optional
 
         learned = estimate.learn(
             config,
@@ -294,7 +295,7 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
         known = observed.known(batch)
         cells = sample.gather(batch.characteristics, known, self.config.dtype)
         inputs = sample.factor_inputs(batch, self.config)
-        from ml4t.models.latent_factors.cae import estimate  # noqa: PLC0415 - torch is optional
+        from ml4t.models.latent_factors.cae import train as estimate  # noqa: PLC0415 - torch is optional
 
         net = estimate.network(self.config, fit.checkpoints[epoch])
         return Reading(

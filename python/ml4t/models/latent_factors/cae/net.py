@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ml4t.models.latent_factors.cae import batchwise
-from ml4t.models.training import initial
+from ml4t.models.latent_factors.cae import fused_ensemble as batchwise
+from ml4t.models.training import initialization as initial
 from ml4t.models.training.device import generator
 
 if TYPE_CHECKING:

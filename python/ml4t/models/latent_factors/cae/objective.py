@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ml4t.models.latent_factors.cae import batchwise, rowwise
+from ml4t.models.latent_factors.cae import fused_ensemble as batchwise
+from ml4t.models.latent_factors.cae import fused_single as rowwise
+from ml4t.models.latent_factors.cae.fused_single import Targets
 from ml4t.models.latent_factors.cae.net import EPSILON
-from ml4t.models.latent_factors.cae.rowwise import Targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

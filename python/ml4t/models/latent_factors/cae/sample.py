@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml4t.models import kernels
-from ml4t.models.panel import observed, order
+from ml4t.models.panel import cells as order
+from ml4t.models.panel import masks as observed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

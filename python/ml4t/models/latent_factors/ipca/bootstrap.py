@@ -9,7 +9,7 @@ import numpy as np
 
 from ml4t.models import kernels
 from ml4t.models.checks import require_bool, require_int
-from ml4t.models.panel.progress import counting
+from ml4t.models.progress import counting
 from ml4t.models.types.base import Record
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ import numpy as np
 
 from ml4t.models import kernels
 from ml4t.models.checks import require_real
-from ml4t.models.latent_factors.ipca.estimate import (
+from ml4t.models.latent_factors.ipca.inference import IPCAInference
+from ml4t.models.latent_factors.ipca.inputs import (
     factors_of,
     fitted_moments,
     moments_of,
     observed_panel,
     require_fitted_features,
 )
-from ml4t.models.latent_factors.ipca.inference import IPCAInference
 from ml4t.models.latent_factors.ipca.measures import Explained, FitMeasures
 from ml4t.models.latent_factors.ipca.portfolios import FactorPortfolio, scaled, tangency_weights
 from ml4t.models.types import CrossSectionBatch
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ml4t.models.latent_factors.ipca.fit import IPCAFit
-    from ml4t.models.panel.moments import CharacteristicMoments
+    from ml4t.models.moments.characteristic_moments import CharacteristicMoments
 
 
 class IPCAEvaluation(IPCAInference):

@@ -12,7 +12,8 @@ from ml4t.models.configs import IPCAConfig
 from ml4t.models.configs.rules import require_label
 from ml4t.models.latent_factors.base import BaseLatentFactorModel
 from ml4t.models.latent_factors.ipca.bootstrap import BootstrapTest, Draws, bootstrap_test
-from ml4t.models.latent_factors.ipca.estimate import (
+from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
+from ml4t.models.latent_factors.ipca.inputs import (
     fitted_moments,
     kernel_settings,
     numbered_names,
@@ -20,15 +21,14 @@ from ml4t.models.latent_factors.ipca.estimate import (
     require_same_sample,
     sample_of,
 )
-from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
-from ml4t.models.latent_factors.ipca.normalise import instrument_rows, orthonormal
+from ml4t.models.latent_factors.ipca.normalization import instrument_rows, orthonormal
 from ml4t.models.latent_factors.ipca.standard_errors import IPCAStandardErrors, standard_errors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ml4t.models import kernels
-    from ml4t.models.panel.moments import CharacteristicMoments
+    from ml4t.models.moments.characteristic_moments import CharacteristicMoments
     from ml4t.models.types import CrossSectionBatch
 
 

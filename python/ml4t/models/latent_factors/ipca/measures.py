@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml4t.models import kernels
-from ml4t.models.panel.missing import at_middle, rows_there
-from ml4t.models.panel.moments import CharacteristicMoments
-from ml4t.models.panel.observed import known, require_returns
+from ml4t.models.moments.characteristic_moments import CharacteristicMoments
+from ml4t.models.panel.imputation import at_middle, rows_there
+from ml4t.models.panel.masks import known, require_returns
 from ml4t.models.types.base import Record
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ml4t.models.artifacts.v1 import require_parts
+from ml4t.models.artifacts.legacy import require_parts
 from ml4t.models.checks import require_shape, require_type
 from ml4t.models.configs import IPCAConfig
 from ml4t.models.latent_factors.base import refuse_checkpoint
-from ml4t.models.latent_factors.ipca.estimate import (
+from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
+from ml4t.models.latent_factors.ipca.inputs import (
     exposures,
     instrument_names,
     moments_of,
@@ -18,13 +19,12 @@ from ml4t.models.latent_factors.ipca.estimate import (
     panel_metrics,
     require_fitted_features,
 )
-from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
+from ml4t.models.latent_factors.ipca.penalty_path import IPCAPenaltyPath, penalty_path
 from ml4t.models.latent_factors.ipca.reading import IPCAReading
-from ml4t.models.latent_factors.ipca.shrink import IPCAPenaltyPath, penalty_path
 from ml4t.models.latent_factors.ipca.solve import best_of_starts, solve, unidentified_note
-from ml4t.models.lifecycle.fittable import Estimated
-from ml4t.models.panel.identity import labels
-from ml4t.models.panel.moments import CharacteristicMoments
+from ml4t.models.lifecycle.estimator import Estimated
+from ml4t.models.moments.characteristic_moments import CharacteristicMoments
+from ml4t.models.panel.matching import labels
 from ml4t.models.types import CrossSectionBatch, FitSummary, LatentFactorState
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ml4t.models import kernels
-    from ml4t.models.lifecycle.fittable import V1State
+    from ml4t.models.lifecycle.estimator import V1State
 
 
 class IPCAModel(IPCAReading):

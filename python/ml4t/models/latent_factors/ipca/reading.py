@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml4t.models.checks import require_bool
-from ml4t.models.latent_factors.ipca.estimate import factors_of, sample_of
 from ml4t.models.latent_factors.ipca.evaluation import IPCAEvaluation
+from ml4t.models.latent_factors.ipca.inputs import factors_of, sample_of
 from ml4t.models.latent_factors.ipca.report import (
     CharacteristicImportance,
     characteristic_importance,
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ml4t.models.latent_factors.ipca.fit import Sample
-    from ml4t.models.latent_factors.summary import ModelSummary
-    from ml4t.models.panel.moments import CharacteristicMoments
+    from ml4t.models.latent_factors.tables import ModelSummary
+    from ml4t.models.moments.characteristic_moments import CharacteristicMoments
     from ml4t.models.types import CrossSectionBatch
 
 

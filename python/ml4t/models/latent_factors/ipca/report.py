@@ -15,7 +15,7 @@ from ml4t.models.latent_factors.statistics import (
     sample_table,
     statistics_table,
 )
-from ml4t.models.latent_factors.summary import STARS, Estimate, ModelSummary, Table
+from ml4t.models.latent_factors.tables import STARS, Estimate, ModelSummary, Table
 from ml4t.models.types.base import Record
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml4t.models import kernels
-from ml4t.models.latent_factors.ipca.estimate import factors_for, kernel_settings
-from ml4t.models.latent_factors.ipca.normalise import identity_on, instrument_rows
-from ml4t.models.latent_factors.ipca.shrink import shrunk
+from ml4t.models.latent_factors.ipca.inputs import factors_for, kernel_settings
+from ml4t.models.latent_factors.ipca.normalization import identity_on, instrument_rows
+from ml4t.models.latent_factors.ipca.penalty_path import shrunk
 from ml4t.models.types.arrays import as_floats
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from ml4t.models.portfolio.components import (
     head_weights,
     layer_norm,
 )
-from ml4t.models.training import initial
+from ml4t.models.training import initialization as initial
 
 if TYPE_CHECKING:
     from torch import Tensor

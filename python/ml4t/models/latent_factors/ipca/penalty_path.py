@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ml4t.models import kernels
 from ml4t.models.checks import require_int, require_one_of
-from ml4t.models.latent_factors.ipca.estimate import factors_for, kernel_settings
 from ml4t.models.latent_factors.ipca.fit import Sample
-from ml4t.models.latent_factors.ipca.normalise import orthonormal
+from ml4t.models.latent_factors.ipca.inputs import factors_for, kernel_settings
+from ml4t.models.latent_factors.ipca.normalization import orthonormal
 from ml4t.models.latent_factors.ipca.penalty import (
     Penalised,
     Penalty,

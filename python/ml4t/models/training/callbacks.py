@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ml4t.models.training.state import RunState
+    from ml4t.models.training.run_state import RunState
 
 LOGGER = logging.getLogger("ml4t.models.training")
 EVENTS = ("on_start", "on_epoch", "on_end")

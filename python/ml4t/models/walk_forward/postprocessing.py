@@ -13,7 +13,7 @@ from ml4t.models.walk_forward.spans import date_named, hidden, joined
 
 if TYPE_CHECKING:
     from ml4t.models.types import PortfolioWeightsResult
-    from ml4t.models.walk_forward.refit import Course, Outcome
+    from ml4t.models.walk_forward.fold import Course, Outcome
 
 
 class _Stage:

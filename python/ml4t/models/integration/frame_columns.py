@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.integration.labels import (
+from ml4t.models.integration.timestamps import (
     UNITS,
     Dtype,
     common_dtype,

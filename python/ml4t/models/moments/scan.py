@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from ml4t.models.checks import require_bool, require_names, require_one_of, require_text
 from ml4t.models.kernels import row_moments
-from ml4t.models.panel.dated import Dated, PairwiseSum, nothing
-from ml4t.models.panel.key_columns import TIMESTAMP_CANDIDATES, resolve_column
-from ml4t.models.panel.missing import POLICIES, at_middle
-from ml4t.models.panel.progress import counting
+from ml4t.models.moments.blocks import MOST_BLOCKS, Block, Source, block_rows, opened, polars
+from ml4t.models.moments.dated import Dated, PairwiseSum, nothing
+from ml4t.models.moments.key_columns import TIMESTAMP_CANDIDATES, resolve_column
+from ml4t.models.panel.imputation import POLICIES, at_middle
 from ml4t.models.panel.ranks import cross_sectional_ranks
-from ml4t.models.panel.sources import MOST_BLOCKS, Block, Source, block_rows, opened, polars
-from ml4t.models.panel.work import Executor, in_order, require_no_fork
+from ml4t.models.parallel import Executor, in_order, require_no_fork
+from ml4t.models.progress import counting
 from ml4t.models.types.arrays import EXACT
 from ml4t.models.types.instants import UNORDERED, declared, in_time, instant, require_one_kind
 from ml4t.models.types.timestamp import from_ticks, zone_of

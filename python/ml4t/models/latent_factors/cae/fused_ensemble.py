@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ml4t.models.latent_factors.cae.rowwise import Targets
+    from ml4t.models.latent_factors.cae.fused_single import Targets
 
 
 @dataclass(slots=True)

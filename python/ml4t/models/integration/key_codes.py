@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.integration.labels import (
+from ml4t.models.integration.timestamps import (
     UNITS,
     Dtype,
     Unit,
@@ -25,7 +25,7 @@ from ml4t.models.integration.labels import (
 if TYPE_CHECKING:
     import narwhals as nw
 
-    from ml4t.models.integration.door import Column
+    from ml4t.models.integration.frame_reader import Column
 
 INTEGERS = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
 CATEGORICALS = ("Categorical", "Enum")

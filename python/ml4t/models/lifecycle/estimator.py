@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.artifacts import format as files
-from ml4t.models.artifacts import v1
+from ml4t.models.artifacts import files
+from ml4t.models.artifacts import legacy as v1
 from ml4t.models.artifacts.codec import pack, settled, unpack
 from ml4t.models.checks import require_finite, require_type
 from ml4t.models.lifecycle import fit_record
 from ml4t.models.lifecycle.fingerprint import Fingerprint, fingerprint
-from ml4t.models.lifecycle.params import Parameters, show
+from ml4t.models.lifecycle.parameters import Parameters, show
 from ml4t.models.types.record import FitRunRecord, FitSummary
 
 ConfigT = TypeVar("ConfigT")

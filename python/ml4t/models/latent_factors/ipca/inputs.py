@@ -9,9 +9,9 @@ import numpy as np
 from ml4t.models import kernels
 from ml4t.models.checks import require_shape, require_type
 from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
-from ml4t.models.panel.missing import at_middle, count_gaps, moments_at_middle, rows_there
-from ml4t.models.panel.moments import CONSTANT, CharacteristicMoments
-from ml4t.models.panel.observed import known, observed_columns, require_returns
+from ml4t.models.moments.characteristic_moments import CONSTANT, CharacteristicMoments
+from ml4t.models.panel.imputation import at_middle, count_gaps, moments_at_middle, rows_there
+from ml4t.models.panel.masks import known, observed_columns, require_returns
 from ml4t.models.types import CrossSectionBatch
 
 if TYPE_CHECKING:

@@ -46,7 +46,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.artifacts.format import ZIP, strict_json
+from ml4t.models.artifacts.files import ZIP, strict_json
 from ml4t.models.types.record import FitRunRecord
 
 _MANIFEST = "manifest.json"

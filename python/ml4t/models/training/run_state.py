@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ml4t.models.artifacts import codec
-from ml4t.models.artifacts import format as files
+from ml4t.models.artifacts import codec, files
 from ml4t.models.checks import require_type
 from ml4t.models.training.checkpoints import Best, State
 from ml4t.models.training.stopping import PatienceSeen

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ml4t.models.latent_factors import IPCAModel
 from ml4t.models.latent_factors.base import BaseLatentFactorModel, StablePanelModel
-from ml4t.models.panel.moments import CharacteristicMoments
+from ml4t.models.moments.characteristic_moments import CharacteristicMoments
 from ml4t.models.pipelines import (
     LatentFactorForecastPipeline,
     PipelineFitResult,
@@ -35,7 +35,7 @@ from ml4t.models.walk_forward.spans import Data, date_named, hidden, joined, lab
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ml4t.models.walk_forward.folds import Fold
+    from ml4t.models.walk_forward.schedule import Fold
 
 
 @dataclass(frozen=True, slots=True)

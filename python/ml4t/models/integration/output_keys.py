@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from ml4t.models.integration.columns import AnyColumn, Given, Labels
-from ml4t.models.integration.door import column_names, column_types, has_columns
-from ml4t.models.integration.keys import CATEGORICALS, INTEGERS, type_of
-from ml4t.models.integration.labels import Dtype, align, common_dtype, plain
+from ml4t.models.integration.frame_columns import AnyColumn, Given, Labels
+from ml4t.models.integration.frame_reader import column_names, column_types, has_columns
+from ml4t.models.integration.key_codes import CATEGORICALS, INTEGERS, type_of
 from ml4t.models.integration.schema import (
     declared_keys,
     require_schema,
     resolve_dataset_schema,
 )
+from ml4t.models.integration.timestamps import Dtype, align, common_dtype, plain
 from ml4t.models.types.arrays import asset_id
 from ml4t.models.types.base import same_value
 

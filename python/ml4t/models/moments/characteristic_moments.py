@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.artifacts import codec
-from ml4t.models.artifacts import format as files
+from ml4t.models.artifacts import codec, files
 from ml4t.models.checks import (
     require_finite,
     require_items,
@@ -26,10 +25,10 @@ from ml4t.models.checks import (
     require_type,
 )
 from ml4t.models.kernels import Moments, panel_moments
-from ml4t.models.panel.dated import Dated, merged
-from ml4t.models.panel.missing import POLICIES, moments_at_middle
-from ml4t.models.panel.observed import require_returns
-from ml4t.models.panel.scan import Plan, scan
+from ml4t.models.moments.dated import Dated, merged
+from ml4t.models.moments.scan import Plan, scan
+from ml4t.models.panel.imputation import POLICIES, moments_at_middle
+from ml4t.models.panel.masks import require_returns
 from ml4t.models.types import CrossSectionBatch
 from ml4t.models.types.arrays import read_only, require_label_counts
 from ml4t.models.types.instants import (
@@ -42,8 +41,8 @@ from ml4t.models.types.instants import (
 from ml4t.models.types.time_axis import DatedRecord
 
 if TYPE_CHECKING:
-    from ml4t.models.panel.sources import Source
-    from ml4t.models.panel.work import Executor
+    from ml4t.models.moments.blocks import Source
+    from ml4t.models.parallel import Executor
 
 CONSTANT = "constant"
 _MODEL_TYPE = "ml4t.models.CharacteristicMoments"

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml4t.models.checks import require_mapping, require_real
-from ml4t.models.integration.columns import AnyColumn, Given, Labels, Values
+from ml4t.models.integration.frame_columns import AnyColumn, Given, Labels, Values
 from ml4t.models.types.arrays import as_float_array
 from ml4t.models.types.base import same_value
 from ml4t.models.types.instants import first_difference
 from ml4t.models.types.window_dates import WINDOW_TIMESTAMPS, window_dates
 
 if TYPE_CHECKING:
-    from ml4t.models.integration.frame_keys import FrameKeys
+    from ml4t.models.integration.output_keys import FrameKeys
 
 OUTCOME = "realized_return"
 ROLES = {"expected_returns": "forecast", "signal_values": "signal", "weights": "weights"}

@@ -9,18 +9,18 @@ import numpy as np
 import torch
 
 from ml4t.models.latent_factors.cae import ensemble, objective
-from ml4t.models.latent_factors.cae.batchwise import Workspace
+from ml4t.models.latent_factors.cae.fused_ensemble import Workspace
 from ml4t.models.latent_factors.cae.net import CAENet, Moments, Sizes
 from ml4t.models.latent_factors.cae.objective import BLOCK, Rows
 from ml4t.models.latent_factors.cae.sample import complete
-from ml4t.models.training.ambient import shut_out
 from ml4t.models.training.batching import shuffled
 from ml4t.models.training.checkpoints import Schedule
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, to_tensor
 from ml4t.models.training.loop import Phase, Trained, run
 from ml4t.models.training.optimizer import adam
-from ml4t.models.training.start import begin
 from ml4t.models.training.stopping import Better, Patience
+from ml4t.models.training.torch_settings import shut_out
+from ml4t.models.training.warm_start import begin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from ml4t.models.configs import CAEConfig
     from ml4t.models.latent_factors.cae.sample import Cells
-    from ml4t.models.training.progress import Callback
-    from ml4t.models.training.start import Resume
+    from ml4t.models.training.callbacks import Callback
+    from ml4t.models.training.warm_start import Resume
     from ml4t.models.types.arrays import FloatArray
 
 BEST = "validation_best"

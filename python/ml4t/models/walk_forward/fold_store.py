@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ml4t.models.artifacts import codec, disk
-from ml4t.models.artifacts import format as files
+from ml4t.models.artifacts import codec, disk, files
 from ml4t.models.lifecycle.fingerprint import fingerprint
 from ml4t.models.pipelines import PipelineFitResult, PortfolioPipelineFitResult
 from ml4t.models.types import (
@@ -23,12 +22,12 @@ from ml4t.models.types import (
     PortfolioWeightsResult,
     StochasticDiscountFactorState,
 )
-from ml4t.models.walk_forward.refit import Course, Outcome
+from ml4t.models.walk_forward.fold import Course, Outcome
 
 if TYPE_CHECKING:
     import os
 
-    from ml4t.models.walk_forward.folds import Fold
+    from ml4t.models.walk_forward.schedule import Fold
 
 _MODEL_TYPE = "ml4t.models.WalkForwardFold"
 

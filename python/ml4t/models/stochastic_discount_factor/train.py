@@ -24,10 +24,9 @@ from ml4t.models.stochastic_discount_factor.checkpoint_names import (
     UNCONDITIONAL,
     Label,
 )
-from ml4t.models.stochastic_discount_factor.feedforward import Rows, Workspace
+from ml4t.models.stochastic_discount_factor.fused_layers import Rows, Workspace
 from ml4t.models.stochastic_discount_factor.losses import Panel
 from ml4t.models.stochastic_discount_factor.net import MomentNet, WeightNet
-from ml4t.models.training.ambient import shut_out
 from ml4t.models.training.checkpoints import Schedule, State
 from ml4t.models.training.device import (
     generator,
@@ -38,16 +37,17 @@ from ml4t.models.training.device import (
 )
 from ml4t.models.training.loop import Phase, Trained, run
 from ml4t.models.training.optimizer import adam
-from ml4t.models.training.start import begin
 from ml4t.models.training.stopping import Better, Patience
+from ml4t.models.training.torch_settings import shut_out
+from ml4t.models.training.warm_start import begin
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ml4t.models.configs import StochasticDiscountFactorConfig
     from ml4t.models.stochastic_discount_factor.cells import Cells, Training
-    from ml4t.models.training.progress import Callback
-    from ml4t.models.training.start import Resume
+    from ml4t.models.training.callbacks import Callback
+    from ml4t.models.training.warm_start import Resume
     from ml4t.models.types.arrays import FloatArray
 
 LOSS, SHARPE = "loss", "sharpe"

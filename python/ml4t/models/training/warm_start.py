@@ -10,12 +10,12 @@ import numpy as np
 
 from ml4t.models.checks import require_shape
 from ml4t.models.lifecycle.fingerprint import fingerprint
-from ml4t.models.training.progress import Callback, listeners
+from ml4t.models.training.callbacks import Callback, listeners
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ml4t.models.training.state import RunState
+    from ml4t.models.training.run_state import RunState
 
     Resume: TypeAlias = RunState | Mapping[str, NDArray[Any]]
 
@@ -68,7 +68,7 @@ class Attempt:
         ValueError
             When model, settings or data of a run state differ from this fit's, naming them.
         """
-        from ml4t.models.training.state import RunState  # noqa: PLC0415 - torch is optional
+        from ml4t.models.training.run_state import RunState  # noqa: PLC0415 - torch is optional
 
         if isinstance(resume, RunState):
             _require_same(resume.owner, self.owner())

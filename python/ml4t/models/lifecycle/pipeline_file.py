@@ -8,9 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ml4t.models.artifacts import format as files
+from ml4t.models.artifacts import files
 from ml4t.models.artifacts.codec import Arrays, pack, unpack
-from ml4t.models.lifecycle.fittable import Fittable
+from ml4t.models.lifecycle.estimator import Fittable
 
 _FITTED = ("model_type", "package_version", "config", "state")
 _STATELESS = ("model_type", "config")

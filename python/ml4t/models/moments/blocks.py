@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote
 
-from ml4t.models.panel.lazy import has_windows, ranges_of_dates, slices_are_cheap
+from ml4t.models.moments.lazy_plans import has_windows, ranges_of_dates, slices_are_cheap
 from ml4t.models.types.instants import instant
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ml4t.models.asset_prediction.sae import objective
 from ml4t.models.asset_prediction.sae.net import PUBLISHED_RATES, Noise, SAENet, Sizes
-from ml4t.models.training.ambient import shut_out
 from ml4t.models.training.batching import shuffled, without_singleton
 from ml4t.models.training.checkpoints import Schedule
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, spawn, to_tensor
 from ml4t.models.training.loop import Phase, run
 from ml4t.models.training.optimizer import adam
-from ml4t.models.training.start import begin
+from ml4t.models.training.torch_settings import shut_out
+from ml4t.models.training.warm_start import begin
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from ml4t.models.asset_prediction.sae.sample import Rows
     from ml4t.models.configs import SAEConfig
-    from ml4t.models.training.progress import Callback
-    from ml4t.models.training.start import Resume
+    from ml4t.models.training.callbacks import Callback
+    from ml4t.models.training.warm_start import Resume
     from ml4t.models.types.arrays import FloatArray
 
 # Rows that are evaluated at once.
