@@ -175,6 +175,7 @@ FIELDS = {
 }
 # Settings that 0.1.x did not have; by keyword only.
 NEW = {
+    PCAConfig: {"missing": "em"},
     AR1ForecasterConfig: {"shrinkage": 0.0, "max_root": 0.99},
     VAR1ForecasterConfig: {"shrinkage": 0.0, "max_root": 0.99},
     MacroForecasterConfig: {"method": "ols", "ridge": 1.0, "n_proxies": 1},

@@ -408,10 +408,10 @@ def test_an_error_says_in_which_window_it_came_up(workers):
     assert caught.value.__notes__ == ["in the window of dates 10 to 17"]
     late = panel()
     returns = np.array(late.returns)
-    returns[12:, 2] = np.nan
+    returns[12:] = np.nan
     walk = WalkForward(PCAModel(PCAConfig(n_factors=1)), min_periods=8, window=8)
     late = replace(late, returns=returns)
-    with pytest.raises(ValueError, match="asset 2 has none") as caught:
+    with pytest.raises(ValueError, match="asset 0 has none") as caught:
         walk.run(late)
     assert caught.value.__notes__ == ["in the window of dates 12 to 19"]
 

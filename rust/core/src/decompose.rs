@@ -29,10 +29,12 @@ pub(crate) struct Triplets {
 ///
 /// # Errors
 ///
-/// [`CoreError::Rank`] when the panel's rank is below `k`.
+/// [`CoreError::Rank`] when the panel's rank is below `k`; it is judged against the size of the returns,
+/// means included, since these leave rounding when they are taken out.
 pub(crate) fn leading<R: Real>(stream: &Stream<'_, R>, k: usize) -> Result<Triplets> {
     let (found, image) = eigenpairs(stream, k)?;
-    if found.values[k - 1] <= BLURRED * found.values[0] || found.values[0] <= 0.0 {
+    let floor = least(stream).powi(2).max(BLURRED * found.values[0]);
+    if found.values[k - 1] <= floor {
         return by_svd(stream, k);
     }
     let image = image.unwrap_or_else(|| image_of(stream, &found));
@@ -140,6 +142,16 @@ pub(crate) fn require_gram(side: usize) -> Result<()> {
         .require()
 }
 
+/// What rounding makes of nothing, relative to the numbers of a matrix of this size.
+pub(crate) fn rounding(n_rows: usize, n_columns: usize) -> f64 {
+    n_rows.max(n_columns) as f64 * f64::EPSILON
+}
+
+/// Singular values that are no larger are rounding of the means that were taken out.
+pub(crate) fn least<R: Real>(stream: &Stream<'_, R>) -> f64 {
+    rounding(stream.n_rows(), stream.n_columns()) * stream.level()
+}
+
 fn by_svd<R: Real>(stream: &Stream<'_, R>, k: usize) -> Result<Triplets> {
     let (short, long) = stream.sides();
     Arrays::new()
@@ -147,7 +159,8 @@ fn by_svd<R: Real>(stream: &Stream<'_, R>, k: usize) -> Result<Triplets> {
         .times(8, "singular vectors", &[short, short])
         .require()?;
     let found = linalg::right_singular(stream.dense().view())?;
-    let floor = long as f64 * f64::EPSILON * found.values[0];
+    let floor = rounding(stream.n_rows(), stream.n_columns()) * found.values[0];
+    let floor = floor.max(least(stream));
     let rank = found.values.iter().filter(|&&v| v > floor).count();
     if rank < k {
         return Err(CoreError::Rank {

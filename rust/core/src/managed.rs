@@ -9,8 +9,8 @@
 //! the portfolio returns `(Z_t'Z_t)⁻¹ Z_t' r_t` of Gu, Kelly and Xiu (2021), eq. (16), wherever the
 //! inverse exists. Most dates are solved through their moments, scaled to unit diagonal. Where a
 //! column is not at least [`WELL_DETERMINED`] (as a share of its square) its own, apart from the
-//! constant and the columns before it, squaring would cost digits or hide the rank: such a date is
-//! solved from its rows, by orthogonal decomposition.
+//! constant and the columns before it, squaring would cost digits or hide the rank: such a date, and
+//! one with no more assets than columns, is solved from its rows, by orthogonal decomposition.
 
 use ndarray::parallel::prelude::*;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, Axis, s};
@@ -57,7 +57,9 @@ pub fn managed_portfolios<Z: Real, R: Real>(
         if moments.n_assets[date] == 0 {
             return Ok(Array1::zeros(moments.n_instruments()));
         }
-        if let Some(solution) = solve_moments(&moments, date) {
+        // A thin date is fitted without a residual: by its rows, which keep all digits.
+        let is_thin = (moments.n_assets[date] as usize) <= moments.n_instruments();
+        if let (false, Some(solution)) = (is_thin, solve_moments(&moments, date)) {
             return Ok(solution);
         }
         let z = characteristics.index_axis(Axis(0), date);

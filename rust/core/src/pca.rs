@@ -1,7 +1,7 @@
 //! Principal components of a panel of returns.
 //!
 //! Loadings are the leading right singular vectors of the panel after every asset's mean is taken
-//! out and missing returns are set to that mean. Factors are the *raw* returns times the loadings,
+//! out and missing returns are set to that mean, or completed by the factors ([`fit_completed`]). Factors are the *raw* returns times the loadings,
 //! so that they carry the premium that the means hold.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
@@ -10,6 +10,10 @@ use crate::krylov::NARROW;
 use crate::memory::{self, Arrays};
 use crate::stream::{Columns, LARGEST_BLOCK, MAX_PARTS, Stream};
 use crate::{Real, Result, decompose, shape};
+
+mod gaps;
+
+pub use gaps::{fit_completed, project_completed};
 
 /// A mean below this fraction of a factor's root mean square has no sign to go by.
 const NO_MEAN: f64 = 1e-10;
@@ -31,6 +35,34 @@ pub struct Pca {
     pub singular_values: Array1<f64>,
     /// Share of the centred panel's sum of squares that each factor explains, shape `(K,)`.
     pub explained_variance_ratio: Array1<f64>,
+    /// How far the last round moved the missing returns, relative to the panel; 0 where nothing is
+    /// missing, or missing returns count as means.
+    pub step: f64,
+}
+
+/// What becomes of missing returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// They count as the mean of their asset.
+    Mean,
+    /// The factors complete them.
+    Completed,
+}
+
+/// [`fit`] or [`fit_completed`].
+///
+/// # Errors
+///
+/// As these.
+pub fn fit_with<R: Real>(
+    returns: ArrayView2<'_, R>,
+    n_factors: usize,
+    missing: Missing,
+) -> Result<Pca> {
+    match missing {
+        Missing::Mean => fit(returns, n_factors),
+        Missing::Completed => fit_completed(returns, n_factors),
+    }
 }
 
 /// Fit `n_factors` factors to returns of shape `(T, N)`; what is not finite is missing.
@@ -97,6 +129,7 @@ pub(crate) fn pinned(
         factors: (deviations + premia) * signs,
         explained_variance_ratio: singular_values.mapv(|v| v * v / total),
         singular_values,
+        step: 0.0,
     }
 }
 

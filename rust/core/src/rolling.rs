@@ -20,7 +20,7 @@ use rayon::prelude::*;
 use crate::interrupt::{self, each};
 use crate::krylov::{self, Leading, Outcome};
 use crate::memory::Arrays;
-use crate::pca::{self, Pca};
+use crate::pca::{self, Missing, Pca};
 use crate::rp_pca::{self, RpPca, Settings};
 use crate::stream::{self, Columns, DEPTH, Stream};
 use crate::{Real, Result, chebyshev, decompose, linalg, shape};
@@ -47,12 +47,13 @@ const FAR: f64 = 100.0;
 ///
 /// # Errors
 ///
-/// [`crate::CoreError::Range`] for a window that is not within the panel; what [`pca::fit`] says of
+/// [`crate::CoreError::Range`] for a window that is not within the panel; what [`pca::fit_with`] says of
 /// the first window that it refuses.
 pub fn pca<R: Real>(
     returns: ArrayView2<'_, R>,
     n_factors: usize,
     windows: &[Range<usize>],
+    missing: Missing,
 ) -> Result<Vec<Pca>> {
     check(returns.nrows(), windows)?;
     require_room(returns.ncols(), n_factors, 1, windows)?;
@@ -67,7 +68,7 @@ pub fn pca<R: Real>(
         };
         match (found, &shared) {
             (Some(found), Some(shared)) => Ok(shared.pca(window, &found)),
-            _ => pca::fit(part, n_factors),
+            _ => pca::fit_with(part, n_factors, missing),
         }
     })
 }
@@ -314,8 +315,9 @@ impl<'a, R: Real> Shared<'a, R> {
             return Ok(None);
         }
         let found = self.eigenpairs(windows, rho, carried)?;
-        let k = self.n_factors;
-        let clear = found.values[k - 1] > BLURRED * found.values[0];
+        let (n_dates, k) = (local.len(), self.n_factors);
+        let floor = decompose::rounding(n_dates, self.returns.ncols()).powi(2) * sums.means;
+        let clear = found.values[k - 1] > floor.max(BLURRED * found.values[0]);
         Ok(clear.then_some((found, sums)))
     }
 

@@ -27,6 +27,7 @@ mod negative;
 mod regress;
 
 pub(crate) use finish::{Along, finish};
+pub(crate) use missing::least_squares;
 pub use missing::project;
 
 /// Variances below this are taken for it when assets are scaled or factors normalised.
@@ -191,19 +192,23 @@ fn complete<R: Real>(
             vectors: found.right,
         }
     };
-    require_positive(&found.values)?;
+    // Squares that cancel leave more rounding than roots do.
+    let least = decompose::least(&stream);
+    let least = match rho < 0.0 {
+        true => least * stream.level() * -rho,
+        false => least * least,
+    };
+    require_positive(&found.values, least)?;
     Ok(Directions {
         values: found.values / divisor,
         ..found
     })
 }
 
-/// Refuse factors that the moment matrix does not hold.
-pub(crate) fn require_positive(values: &Array1<f64>) -> Result<()> {
-    let rank = values
-        .iter()
-        .filter(|&&v| v > 0.0 && v > NO_FACTOR * values[0])
-        .count();
+/// Refuse factors that the moment matrix does not hold; eigenvalues up to `least` are rounding.
+pub(crate) fn require_positive(values: &Array1<f64>, least: f64) -> Result<()> {
+    let floor = least.max(NO_FACTOR * values[0]).max(0.0);
+    let rank = values.iter().filter(|&&v| v > floor).count();
     if rank < values.len() {
         return Err(CoreError::Rank {
             what: "the moment matrix of returns",

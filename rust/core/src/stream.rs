@@ -206,6 +206,13 @@ impl<'a, R: Real> Stream<'a, R> {
         }
     }
 
+    /// Root of the sum of squares of the means that are taken out.
+    pub(crate) fn level(&self) -> f64 {
+        let scaled = |i: usize| self.mean[i] * self.scale.map_or(1.0, |scale| scale[i]);
+        let squares: f64 = (0..self.n_columns()).map(|i| scaled(i).powi(2)).sum();
+        (self.returns.nrows() as f64 * squares).sqrt()
+    }
+
     /// The whole matrix, for decompositions that need it.
     pub(crate) fn dense(&self) -> Array2<f64> {
         let (n_rows, n_columns) = (self.n_rows(), self.n_columns());

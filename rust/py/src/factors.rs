@@ -63,7 +63,17 @@ type Pca<'py> = (
     Matrix<'py>,
     Vector<'py>,
     Vector<'py>,
+    f64,
 );
+
+/// What Python says of missing returns.
+fn missing(completed: bool) -> core_pca::Missing {
+    if completed {
+        core_pca::Missing::Completed
+    } else {
+        core_pca::Missing::Mean
+    }
+}
 
 /// See `ml4t.models.kernels.pca`.
 #[pyfunction]
@@ -71,14 +81,18 @@ pub(crate) fn pca<'py>(
     py: Python<'py>,
     returns: Either2<'py>,
     n_factors: usize,
+    completed: bool,
 ) -> PyResult<Pca<'py>> {
-    let found = with_view!(returns => bridge::run(py, || core_pca::fit(returns, n_factors)))?;
+    let found = with_view!(returns => {
+        bridge::run(py, || core_pca::fit_with(returns, n_factors, missing(completed)))
+    })?;
     Ok((
         found.mean.into_pyarray(py),
         found.loadings.into_pyarray(py),
         found.factors.into_pyarray(py),
         found.singular_values.into_pyarray(py),
         found.explained_variance_ratio.into_pyarray(py),
+        found.step,
     ))
 }
 
@@ -89,10 +103,14 @@ pub(crate) fn project_pca<'py>(
     returns: Either2<'py>,
     mean: PyReadonlyArray1<'py, f64>,
     loadings: PyReadonlyArray2<'py, f64>,
+    completed: bool,
 ) -> PyResult<Matrix<'py>> {
     let (mean, loadings) = (mean.as_array(), loadings.as_array());
     let factors = with_view!(returns => {
-        bridge::run(py, || core_pca::project(returns, mean, loadings))
+        bridge::run(py, || match missing(completed) {
+            core_pca::Missing::Mean => core_pca::project(returns, mean, loadings),
+            core_pca::Missing::Completed => core_pca::project_completed(returns, mean, loadings),
+        })
     })?;
     Ok(factors.into_pyarray(py))
 }
@@ -148,7 +166,13 @@ pub(crate) fn project_rp_pca<'py>(
 }
 
 type Cube<'py> = Bound<'py, PyArray3<f64>>;
-type RollingPca<'py> = (Matrix<'py>, Cube<'py>, Matrix<'py>, Matrix<'py>);
+type RollingPca<'py> = (
+    Matrix<'py>,
+    Cube<'py>,
+    Matrix<'py>,
+    Matrix<'py>,
+    Vector<'py>,
+);
 type RollingRpPca<'py> = (
     Matrix<'py>,
     Cube<'py>,
@@ -194,15 +218,17 @@ pub(crate) fn rolling_pca<'py>(
     returns: Either2<'py>,
     n_factors: usize,
     windows: Vec<(usize, usize)>,
+    completed: bool,
 ) -> PyResult<RollingPca<'py>> {
     let windows = ranges(windows);
-    let (mean, loadings, values, ratio) = with_view!(returns => bridge::run(py, || {
-        let fits = rolling::pca(returns, n_factors, &windows)?;
+    let (mean, loadings, values, ratio, steps) = with_view!(returns => bridge::run(py, || {
+        let fits = rolling::pca(returns, n_factors, &windows, missing(completed))?;
         Ok((
             rows(&fits, |fit| &fit.mean),
             layers(&fits, |fit| &fit.loadings),
             rows(&fits, |fit| &fit.singular_values),
             rows(&fits, |fit| &fit.explained_variance_ratio),
+            fits.iter().map(|fit| fit.step).collect::<Array1<f64>>(),
         ))
     }))?;
     Ok((
@@ -210,6 +236,7 @@ pub(crate) fn rolling_pca<'py>(
         loadings.into_pyarray(py),
         values.into_pyarray(py),
         ratio.into_pyarray(py),
+        steps.into_pyarray(py),
     ))
 }
 

@@ -49,10 +49,21 @@ class LatentFactorConfig(BaseModelConfig):
 
 @dataclass(frozen=True, slots=True)
 class PCAConfig(LatentFactorConfig):
-    """Settings of `PCAModel`."""
+    """Settings of `PCAModel`.
+
+    Attributes
+    ----------
+    missing : {"em", "mean"}
+        What becomes of a missing return: the factors complete it, so that what is observed alone
+        decides loadings and factors; or it counts as its asset's mean, as in 0.1.x, which shrinks
+        the loadings of an asset by the share that is missing.
+    """
 
     model_name: ClassVar[str] = "pca"
     persistent_entities: ClassVar[bool] = True
+
+    _: KW_ONLY
+    missing: Annotated[str, one_of("em", "mean")] = "em"
 
 
 @dataclass(frozen=True, slots=True)

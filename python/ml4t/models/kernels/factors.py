@@ -1,6 +1,8 @@
 """Latent factors of a panel of returns: PCA, RP-PCA and their projections.
 
-With missing returns, PCA sets a return to its asset's mean. RP-PCA takes the moment of two assets
+With missing returns, PCA sets a return to its asset's mean, or completes the panel by its own
+factors (EM): a missing return is what the loadings of its asset make of the factors of its date,
+both by least squares on what is observed. RP-PCA takes the moment of two assets
 over the dates when both are observed (0 where there is none) and the means over all observed dates;
 a date's factors are the least-squares coefficients of its observed returns on their loadings, in
 the scale of the weights.
@@ -49,6 +51,20 @@ class PCAFactors:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class CompletedPCAFactors(PCAFactors):
+    """Principal components of a panel that was completed by them.
+
+    Attributes
+    ----------
+    step : float
+        How far the last round of EM moved the missing returns, relative to the panel; 0 where
+        nothing is missing.
+    """
+
+    step: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class RPPCAFactors:
     """Risk-premium principal components of a panel of returns.
 
@@ -82,8 +98,8 @@ class RPPCAFactors:
     variances: Float64Array
 
 
-def pca(returns: ArrayLike, n_factors: int) -> PCAFactors:
-    r"""Leading principal components of returns, missing ones filled with their asset's mean.
+def pca(returns: ArrayLike, n_factors: int, *, missing: str = "mean") -> PCAFactors:
+    r"""Leading principal components of returns.
 
     With :math:`C` the panel less every asset's mean, missing entries 0, and :math:`\Lambda` its
     leading right singular vectors, the factors are :math:`F = C \Lambda + 1 \bar r'\Lambda`: they
@@ -95,10 +111,15 @@ def pca(returns: ArrayLike, n_factors: int) -> PCAFactors:
         Return per period; what is not finite is missing.
     n_factors : int
         K, between 1 and min(T, N).
+    missing : {"mean", "em"}
+        A missing return counts as its asset's mean; or the factors complete it, means are those of
+        the completed panel, and a date's factors are the least-squares coefficients of its observed
+        returns.
 
     Returns
     -------
     PCAFactors
+        `CompletedPCAFactors` with "em".
 
     Raises
     ------
@@ -113,17 +134,28 @@ def pca(returns: ArrayLike, n_factors: int) -> PCAFactors:
     the spectrum allow it, else by full decomposition.
     """
     count = count_of_factors(n_factors)
-    return PCAFactors(*_core.pca(floats("returns", returns, 2), count))
+    completed = is_em(missing)
+    mean, loadings, factors, values, shares, step = _core.pca(
+        floats("returns", returns, 2), count, completed
+    )
+    if completed:
+        return CompletedPCAFactors(mean, loadings, factors, values, shares, step)
+    return PCAFactors(mean, loadings, factors, values, shares)
 
 
-def project_pca(returns: ArrayLike, mean: ArrayLike, loadings: ArrayLike) -> Float64Array:
-    """Factors of new returns, shape (T, K): a missing return counts as its asset's training mean.
+def project_pca(
+    returns: ArrayLike, mean: ArrayLike, loadings: ArrayLike, *, missing: str = "mean"
+) -> Float64Array:
+    """Factors of new returns, shape (T, K).
 
     Parameters
     ----------
     returns : array_like, shape (T, N)
     mean : array_like, shape (N,)
     loadings : array_like, shape (N, K)
+    missing : {"mean", "em"}
+        A missing return counts as its asset's training mean; or factors are the least-squares
+        coefficients of what is observed.
 
     Raises
     ------
@@ -131,7 +163,10 @@ def project_pca(returns: ArrayLike, mean: ArrayLike, loadings: ArrayLike) -> Flo
         When the shapes do not line up.
     """
     return _core.project_pca(
-        floats("returns", returns, 2), float64s("mean", mean, 1), float64s("loadings", loadings, 2)
+        floats("returns", returns, 2),
+        float64s("mean", mean, 1),
+        float64s("loadings", loadings, 2),
+        is_em(missing),
     )
 
 
@@ -231,6 +266,11 @@ def rp_settings(
         length == "variance",
         require_bool("orthogonalize_factors", orthogonalize_factors),
     )
+
+
+def is_em(missing: str) -> bool:
+    """Check what becomes of missing returns."""
+    return require_one_of("missing", missing, ("mean", "em")) == "em"
 
 
 def count_of_factors(value: int) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from ml4t.models import _core
 from ml4t.models.checks import require_int
 from ml4t.models.kernels._arrays import Float64Array, floats
-from ml4t.models.kernels.factors import count_of_factors, rp_settings
+from ml4t.models.kernels.factors import count_of_factors, is_em, rp_settings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +33,19 @@ class RollingPCAFactors:
     loadings: Float64Array
     singular_values: Float64Array
     explained_variance_ratio: Float64Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompletedRollingPCAFactors(RollingPCAFactors):
+    """Principal components of B windows that were completed by them.
+
+    Attributes
+    ----------
+    step : ndarray of float64, shape (B,)
+        See `CompletedPCAFactors`.
+    """
+
+    step: Float64Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +78,11 @@ class RollingRPPCAFactors:
 
 
 def rolling_pca(
-    returns: ArrayLike, n_factors: int, windows: Iterable[tuple[int, int]]
+    returns: ArrayLike,
+    n_factors: int,
+    windows: Iterable[tuple[int, int]],
+    *,
+    missing: str = "mean",
 ) -> RollingPCAFactors:
     """Fit `pca` to every window of dates.
 
@@ -78,6 +95,8 @@ def rolling_pca(
     windows : iterable of (int, int), B of them
         First date and the date after the last, as in a slice. Windows that follow one another
         closely are found fastest.
+    missing : {"mean", "em"}
+        As in `pca`.
 
     Raises
     ------
@@ -85,7 +104,11 @@ def rolling_pca(
         When a window is empty or not within the panel, or `pca` refuses one.
     """
     count, spans = count_of_factors(n_factors), _spans(windows)
-    return RollingPCAFactors(*_core.rolling_pca(floats("returns", returns, 2), count, spans))
+    panel, completed = floats("returns", returns, 2), is_em(missing)
+    mean, loadings, values, shares, step = _core.rolling_pca(panel, count, spans, completed)
+    if completed:
+        return CompletedRollingPCAFactors(mean, loadings, values, shares, step)
+    return RollingPCAFactors(mean, loadings, values, shares)
 
 
 def rolling_rp_pca(

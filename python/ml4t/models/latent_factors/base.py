@@ -115,7 +115,9 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
                     raise ValueError(
                         f"windows must be spans of the {len(returns)} dates; got {start} to {stop}"
                     )
-                require_panel(self.method, returns[start:stop], self.config.n_factors)
+                require_panel(
+                    self.method, returns[start:stop], self.config.n_factors, batch.asset_ids
+                )
         seen = np.isfinite(returns).any(axis=1)
         held, at = _dates(returns, seen), np.concatenate([[0], seen.cumsum()]).tolist()
         kept = [(at[start], at[stop]) for start, stop in windows]
@@ -232,7 +234,7 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
     def _estimate_checked(self, batch: PersistentPanelBatch) -> Estimated[FitT]:
         require_type("batch", batch, PersistentPanelBatch)
         returns = require_returns(type(self).__name__, batch.returns)
-        require_panel(self.method, returns, self.config.n_factors)
+        require_panel(self.method, returns, self.config.n_factors, batch.asset_ids)
         seen = np.isfinite(returns).any(axis=1)
         try:
             return _with_gaps(self._estimate(_dates(returns, seen), batch.asset_ids), seen)
@@ -283,7 +285,9 @@ def refuse_checkpoint(model: str, checkpoint: object) -> None:
         raise ValueError(f"{model} has no checkpoints; checkpoint must be None; got {checkpoint!r}")
 
 
-def require_panel(method: str, returns: NDArray[Any], n_factors: int) -> None:
+def require_panel(
+    method: str, returns: NDArray[Any], n_factors: int, asset_ids: Sequence[str] = ()
+) -> None:
     """Refuse a panel too small for K factors, or with an asset without a return."""
     if n_factors > min(returns.shape):
         raise ValueError(
@@ -292,10 +296,26 @@ def require_panel(method: str, returns: NDArray[Any], n_factors: int) -> None:
         )
     empty = np.flatnonzero(~np.isfinite(returns).any(axis=0))
     if empty.size:
+        names = f": {listed([asset_ids[int(i)] for i in empty])}" if asset_ids else ""
         raise ValueError(
             f"{method} requires a finite return for every asset; asset {empty[0]} has none "
-            f"({empty.size} of {returns.shape[1]} have none)"
+            f"({empty.size} of {returns.shape[1]} have none{names}); leave it out of the batch"
         )
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Write names, the first of many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def missing_note(returns: NDArray[Any], handled: str) -> tuple[str, ...]:
+    """Count the missing returns, and say what was done."""
+    n_missing = returns.size - int(np.isfinite(returns).sum())
+    if n_missing == 0:
+        return ()
+    share = 100.0 * n_missing / returns.size
+    return (f"{n_missing} of {returns.size} returns are missing ({share:.2g} %): {handled}.",)
 
 
 def _dates(returns: NDArray[Any], seen: NDArray[np.bool_]) -> NDArray[Any]:

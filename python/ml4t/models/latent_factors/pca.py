@@ -11,7 +11,9 @@ from ml4t.models import kernels
 from ml4t.models.artifacts.legacy import require_parts
 from ml4t.models.checks import NAN_IS_MISSING, require_shape
 from ml4t.models.configs import PCAConfig
-from ml4t.models.latent_factors.base import StablePanelModel
+from ml4t.models.kernels.factors import CompletedPCAFactors
+from ml4t.models.kernels.rolling import CompletedRollingPCAFactors
+from ml4t.models.latent_factors.base import StablePanelModel, missing_note
 from ml4t.models.latent_factors.statistics import factor_names
 from ml4t.models.latent_factors.tables import Table
 from ml4t.models.lifecycle.estimator import Estimated
@@ -26,6 +28,14 @@ if TYPE_CHECKING:
     from ml4t.models.lifecycle.estimator import V1State
 
 
+SETTLED = 1e-8
+"""EM that still moves missing returns by more, relative to the panel, did not converge."""
+HANDLED = {
+    "em": "the factors complete them (EM), and those of a date are by least squares on what it has",
+    "mean": "they count as the mean of their asset, which shrinks its loadings by their share",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class PCAFit:
     """What `PCAModel.fit` learned.
@@ -33,7 +43,7 @@ class PCAFit:
     Attributes
     ----------
     asset_mean : ndarray, shape (N,)
-        Mean return over the observed dates, per period.
+        Mean return per period: of the completed panel, or over the observed dates.
     loadings : ndarray, shape (N, K)
         Leading right singular vectors of the demeaned panel, orthonormal.
     train_factor_returns : ndarray, shape (T, K)
@@ -68,19 +78,22 @@ class PCAFit:
 class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
     """Latent factors as principal components of returns.
 
-    Every asset is demeaned by its mean over the observed dates, missing entries count as that
-    mean, and the loadings are the leading right singular vectors of what results. Factors are
-    portfolios: their realised returns are raw returns times loadings, so their means are premia.
+    Every asset is demeaned and the loadings are the leading right singular vectors of what results.
+    Factors are portfolios: their realised returns are raw returns times loadings, so their means
+    are premia. Missing returns are completed by the factors until nothing moves (EM), and the
+    factors of a date with gaps are the least-squares coefficients of its observed returns; or they
+    count as the mean of their asset (`missing="mean"`).
     Signs are pinned: each factor has a mean of at least zero over the training dates, or a
     positive largest loading where the mean is nothing but rounding.
 
     Parameters
     ----------
     config : PCAConfig
-        `n_factors` K, at most min(T, N).
+        `n_factors` K, at most min(T, N); what becomes of `missing` returns.
 
     References
     ----------
+    Stock and Watson (2002), Macroeconomic forecasting using diffusion indexes, JBES 20(2).
     Connor and Korajczyk (1986), Performance measurement with the arbitrage pricing theory,
     JFE 15(3).
 
@@ -101,8 +114,8 @@ class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
     method: ClassVar[str] = "PCA"
 
     def _estimate(self, returns: NDArray[Any], asset_ids: tuple[str, ...]) -> Estimated[PCAFit]:
-        found = kernels.pca(returns, self.config.n_factors)
-        return self._estimated(found, asset_ids)
+        found = kernels.pca(returns, self.config.n_factors, missing=self.config.missing)
+        return self._estimated(found, asset_ids, returns)
 
     def _estimate_windows(
         self,
@@ -110,20 +123,24 @@ class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
         asset_ids: tuple[str, ...],
         windows: Sequence[tuple[int, int]],
     ) -> Iterator[Estimated[PCAFit]]:
-        found = kernels.rolling_pca(returns, self.config.n_factors, windows)
+        missing = self.config.missing
+        found = kernels.rolling_pca(returns, self.config.n_factors, windows, missing=missing)
         for i, (start, stop) in enumerate(windows):
             mean, loadings = found.mean[i], found.loadings[i]
-            one = kernels.PCAFactors(
+            parts = (
                 mean,
                 loadings,
-                kernels.project_pca(returns[start:stop], mean, loadings),
+                kernels.project_pca(returns[start:stop], mean, loadings, missing=missing),
                 found.singular_values[i],
                 found.explained_variance_ratio[i],
             )
-            yield self._estimated(one, asset_ids)
+            one = kernels.PCAFactors(*parts)
+            if isinstance(found, CompletedRollingPCAFactors):
+                one = CompletedPCAFactors(*parts, float(found.step[i]))
+            yield self._estimated(one, asset_ids, returns[start:stop])
 
     def _estimated(
-        self, found: kernels.PCAFactors, asset_ids: tuple[str, ...]
+        self, found: kernels.PCAFactors, asset_ids: tuple[str, ...], returns: NDArray[Any]
     ) -> Estimated[PCAFit]:
         dtype = np.dtype(self.config.dtype)
         fit = PCAFit(
@@ -135,9 +152,12 @@ class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
         )
         share = min(1.0, float(found.explained_variance_ratio.sum()))  # the sum may round above
         summary = FitSummary(
-            converged=True,
+            converged=not isinstance(found, CompletedPCAFactors) or found.step <= SETTLED,
             train_metrics={"explained_variance_ratio": share},
-            notes=("Factors are raw returns times loadings of the demeaned panel.",),
+            notes=(
+                "Factors are raw returns times loadings of the demeaned panel.",
+                *missing_note(returns, HANDLED[self.config.missing]),
+            ),
         )
         return Estimated(fit, summary)
 
@@ -161,7 +181,17 @@ class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
     def _realised(
         self, fit: PCAFit, returns: NDArray[Any], order: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        return kernels.project_pca(returns, fit.asset_mean[order], fit.loadings[order])
+        mean, loadings = fit.asset_mean[order], fit.loadings[order]
+        return kernels.project_pca(returns, mean, loadings, missing=self.config.missing)
+
+    @classmethod
+    def _settings_of(cls, kept: Any) -> Any:
+        """Before there was a choice, missing returns counted as means."""
+        if not isinstance(kept, dict):
+            return kept
+        if isinstance(kept.get("fields"), dict):
+            return {**kept, "fields": {"missing": "mean", **kept["fields"]}}
+        return {"missing": "mean", **kept}
 
     @classmethod
     def _from_v1(cls, state: V1State, arrays: Mapping[str, NDArray[Any]]) -> PCAFit:

@@ -11,7 +11,7 @@ from ml4t.models import kernels
 from ml4t.models.artifacts.legacy import require_parts
 from ml4t.models.checks import NAN_IS_MISSING, require_shape
 from ml4t.models.configs import RPPCAConfig
-from ml4t.models.latent_factors.base import StablePanelModel
+from ml4t.models.latent_factors.base import StablePanelModel, missing_note
 from ml4t.models.latent_factors.tables import Table
 from ml4t.models.lifecycle.estimator import Estimated
 from ml4t.models.types import FitSummary
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ml4t.models.lifecycle.estimator import V1State
+
+
+HANDLED = (
+    "moments are of the dates when both assets are observed, factors and slopes by least squares "
+    "on what is observed"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,7 @@ class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
 
     def _estimate(self, returns: NDArray[Any], asset_ids: tuple[str, ...]) -> Estimated[RPPCAFit]:
         found = kernels.rp_pca(returns, self.config.n_factors, **self._settings())
-        return self._estimated(found, asset_ids)
+        return self._estimated(found, asset_ids, returns)
 
     def _estimate_windows(
         self,
@@ -143,7 +149,7 @@ class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
                 residual_variances=found.residual_variances[i],
                 variances=np.nanvar(returns[start:stop], axis=0),
             )
-            yield self._estimated(one, asset_ids)
+            yield self._estimated(one, asset_ids, returns[start:stop])
 
     def _settings(self) -> dict[str, Any]:
         """Give the settings of the kernels."""
@@ -157,7 +163,7 @@ class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
         }
 
     def _estimated(
-        self, found: kernels.RPPCAFactors, asset_ids: tuple[str, ...]
+        self, found: kernels.RPPCAFactors, asset_ids: tuple[str, ...], returns: NDArray[Any]
     ) -> Estimated[RPPCAFit]:
         dtype = np.dtype(self.config.dtype)
         fit = RPPCAFit(
@@ -176,7 +182,8 @@ class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
             "mean_abs_alpha": float(np.abs(found.alphas).mean()),
             "mean_residual_variance": float(found.residual_variances.mean()),
         }
-        return Estimated(fit, FitSummary(converged=True, train_metrics=metrics))
+        notes = missing_note(returns, HANDLED)
+        return Estimated(fit, FitSummary(converged=True, train_metrics=metrics, notes=notes))
 
     def _metadata(self, fit: RPPCAFit) -> dict[str, Any]:
         return {

@@ -171,7 +171,7 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
     def from_artifact(cls, artifact: files.Artifact, *, device: str | None = None) -> Self:
         """Take what `to_artifact` laid out, or raise `ValueError`."""
         cls._require_own(artifact.model_type)
-        config = unpack(artifact.config, cls.config_type, {}, "config")
+        config = unpack(cls._settings_of(artifact.config), cls.config_type, {}, "config")
         state = artifact.state
         if not isinstance(state, dict) or state.keys() != {"fit", "record", "last_record"}:
             raise ValueError("state must hold a fit, its record and the last record")
@@ -287,6 +287,11 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         return f"ml4t.models.{cls.__name__}"
 
     @classmethod
+    def _settings_of(cls, kept: Any) -> Any:
+        """Add to the settings of a file those that were no choice when it was written."""
+        return kept
+
+    @classmethod
     def _require_own(cls, model_type: object) -> None:
         if model_type != cls._model_type():
             raise ValueError(
@@ -297,7 +302,7 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
     def _from_v1_file(cls, file: v1.V1File, device: str | None) -> Self:
         cls._require_own(file.model_type)
         try:
-            config = cls.config_type(**file.config)
+            config = cls.config_type(**cls._settings_of(file.config))
             fit = settled(cls._from_v1(file.state, file.arrays))
         except Exception as error:  # whatever a wrong state makes a model stumble over
             raise ValueError(f"not a valid {cls.__name__} of 0.1.x: {error!r}") from error

@@ -30,6 +30,7 @@ from ml4t.models.types import (
     PortfolioSequenceBatch,
     StochasticDiscountFactorState,
 )
+from ml4t.models.walk_forward import universe
 from ml4t.models.walk_forward.spans import Data, date_named, hidden, joined, labelled
 
 if TYPE_CHECKING:
@@ -110,9 +111,30 @@ class Course:
             return self
         if not isinstance(self.training, PersistentPanelBatch):
             return self  # and let the model refuse it
-        windows = [(fold.train_start, fold.train_stop) for fold in folds]
-        found = estimator.fit_windows(self.training, windows)
-        return replace(self, fitted=dict(zip(windows, found, strict=True)))
+        groups: dict[tuple[int, ...] | None, list[tuple[int, int]]] = {}
+        for fold in folds:
+            window = (fold.train_start, fold.train_stop)
+            columns = universe.taking_part(estimator, self.training, *window)
+            key = None if columns is None else tuple(columns.tolist())
+            groups.setdefault(key, []).append(window)
+        fitted: dict[tuple[int, int], tuple[Any, Any]] = {}
+        for key, windows in groups.items():
+            panel = self.training
+            if key is not None:
+                panel = universe.narrowed(panel, np.array(key))
+            fitted |= dict(zip(windows, estimator.fit_windows(panel, windows), strict=True))
+        return replace(self, fitted=fitted)
+
+    def of_window(self, fold: Fold) -> tuple[Course, NDArray[np.intp] | None]:
+        """Give the course of the assets that take part in a fold, and their columns (or None)."""
+        window = (fold.train_start, fold.train_stop)
+        columns = universe.taking_part(estimator_of(self.model), self.training, *window)
+        if columns is None:
+            return self, None
+        training: Any = self.training
+        data: Any = self.data
+        training, data = (universe.narrowed(panel, columns) for panel in (training, data))
+        return replace(self, training=training, data=data), columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +165,19 @@ def estimator_of(model: Any) -> Any:
 
 def work_fold(course: Course, fold: Fold, previous: Any) -> Outcome:
     """Fit a copy of the model on the fold's window and predict the fold's dates."""
+    own, columns = course.of_window(fold)
+    outcome = _worked(own, fold, previous)
+    if columns is None:
+        return outcome
+    data: Any = course.data
+    return replace(
+        outcome,
+        summary=universe.noted(outcome.summary, data, columns),
+        result=universe.widened(outcome.result, columns, data.n_assets),
+    )
+
+
+def _worked(course: Course, fold: Fold, previous: Any) -> Outcome:
     model = copy.deepcopy(course.model)
     known = course.fitted.get((fold.train_start, fold.train_stop))
     if known is None:
@@ -160,17 +195,25 @@ def work_fold(course: Course, fold: Fold, previous: Any) -> Outcome:
     return Outcome(fold, model, summary, labelled(result, (), ()))
 
 
-def loadings(model: Any, course: Course, fold: Fold) -> NDArray[Any] | None:
+def loadings(outcome: Outcome, course: Course, fold: Fold) -> NDArray[Any] | None:
     """Give loadings (rows, K) by which factors are recognised; None for a model without factors.
 
-    Gamma where there is one, else the exposures at the last date of the window.
+    Gamma where there is one, else the exposures at the last date of the window of `fold`; NaN for
+    assets that the outcome left out.
     """
+    model = outcome.model
     estimator = estimator_of(model)
     if isinstance(estimator, IPCAModel):
         return estimator.gamma
     if not hasattr(getattr(estimator, "config", None), "n_factors"):
         return None
-    return exposures_at(model, course, fold.train_stop - 1)
+    own, columns = course.of_window(outcome.fold)
+    found = exposures_at(model, own, fold.train_stop - 1)
+    if columns is None or found is None:
+        return found
+    whole = np.full((course.data.n_assets, found.shape[1]), np.nan)
+    whole[columns] = found
+    return whole
 
 
 def exposures_at(model: Any, course: Course, date: int) -> NDArray[Any] | None:

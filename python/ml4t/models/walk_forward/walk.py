@@ -338,14 +338,14 @@ def _alignments(course: Course, outcomes: Sequence[Outcome]) -> list[Alignment |
     found: list[Alignment | None] = []
     before: tuple[Outcome, Alignment] | None = None
     for outcome in outcomes:
-        current = loadings(outcome.model, course, outcome.fold)
+        current = loadings(outcome, course, outcome.fold)
         if current is None:
             found.append(None)
             continue
         n_latent = _n_latent(outcome.model, current)
         alignment = Alignment(tuple(range(n_latent)), (1,) * n_latent)
         if before is not None:
-            earlier = loadings(before[0].model, course, outcome.fold)
+            earlier = loadings(before[0], course, outcome.fold)
             if earlier is not None:
                 reference = before[1].apply(earlier)[:, :n_latent]
                 alignment = matched(reference, current[:, :n_latent])

@@ -32,11 +32,28 @@ pub(super) fn directions<R: Real>(
         .require()?;
     let matrix = moments(returns, columns, scale, settings);
     let found = decompose::of_matrix(matrix.view(), settings.n_factors, None)?;
-    require_positive(&found.values)?;
+    let least = least(returns.dim(), &columns.mean, scale, settings);
+    require_positive(&found.values, least)?;
     Ok(Directions {
         values: found.values,
         vectors: found.vectors,
     })
+}
+
+/// Eigenvalues that are no larger are rounding of the means.
+fn least(
+    (n_dates, n_assets): (usize, usize),
+    mean: &Array1<f64>,
+    scale: Option<&Array1<f64>>,
+    settings: &Settings,
+) -> f64 {
+    let rounding = decompose::rounding(n_dates, n_assets);
+    let level = scale.map_or_else(
+        || mean.dot(mean),
+        |scale| (mean * scale).mapv(|v| v * v).sum(),
+    );
+    // Squares of means that are taken out again leave more rounding than deviations do.
+    level * (rounding * rounding).max(-settings.gamma * rounding)
 }
 
 fn moments<R: Real>(
@@ -149,7 +166,7 @@ fn regress_date<R: Real>(
 }
 
 /// Least-length solution of `G a = c` for a symmetric positive semidefinite `G`.
-pub(super) fn least_squares(
+pub(crate) fn least_squares(
     gram: ArrayView2<'_, f64>,
     cross: ArrayView1<'_, f64>,
 ) -> Result<Array1<f64>> {

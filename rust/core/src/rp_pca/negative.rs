@@ -37,7 +37,7 @@ pub(super) fn leading<R: Real>(stream: &Stream<'_, R>, k: usize) -> Result<Direc
     let inner = linalg::product(scaled.t(), signed.view());
     let found = linalg::symmetric_eigen(inner.view())?;
     let values = found.values.slice(s![..k]).to_owned();
-    require_positive(&values)?;
+    require_positive(&values, 0.0)?;
     let rows = linalg::product(signed.view(), found.vectors.slice(s![.., ..k]));
     let images = stream.transpose_times(rows.view()) / values.view().insert_axis(Axis(0));
     let (_, vectors) = krylov::orthonormal_columns(images.view());

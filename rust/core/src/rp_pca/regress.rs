@@ -35,7 +35,8 @@ pub(super) fn complete<R: Real>(
         };
         stream.transpose_times(deviations.view())
     });
-    let gram = linalg::product(deviations.t(), deviations.view());
+    let mut gram = linalg::product(deviations.t(), deviations.view());
+    drop_constants(&mut gram, premia.view(), n_dates);
     let mut inverse = Array2::zeros(gram.dim());
     for (k, mut column) in inverse.columns_mut().into_iter().enumerate() {
         let mut unit = Array1::zeros(premia.len());
@@ -77,6 +78,16 @@ pub(super) fn missing<R: Real>(
     Ok(out)
 }
 
+/// Take factors out that vary by no more than the rounding of their means: they have no slopes.
+fn drop_constants(gram: &mut Array2<f64>, premia: ArrayView1<'_, f64>, n: f64) {
+    for (k, &mean) in premia.iter().enumerate() {
+        if gram[[k, k]] <= n * (n * f64::EPSILON * mean).powi(2) {
+            gram.row_mut(k).fill(0.0);
+            gram.column_mut(k).fill(0.0);
+        }
+    }
+}
+
 fn regress<R: Real>(
     asset: ArrayView1<'_, R>,
     factors: ArrayView2<'_, f64>,
@@ -93,7 +104,9 @@ fn regress<R: Real>(
     let (mean, premia) = (y.sum() / n, x.sum_axis(Axis(0)) / n);
     y -= mean;
     x -= &premia;
-    let betas = least_squares(x.t().dot(&x).view(), x.t().dot(&y).view())?;
+    let mut gram = x.t().dot(&x);
+    drop_constants(&mut gram, premia.view(), n);
+    let betas = least_squares(gram.view(), x.t().dot(&y).view())?;
     y -= &x.dot(&betas);
     let alpha = mean - betas.dot(&premia);
     Ok((betas, alpha, y.dot(&y) / n))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml4t.models import kernels
+from ml4t.models.latent_factors.base import listed
 from ml4t.models.latent_factors.ipca.inputs import factors_for, kernel_settings
 from ml4t.models.latent_factors.ipca.normalization import identity_on, instrument_rows
 from ml4t.models.latent_factors.ipca.penalty_path import shrunk
@@ -151,12 +152,6 @@ def unidentified_note(
         f"loadings along them are zero. An instrument does not vary{level}, or repeats others: "
         f"{listed(involved)}.",
     )
-
-
-def listed(names: Sequence[str], most: int = 10) -> str:
-    """Write names, the first of many."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def n_distinct(objectives: Sequence[float]) -> int:
