@@ -80,7 +80,7 @@ def axis_labels(name: str, value: Any, axes: str) -> dict[str, Any]:
         _require_one_level(name, "columns", columns)
         for label in columns:
             if isinstance(label, str) and label.casefold() in TIME_NAMES:
-                raise refuse_column(name, value, label, "numbers under a name of dates")
+                raise refuse_column(name, value, label, "values under a name of dates")
         if not _is_numbering(columns):
             labels["N"] = columns
     return labels
