@@ -489,7 +489,7 @@ def test_columns_of_two_lengths_are_refused():
 
 
 def test_a_column_name_in_place_of_a_list_of_them_is_refused():
-    with pytest.raises(TypeError, match="feature_cols must be a sequence of column names"):
+    with pytest.raises(TypeError, match="feature_cols must be a sequence of names"):
         cross_section_batch_from_long_frame(regular(), feature_cols="x")
 
 
