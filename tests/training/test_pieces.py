@@ -9,7 +9,7 @@ import torch
 from ml4t.models.training import callbacks as progress
 from ml4t.models.training import initialization as initial
 from ml4t.models.training import noise
-from ml4t.models.training.batching import shuffled, without_singleton
+from ml4t.models.training.batching import shuffled
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, to_tensor
 from ml4t.models.training.stopping import Better, Patience
 
@@ -95,16 +95,6 @@ def test_dropout_meets_its_rate_and_keeps_the_mean(rate):
     np.testing.assert_allclose(out[out != 0].unique().numpy(), 1 / (1 - rate), rtol=2e-5)
 
 
-def test_relu_dropout_has_the_gradient_of_its_parts():
-    x = torch.randn(5, 7, dtype=torch.float64, generator=generator(1, CPU), requires_grad=True)
-    y = noise.relu_dropout(x, 0.3, generator(2, CPU))
-    keep = noise.keep_mask(x.shape, 0.3, generator(2, CPU))
-    g = torch.randn(5, 7, dtype=torch.float64, generator=generator(3, CPU))
-    (got,) = torch.autograd.grad(y, x, g)
-    assert torch.equal(y, torch.relu(x) * keep)
-    assert torch.equal(got, g * keep * (x > 0))
-
-
 def test_no_source_means_no_noise():
     x = torch.ones(9)
     assert noise.dropout(x, 0.5, None) is x
@@ -131,8 +121,9 @@ def test_minibatches_cover_every_row_once():
     ("rows", "sizes"), [(11, [5, 6]), (12, [5, 5, 2]), (1, [1]), (5, [5]), (6, [6])]
 )
 def test_a_trailing_single_row_joins_the_batch_before(rows, sizes):
-    batches = without_singleton(torch.arange(rows).split(5))
+    batches = list(shuffled(rows, 5, generator(0, CPU), join_single=True))
     assert [len(b) for b in batches] == sizes
+    assert torch.equal(torch.cat(batches), torch.cat(list(shuffled(rows, 5, generator(0, CPU)))))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.bool_, np.int64])

@@ -15,8 +15,7 @@ from ml4t.models.stochastic_discount_factor.net import WeightNet
 from ml4t.models.stochastic_discount_factor.train import rows_of
 from ml4t.models.training.checkpoints import Schedule
 from ml4t.models.training.device import generator, spawn, to_tensor
-from ml4t.models.training.loop import Phase, run
-from ml4t.models.training.optimizer import adam
+from ml4t.models.training.loop import Phase, adam, run
 
 if TYPE_CHECKING:
     from torch import Tensor

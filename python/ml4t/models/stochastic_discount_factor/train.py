@@ -35,8 +35,7 @@ from ml4t.models.training.device import (
     spawn,
     to_tensor,
 )
-from ml4t.models.training.loop import Phase, Trained, run
-from ml4t.models.training.optimizer import adam
+from ml4t.models.training.loop import Phase, Trained, adam, run
 from ml4t.models.training.stopping import Better, Patience
 from ml4t.models.training.torch_settings import shut_out
 from ml4t.models.training.warm_start import begin

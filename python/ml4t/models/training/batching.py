@@ -12,21 +12,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def shuffled(n_rows: int, size: int, source: torch.Generator) -> Iterator[Tensor]:
-    """Yield the rows in random order, `size` at a time; the last batch may be smaller."""
+def shuffled(
+    n_rows: int, size: int, source: torch.Generator, *, join_single: bool = False
+) -> Iterator[Tensor]:
+    """Yield the rows in random order, `size` at a time; the last batch may be smaller.
+
+    Parameters
+    ----------
+    n_rows, size : int
+    source : torch.Generator
+    join_single : bool, default False
+        Add a last batch of one row to the batch before it: a batch norm cannot scale a single row.
+    """
     order = torch.randperm(n_rows, generator=source, device=source.device)
-    yield from torch.split(order, size)
-
-
-def without_singleton(batches: Iterator[Tensor]) -> Iterator[Tensor]:
-    """Merge a last batch of one row into the one before: a batch norm cannot scale a single row."""
-    held: Tensor | None = None
-    for batch in batches:
-        if held is not None and batch.numel() == 1:
-            yield torch.cat([held, batch])
-            return
-        if held is not None:
-            yield held
-        held = batch
-    if held is not None:
-        yield held
+    batches = list(torch.split(order, size))
+    if join_single and len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    yield from batches

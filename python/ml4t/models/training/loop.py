@@ -89,6 +89,13 @@ class Phase:
         return self.evaluate is not None and (due or epoch == self.schedule.total)
 
 
+def adam(network: nn.Module, *, lr: float, weight_decay: float = 0.0) -> torch.optim.Adam:
+    """Make Adam of all parameters, fused into one pass where the device supports it."""
+    parameters = list(network.parameters())
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+    return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=fused)
+
+
 @dataclass(frozen=True, slots=True)
 class Trained:
     """What a phase came to.

@@ -7,8 +7,6 @@ and kept elements are scaled by the rate that was in fact used, so that the mean
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -43,44 +41,6 @@ def drop_(x: Tensor, bits: Tensor, rate: float) -> Tensor:
 def keep_mask(shape: torch.Size, rate: float, source: torch.Generator) -> Tensor:
     """Draw a mask that is False with probability `rate`, on the generator's device."""
     return draw_bits(shape, source) >= _threshold(rate) - _LEVELS // 2
-
-
-class _ReluDropout(torch.autograd.Function):
-    """max(x, 0) on kept elements; y > 0 tells where both let x pass, so that only y is kept."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, bits: Tensor, rate: float) -> Tensor:
-        y = drop_(torch.relu(x), bits, rate)
-        ctx.save_for_backward(y)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (y,) = ctx.saved_tensors
-        return torch.ops.aten.threshold_backward(gradients[0], y, 0), None, None
-
-
-def relu_dropout(x: Tensor, rate: float, source: torch.Generator | None) -> Tensor:
-    """Rectify and drop, without the scale.
-
-    Parameters
-    ----------
-    x : Tensor
-    rate : float
-        Probability of dropping.
-    source : torch.Generator or None
-        None in evaluation: nothing is dropped and nothing drawn.
-
-    Returns
-    -------
-    Tensor
-        To be multiplied by `keep_scale(rate)` in training; the next layer's weights are the cheap
-        place to do so.
-    """
-    if source is None or _threshold(rate) == 0:
-        return torch.relu(x)
-    y: Tensor = _ReluDropout.apply(x, draw_bits(x.shape, source), rate)
-    return y
 
 
 def dropout(x: Tensor, rate: float, source: torch.Generator | None) -> Tensor:

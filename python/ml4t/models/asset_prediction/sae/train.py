@@ -12,11 +12,10 @@ from torch import Tensor
 
 from ml4t.models.asset_prediction.sae import objective
 from ml4t.models.asset_prediction.sae.net import PUBLISHED_RATES, Noise, SAENet, Sizes
-from ml4t.models.training.batching import shuffled, without_singleton
+from ml4t.models.training.batching import shuffled
 from ml4t.models.training.checkpoints import Schedule
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, spawn, to_tensor
-from ml4t.models.training.loop import Phase, run
-from ml4t.models.training.optimizer import adam
+from ml4t.models.training.loop import Phase, adam, run
 from ml4t.models.training.torch_settings import shut_out
 from ml4t.models.training.warm_start import begin
 
@@ -143,7 +142,7 @@ def _minibatches(config: SAEConfig, data: _Data, epoch: int) -> Iterator[_Data]:
         return
     # Of the epoch alone, so that a resumed run needs nothing to shuffle as before.
     source = generator(config.seed + epoch, data.features.device)
-    for index in without_singleton(shuffled(n_rows, max(config.batch_size, 2), source)):
+    for index in shuffled(n_rows, max(config.batch_size, 2), source, join_single=True):
         yield data.take(index)
 
 
