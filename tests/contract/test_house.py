@@ -15,11 +15,6 @@ MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS = 300, 60, 8
 
 # Signatures that existing users call with these keywords.
 WIDE = {
-    "resolve_feed_spec_mapping",
-    "backtest_datafeed_inputs",
-    "backtest_inputs_from_asset_forecast",
-    "backtest_inputs_from_asset_signal",
-    "backtest_inputs_from_weights",
     "robust_sharpe_loss",
     "scan",
     # The keywords of the two contract functions beside it, and its own.

@@ -171,6 +171,10 @@ def test_every_function_takes_the_same_columns(function):
     parameters = inspect.signature(function).parameters
     assert [name for name in parameters if name in COLUMNS] == COLUMNS
     assert all(parameters[name].default is None for name in COLUMNS if name != "calendar")
+    required = [FORECAST] * any(one.default is one.empty for one in parameters.values())
+    prices = {"prices_frame": PRICES} if "prices_frame" in parameters else {}
+    with pytest.raises(TypeError, match="'close_column'"):
+        function(*required, close_column="px", **prices)
 
 
 # --- the inputs

@@ -1,7 +1,7 @@
 """Results to the inputs of a backtest's data feed; the backtest itself is never imported.
 
-The signatures are wide because callers name columns one by one; one record, `FeedColumns`, serves
-them all.
+Callers name the columns of their prices one by one: `FeedOptions` lists the names, for all
+functions.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import numbers
 import os
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from ml4t.models.checks import require_bool, require_mapping, require_path
-from ml4t.models.integration.feed_spec import UNSET, Calendar, FeedColumns
+from ml4t.models.integration.feed_spec import FeedOptions, feed_mapping, with_feed_options
 from ml4t.models.integration.meeting import require_loadable, warn_unless_met
 from ml4t.models.integration.output_keys import FrameKeys, open_prices, require_prices
 from ml4t.models.integration.surfaces import (
@@ -116,29 +116,12 @@ class BacktestDataFeedInputs:
         return given
 
 
+@with_feed_options
 def resolve_feed_spec_mapping(
     frame: Any = None,
     *,
     schema: Any = None,
-    timestamp_col: str | None = None,
-    entity_col: str | None = None,
-    price_col: str | None = None,
-    open_col: str | None = None,
-    high_col: str | None = None,
-    low_col: str | None = None,
-    close_col: str | None = None,
-    volume_col: str | None = None,
-    bid_col: str | None = None,
-    ask_col: str | None = None,
-    mid_col: str | None = None,
-    bid_size_col: str | None = None,
-    ask_size_col: str | None = None,
-    calendar: Calendar = UNSET,
-    timezone: str | None = None,
-    data_frequency: Any = None,
-    bar_type: str | None = None,
-    timestamp_semantics: Any = None,
-    session_start_time: str | None = None,
+    **feed: Unpack[FeedOptions],
 ) -> dict[str, Any]:
     """Describe a price frame as a plain, JSON-serialisable mapping.
 
@@ -151,7 +134,7 @@ def resolve_feed_spec_mapping(
     calendar : str or None, optional
         None is kept as "no calendar"; not given, the schema's stays.
     timestamp_col, ..., session_start_time : optional
-        See `FeedColumns`.
+        See `FeedOptions`.
 
     Raises
     ------
@@ -162,12 +145,12 @@ def resolve_feed_spec_mapping(
     FileNotFoundError
         When `frame` is the path of no file.
     """
-    columns = FeedColumns.among(locals())
     if isinstance(frame, _NO_FRAMES):
         require_prices("frame", frame)
-    return columns.resolve(frame, schema)
+    return feed_mapping(frame, schema, feed)
 
 
+@with_feed_options
 def backtest_datafeed_inputs(
     *,
     prices_frame: Any = None,
@@ -175,26 +158,8 @@ def backtest_datafeed_inputs(
     signals: ResultsFrame | None = None,
     context: ResultsFrame | None = None,
     schema: Any = None,
-    timestamp_col: str | None = None,
-    entity_col: str | None = None,
-    price_col: str | None = None,
-    open_col: str | None = None,
-    high_col: str | None = None,
-    low_col: str | None = None,
-    close_col: str | None = None,
-    volume_col: str | None = None,
-    bid_col: str | None = None,
-    ask_col: str | None = None,
-    mid_col: str | None = None,
-    bid_size_col: str | None = None,
-    ask_size_col: str | None = None,
-    calendar: Calendar = UNSET,
-    timezone: str | None = None,
-    data_frequency: Any = None,
-    bar_type: str | None = None,
-    timestamp_semantics: Any = None,
-    session_start_time: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    **feed: Unpack[FeedOptions],
 ) -> BacktestDataFeedInputs:
     """Join prices, signals and context for a data feed.
 
@@ -214,39 +179,19 @@ def backtest_datafeed_inputs(
     ValueError
         Without a price source, with both, or when a key column cannot be found.
     """
-    columns = FeedColumns.among(locals())
-    return _Handoff.of(prices_frame, prices_path, columns, schema).inputs(
-        signals, context, metadata
-    )
+    return _Handoff.of(prices_frame, prices_path, schema, feed).inputs(signals, context, metadata)
 
 
+@with_feed_options
 def backtest_inputs_from_asset_forecast(
     forecast: AssetForecastResult,
     *,
     prices_frame: Any = None,
     prices_path: str | os.PathLike[str] | None = None,
     schema: Any = None,
-    timestamp_col: str | None = None,
-    entity_col: str | None = None,
-    price_col: str | None = None,
-    open_col: str | None = None,
-    high_col: str | None = None,
-    low_col: str | None = None,
-    close_col: str | None = None,
-    volume_col: str | None = None,
-    bid_col: str | None = None,
-    ask_col: str | None = None,
-    mid_col: str | None = None,
-    bid_size_col: str | None = None,
-    ask_size_col: str | None = None,
-    calendar: Calendar = UNSET,
-    timezone: str | None = None,
-    data_frequency: Any = None,
-    bar_type: str | None = None,
-    timestamp_semantics: Any = None,
-    session_start_time: str | None = None,
     constants: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    **feed: Unpack[FeedOptions],
 ) -> BacktestDataFeedInputs:
     """Hand a forecast to a backtest as signals.
 
@@ -258,39 +203,21 @@ def backtest_inputs_from_asset_forecast(
     prices_frame, ..., metadata : optional
         See `backtest_datafeed_inputs`.
     """
-    columns = FeedColumns.among(locals())
-    handoff = _Handoff.of(prices_frame, prices_path, columns, schema)
+    handoff = _Handoff.of(prices_frame, prices_path, schema, feed)
     frame = predictions_frame_from_asset_forecast(forecast, constants=constants, **handoff.keys)
     return handoff.inputs(frame, None, metadata)
 
 
+@with_feed_options
 def backtest_inputs_from_asset_signal(
     signal: AssetSignalResult,
     *,
     prices_frame: Any = None,
     prices_path: str | os.PathLike[str] | None = None,
     schema: Any = None,
-    timestamp_col: str | None = None,
-    entity_col: str | None = None,
-    price_col: str | None = None,
-    open_col: str | None = None,
-    high_col: str | None = None,
-    low_col: str | None = None,
-    close_col: str | None = None,
-    volume_col: str | None = None,
-    bid_col: str | None = None,
-    ask_col: str | None = None,
-    mid_col: str | None = None,
-    bid_size_col: str | None = None,
-    ask_size_col: str | None = None,
-    calendar: Calendar = UNSET,
-    timezone: str | None = None,
-    data_frequency: Any = None,
-    bar_type: str | None = None,
-    timestamp_semantics: Any = None,
-    session_start_time: str | None = None,
     constants: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    **feed: Unpack[FeedOptions],
 ) -> BacktestDataFeedInputs:
     """Hand signals to a backtest as signals.
 
@@ -302,12 +229,12 @@ def backtest_inputs_from_asset_signal(
     prices_frame, ..., metadata : optional
         See `backtest_datafeed_inputs`.
     """
-    columns = FeedColumns.among(locals())
-    handoff = _Handoff.of(prices_frame, prices_path, columns, schema)
+    handoff = _Handoff.of(prices_frame, prices_path, schema, feed)
     frame = predictions_frame_from_asset_signal(signal, constants=constants, **handoff.keys)
     return handoff.inputs(frame, None, metadata)
 
 
+@with_feed_options
 def backtest_inputs_from_weights(
     weights: AssetWeightsResult | PortfolioWeightsResult,
     *,
@@ -316,27 +243,9 @@ def backtest_inputs_from_weights(
     prices_frame: Any = None,
     prices_path: str | os.PathLike[str] | None = None,
     schema: Any = None,
-    timestamp_col: str | None = None,
-    entity_col: str | None = None,
-    price_col: str | None = None,
-    open_col: str | None = None,
-    high_col: str | None = None,
-    low_col: str | None = None,
-    close_col: str | None = None,
-    volume_col: str | None = None,
-    bid_col: str | None = None,
-    ask_col: str | None = None,
-    mid_col: str | None = None,
-    bid_size_col: str | None = None,
-    ask_size_col: str | None = None,
-    calendar: Calendar = UNSET,
-    timezone: str | None = None,
-    data_frequency: Any = None,
-    bar_type: str | None = None,
-    timestamp_semantics: Any = None,
-    session_start_time: str | None = None,
     constants: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    **feed: Unpack[FeedOptions],
 ) -> BacktestDataFeedInputs:
     """Hand weights to a backtest, as signals or as a wide context.
 
@@ -356,8 +265,7 @@ def backtest_inputs_from_weights(
     ValueError
         When several windows are to be context.
     """
-    columns = FeedColumns.among(locals())
-    handoff = _Handoff.of(prices_frame, prices_path, columns, schema)
+    handoff = _Handoff.of(prices_frame, prices_path, schema, feed)
     if require_bool("as_context", as_context):
         context = context_frame_from_weights(
             weights, prefix=context_prefix, constants=constants, **handoff.keys
@@ -380,13 +288,13 @@ class _Handoff:
         cls,
         frame: Any,
         path: str | os.PathLike[str] | None,
-        columns: FeedColumns,
         schema: Any,
+        feed: FeedOptions,
     ) -> _Handoff:
         # Before anything is read: a hand-off with no price source, or two, is refused.
         BacktestDataFeedInputs({}, frame, path)
         source = path if frame is None else frame
-        return cls(frame, path, columns.resolve(source, schema))
+        return cls(frame, path, feed_mapping(source, schema, feed))
 
     @property
     def table(self) -> Any:

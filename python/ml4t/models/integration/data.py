@@ -17,7 +17,6 @@ from ml4t.models.integration.long_frame import LongFrame, listed, one_name
 from ml4t.models.integration.schema import ResolvedDatasetSchema, resolve_dataset_schema
 from ml4t.models.integration.windows import Windows, portfolio_sequence_batch_from_long_frame
 from ml4t.models.types import CrossSectionBatch, PersistentPanelBatch
-from ml4t.models.types.arrays import FloatArray
 
 __all__ = [
     "ResolvedDatasetSchema",
@@ -72,23 +71,11 @@ def persistent_panel_batch_from_long_frame(
     KeyError
         When a value column is missing.
     """
-    keys = resolve_dataset_schema(
-        frame, schema=schema, timestamp_col=timestamp_col, entity_col=entity_col
+    long, shared = _read(
+        frame, schema, timestamp_col, entity_col, feature_cols, return_col, context_cols, metadata
     )
-    features = listed("feature_cols", feature_cols)
-    context = listed("context_cols", context_cols)
-    returns = one_name("return_col", return_col)
-    long = LongFrame.read(frame, keys, [*features, *returns, *context])
-    return PersistentPanelBatch(
-        returns=long.panel(return_col),
-        characteristics=long.tensor(features) if features else None,
-        timestamps=long.grid.timestamps,
-        asset_ids=long.grid.asset_ids,
-        metadata=long.metadata(metadata),
-        context_features=_context(long, context),
-        feature_names=tuple(features),
-        context_names=tuple(context),
-    )
+    names = shared["feature_names"]
+    return PersistentPanelBatch(characteristics=long.tensor(names) if names else None, **shared)
 
 
 def cross_section_batch_from_long_frame(
@@ -134,6 +121,23 @@ def cross_section_batch_from_long_frame(
     KeyError
         When a value column is missing.
     """
+    long, shared = _read(
+        frame, schema, timestamp_col, entity_col, feature_cols, return_col, context_cols, metadata
+    )
+    return CrossSectionBatch(long.tensor(shared["feature_names"]), mask=long.grid.mask, **shared)
+
+
+def _read(
+    frame: Any,
+    schema: Any,
+    timestamp_col: str | None,
+    entity_col: str | None,
+    feature_cols: Sequence[str],
+    return_col: str | None,
+    context_cols: Sequence[str],
+    metadata: Mapping[str, Any] | None,
+) -> tuple[LongFrame, dict[str, Any]]:
+    """Read a frame, and the fields that both kinds of batch have."""
     keys = resolve_dataset_schema(
         frame, schema=schema, timestamp_col=timestamp_col, entity_col=entity_col
     )
@@ -141,20 +145,13 @@ def cross_section_batch_from_long_frame(
     context = listed("context_cols", context_cols)
     returns = one_name("return_col", return_col)
     long = LongFrame.read(frame, keys, [*features, *returns, *context])
-    return CrossSectionBatch(
-        characteristics=long.tensor(features),
-        returns=long.panel(return_col),
-        context_features=_context(long, context),
-        timestamps=long.grid.timestamps,
-        asset_ids=long.grid.asset_ids,
-        mask=long.grid.mask,
-        metadata=long.metadata(metadata),
-        feature_names=tuple(features),
-        context_names=tuple(context),
-    )
-
-
-def _context(long: LongFrame, names: Sequence[str]) -> FloatArray | None:
-    """Columns that all assets of a date share, (T, Q)."""
-    shared = [shared_by_date(long.columns[name], long.grid, long.dtype) for name in names]
-    return np.stack(shared, axis=1) if shared else None
+    by_date = [shared_by_date(long.columns[name], long.grid, long.dtype) for name in context]
+    return long, {
+        "returns": long.panel(return_col),
+        "context_features": np.stack(by_date, axis=1) if by_date else None,
+        "timestamps": long.grid.timestamps,
+        "asset_ids": long.grid.asset_ids,
+        "metadata": long.metadata(metadata),
+        "feature_names": tuple(features),
+        "context_names": tuple(context),
+    }

@@ -7,19 +7,21 @@ Either way only what the schema says is taken from it, so that both give the sam
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import inspect
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, TypeAlias, TypedDict, TypeVar, cast
 
 from ml4t.models.checks import require_text
 from ml4t.models.integration.output_keys import open_prices
 from ml4t.models.integration.schema import (
+    COLUMN_ALIASES,
     NEUTRAL,
-    get,
+    default_fields,
+    entry,
     require_schema,
     resolve_dataset_schema,
-    unsaid_fields,
+    single,
 )
 
 
@@ -32,41 +34,13 @@ class Unset(Enum):
 UNSET: Final = Unset.UNSET
 Calendar: TypeAlias = str | Unset | None
 
-COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
-    "timestamp_col": ("timestamp_col", "time_col", "datetime_col"),
-    "entity_col": ("entity_col", "symbol_col", "ticker_col", "asset_col", "group_col"),
-    **{
-        name: (name,)
-        for name in (
-            "price_col",
-            "open_col",
-            "high_col",
-            "low_col",
-            "close_col",
-            "volume_col",
-            "vwap_col",
-            "bid_col",
-            "ask_col",
-            "mid_col",
-            "bid_size_col",
-            "ask_size_col",
-        )
-    },
-}
 SEMANTICS_ALIASES: dict[str, tuple[str, ...]] = {
     "data_frequency": ("data_frequency", "frequency"),
     **{
         name: (name,)
         for name in (
-            "calendar",
-            "timezone",
-            "bar_type",
-            "timestamp_semantics",
-            "session_start_time",
-            "time_contract_version",
-            "bar_grid_anchor",
-            "bar_label",
-            "partial_bar_policy",
+            *("calendar", "timezone", "bar_type", "timestamp_semantics", "session_start_time"),
+            *("time_contract_version", "bar_grid_anchor", "bar_label", "partial_bar_policy"),
         )
     },
 }
@@ -77,9 +51,8 @@ DEFAULTS = {
 _ABSENT = object()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedColumns:
-    """The arguments that describe a price frame; None says nothing.
+class FeedOptions(TypedDict, total=False):
+    """Columns of a price frame and the meaning of its timestamps; None declares nothing.
 
     Attributes
     ----------
@@ -87,72 +60,101 @@ class FeedColumns:
     bid_col, ask_col, mid_col, bid_size_col, ask_size_col : str
         Names of columns.
     calendar : str or None
-        An exchange calendar, None for none; not given, the schema's.
+        An exchange calendar, None for none; by default the schema's.
     timezone, data_frequency, bar_type, timestamp_semantics, session_start_time : str
-        What the timestamps mean.
+        Meaning of the timestamps.
     """
 
-    timestamp_col: str | None = None
-    entity_col: str | None = None
-    price_col: str | None = None
-    open_col: str | None = None
-    high_col: str | None = None
-    low_col: str | None = None
-    close_col: str | None = None
-    volume_col: str | None = None
-    bid_col: str | None = None
-    ask_col: str | None = None
-    mid_col: str | None = None
-    bid_size_col: str | None = None
-    ask_size_col: str | None = None
-    calendar: Calendar = UNSET
-    timezone: str | None = None
-    data_frequency: Any = None
-    bar_type: str | None = None
-    timestamp_semantics: Any = None
-    session_start_time: str | None = None
+    timestamp_col: str | None
+    entity_col: str | None
+    price_col: str | None
+    open_col: str | None
+    high_col: str | None
+    low_col: str | None
+    close_col: str | None
+    volume_col: str | None
+    bid_col: str | None
+    ask_col: str | None
+    mid_col: str | None
+    bid_size_col: str | None
+    ask_size_col: str | None
+    calendar: Calendar
+    timezone: str | None
+    data_frequency: Any
+    bar_type: str | None
+    timestamp_semantics: Any
+    session_start_time: str | None
 
-    def __post_init__(self) -> None:
-        """Refuse names that are no text, and a calendar that is neither a name nor None."""
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if one.name.endswith("_col") and value is not None:
-                require_text(one.name, value)
-        if self.calendar is UNSET or self.calendar is None:
-            return
-        if not isinstance(self.calendar, str) or not self.calendar.strip():
-            raise ValueError(f"calendar must be a non-empty name or None; got {self.calendar!r}")
 
-    @classmethod
-    def among(cls, arguments: Mapping[str, Any]) -> Self:
-        """Pick the fields of this record out of the arguments of a wide function."""
-        return cls(**{one.name: arguments[one.name] for one in fields(cls)})
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-    def resolve(self, frame: Any, schema: Any) -> dict[str, Any]:
-        """Join schema, frame, arguments and defaults; see `resolve_feed_spec_mapping`."""
-        mapping = read_schema(require_schema("schema", schema))
-        said = {
-            one.name: _plain(getattr(self, one.name))
-            for one in fields(self)
-            if one.name != "calendar" and getattr(self, one.name) is not None
-        }
-        table = open_prices(frame)
-        if table is not None:
-            keys = resolve_dataset_schema(
-                table,
-                schema=schema,
-                timestamp_col=self.timestamp_col,
-                entity_col=self.entity_col,
-            )
-            said |= keys.metadata
-        mapping |= said
-        if self.calendar is not UNSET:
-            mapping |= {"calendar": self.calendar, "time_contract_version": 2}
-        if "price_col" not in said and "close_col" in said:
-            mapping["price_col"] = said["close_col"]
-        mapping.setdefault("price_col", mapping.get("close_col", "close"))
-        mapping.setdefault("close_col", mapping["price_col"])
-        return {**DEFAULTS, **mapping}
+
+def with_feed_options(function: Function) -> Function:
+    """Give a function of ``**feed`` the signature that lists the names of `FeedOptions`."""
+    own = inspect.signature(function)
+    named = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    options = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=UNSET if name == "calendar" else None,
+            annotation=kind,
+        )
+        for name, kind in FeedOptions.__annotations__.items()
+    ]
+    setattr(function, "__signature__", own.replace(parameters=[*named, *options]))  # noqa: B010
+    return function
+
+
+def checked(feed: FeedOptions) -> FeedOptions:
+    """Return the options that are given.
+
+    Raises
+    ------
+    TypeError
+        When an option is unknown, or the name of a column is no text.
+    ValueError
+        When `calendar` is neither a name nor None.
+    """
+    for name, value in feed.items():
+        if name not in FeedOptions.__annotations__:
+            options = ", ".join(FeedOptions.__annotations__)
+            raise TypeError(f"unexpected keyword argument {name!r}; a feed has {options}")
+        if name.endswith("_col") and value is not None:
+            require_text(name, value)
+    calendar = feed.get("calendar", UNSET)
+    named = isinstance(calendar, str) and bool(calendar.strip())
+    if not (named or calendar is UNSET or calendar is None):
+        raise ValueError(f"calendar must be a non-empty name or None; got {calendar!r}")
+    given = {
+        name: _plain(value)
+        for name, value in feed.items()
+        if value is not UNSET and (value is not None or name == "calendar")
+    }
+    return cast("FeedOptions", given)
+
+
+def feed_mapping(frame: Any, schema: Any, feed: FeedOptions) -> dict[str, Any]:
+    """Join schema, frame, options and defaults; see `resolve_feed_spec_mapping`."""
+    options: dict[str, Any] = {**checked(feed)}
+    mapping = read_schema(require_schema("schema", schema))
+    table = open_prices(frame)
+    if table is not None:
+        keys = resolve_dataset_schema(
+            table,
+            schema=schema,
+            timestamp_col=options.get("timestamp_col"),
+            entity_col=options.get("entity_col"),
+        )
+        options |= keys.metadata
+    if "calendar" in options:
+        options["time_contract_version"] = 2
+    mapping |= options
+    if "price_col" not in options and "close_col" in options:
+        mapping["price_col"] = options["close_col"]
+    mapping.setdefault("price_col", mapping.get("close_col", "close"))
+    mapping.setdefault("close_col", mapping["price_col"])
+    return {**DEFAULTS, **mapping}
 
 
 def read_schema(schema: Any) -> dict[str, Any]:
@@ -175,7 +177,7 @@ def read_schema(schema: Any) -> dict[str, Any]:
     if spec is not None:
         # The specification fills in defaults; those that nobody asked for are not the schema's.
         said = {
-            name: _single(value)
+            name: single(value)
             for name, value in spec.items()
             if name in said or (value is not None and name not in _spec_defaults())
         }
@@ -185,7 +187,7 @@ def read_schema(schema: Any) -> dict[str, Any]:
 
 
 def _read(source: Any) -> dict[str, Any]:
-    unsaid = unsaid_fields(source)
+    unsaid = default_fields(source)
     if not isinstance(source, Mapping):
         metadata = getattr(source, "metadata", None)
         if metadata is not None:
@@ -193,7 +195,7 @@ def _read(source: Any) -> dict[str, Any]:
         to_dict = getattr(source, "to_dict", None)
         if callable(to_dict) and not hasattr(source, "columns"):
             source = {key: value for key, value in to_dict().items() if key not in unsaid}
-    schema, semantics = get(source, "schema", _ABSENT), get(source, "semantics", _ABSENT)
+    schema, semantics = entry(source, "schema", _ABSENT), entry(source, "semantics", _ABSENT)
     said: dict[str, Any] = {}
     if schema is not _ABSENT and not callable(schema):
         said |= _pick(schema, COLUMN_ALIASES)
@@ -204,20 +206,15 @@ def _read(source: Any) -> dict[str, Any]:
 
 def _pick(source: Any, aliases: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    unsaid = unsaid_fields(source)
+    unsaid = default_fields(source)
     for name, words in aliases.items():
         if name in unsaid:
             continue
-        values = (get(source, word, _ABSENT) for word in words)
+        values = (entry(source, word, _ABSENT) for word in words)
         value = next((one for one in values if one is not _ABSENT), _ABSENT)
         if value is not _ABSENT and getattr(value, "name", "") != "UNSET":
-            found[name] = _plain(_single(value))
+            found[name] = _plain(single(value))
     return found
-
-
-def _single(value: Any) -> Any:
-    """Take the entity out of a list of one."""
-    return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
 
 
 def _plain(value: Any) -> Any:

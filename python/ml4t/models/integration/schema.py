@@ -15,19 +15,25 @@ from ml4t.models.moments.key_columns import (
     resolve_column,
 )
 
-TIMESTAMP_KEYS = ("timestamp_col", "time_col", "datetime_col", "date_col", "timestamp")
-ENTITY_KEYS = (
-    "entity_col",
-    "symbol_col",
-    "ticker_col",
-    "asset_col",
-    "group_col",
-    "symbol",
-    "ticker",
-    "asset",
-)
+# Columns of a price frame and the words that name them in a schema.
+COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
+    "timestamp_col": ("timestamp_col", "time_col", "datetime_col"),
+    "entity_col": ("entity_col", "symbol_col", "ticker_col", "asset_col", "group_col"),
+    **{
+        f"{name}_col": (f"{name}_col",)
+        for name in (
+            *("price", "open", "high", "low", "close", "volume", "vwap"),
+            *("bid", "ask", "mid", "bid_size", "ask_size"),
+        )
+    },
+}
+# A dataset schema names its key columns by further words.
+KEY_ALIASES: dict[str, tuple[str, ...]] = {
+    "timestamp_col": (*COLUMN_ALIASES["timestamp_col"], "date_col", "timestamp"),
+    "entity_col": (*COLUMN_ALIASES["entity_col"], "symbol", "ticker", "asset"),
+}
 
-# What a feed is taken to be where nobody says otherwise.
+# Defaults of a feed.
 NEUTRAL = {
     "timestamp_col": "timestamp",
     "entity_col": "asset",
@@ -110,7 +116,8 @@ def require_schema(name: str, schema: Any) -> Any:
     TypeError
         When it is something else, such as the path of a schema, or a column name is no text.
     """
-    words = (*TIMESTAMP_KEYS, *ENTITY_KEYS, *NEUTRAL, *SECTIONS)
+    keys = [word for words in KEY_ALIASES.values() for word in words]
+    words = (*keys, *NEUTRAL, *SECTIONS)
     mapping = schema is None or isinstance(schema, Mapping)
     plain = isinstance(schema, (str, bytes, type)) or (not mapping and has_columns(schema))
     if plain or not (mapping or any(hasattr(schema, word) for word in words)):
@@ -118,10 +125,8 @@ def require_schema(name: str, schema: Any) -> Any:
             f"{name} must be a mapping or an object that names columns, such as "
             f"{{'timestamp_col': 'date'}}; got {type(schema).__name__}"
         )
-    for key in (*TIMESTAMP_KEYS, *ENTITY_KEYS):
-        value = get(schema, key)
-        if isinstance(value, (list, tuple)) and len(value) == 1:
-            value = value[0]
+    for key in keys:
+        value = single(entry(schema, key))
         if key.endswith("_col") and value is not None and not isinstance(value, str):
             raise TypeError(f"{name}: {key} must be the name of a column; got {value!r}")
     return schema
@@ -131,10 +136,10 @@ def declared_keys(schema: Any) -> dict[str, str]:
     """Read what a schema says about key columns; only what it says."""
     if schema is None:
         return {}
-    metadata = get(schema, "metadata")
+    metadata = entry(schema, "metadata")
     if metadata is not None:
         return declared_keys(metadata)
-    nested = get(schema, "schema")
+    nested = entry(schema, "schema")
     if callable(nested):  # a method of that name is no section
         nested = None
     declared = _flat_keys(schema)
@@ -142,26 +147,18 @@ def declared_keys(schema: Any) -> dict[str, str]:
 
 
 def _flat_keys(schema: Any) -> dict[str, str]:
-    found = {
-        "timestamp_col": _first_name(schema, TIMESTAMP_KEYS),
-        "entity_col": _first_name(schema, ENTITY_KEYS),
-    }
-    return {key: name for key, name in found.items() if name is not None}
+    declared: dict[str, str] = {}
+    defaults = default_fields(schema)
+    for key, words in KEY_ALIASES.items():
+        values = [single(entry(schema, word)) for word in words if word not in defaults]
+        names = [value for value in values if isinstance(value, str) and value]
+        if names:
+            declared[key] = names[0]
+    return declared
 
 
-def _first_name(schema: Any, keys: tuple[str, ...]) -> str | None:
-    unsaid = unsaid_fields(schema)
-    for key in keys:
-        value = None if key in unsaid else get(schema, key)
-        if isinstance(value, (list, tuple)) and len(value) == 1:
-            value = value[0]  # a feed spec may hold the entity as a list of one
-        if isinstance(value, str) and value:
-            return value
-    return None
-
-
-def unsaid_fields(schema: Any) -> set[str]:
-    """Name the fields of a specification that hold their defaults, which state nothing.
+def default_fields(schema: Any) -> set[str]:
+    """Return the fields of a specification at their defaults, which declare nothing.
 
     Only defaults that would be assumed anyway: "close" for the price, not a class's own "settle".
     """
@@ -176,8 +173,13 @@ def unsaid_fields(schema: Any) -> set[str]:
     }
 
 
-def get(source: Any, key: str, default: Any = None) -> Any:
-    """Look up an entry of a mapping, or an attribute of any other object."""
+def entry(source: Any, key: str, default: Any = None) -> Any:
+    """Return an entry of a mapping, or an attribute of any other object."""
     if isinstance(source, Mapping):
         return source.get(key, default)
     return getattr(source, key, default)
+
+
+def single(value: Any) -> Any:
+    """Return the item of a list of one; a feed spec may list its entity column."""
+    return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
