@@ -56,7 +56,7 @@ def one_row(level, size, dtype, missing, gemm_n=1024):
     flops = mask.sum() * columns * (columns + 1)
     timings = measure.compare(
         {
-            "ours": lambda: _core.panel_moments(z, r, mask, True, level),
+            "ours": lambda: _core.panel_moments(z, r, mask.view(np.uint8), True, level),
             "numpy": lambda: numpy_twin(z, r, mask),
             "gemm": measure.matrix_product(dtype, gemm_n),
         },

@@ -76,7 +76,7 @@ def content_digest(pieces: Iterable[NDArray[np.uint8]], float_bytes: int) -> byt
 def panel_moments(
     characteristics: _Floats,
     returns: _Floats,
-    mask: NDArray[np.bool_] | None,
+    mask: NDArray[np.uint8] | None,
     constant: bool,
     level: str | None = None,
 ) -> _Moments: ...
@@ -129,10 +129,10 @@ def ipca_influence(
 ) -> _F64: ...
 def average_ranks(values: _Floats, scaled: bool) -> NDArray[np.float64]: ...
 def cross_sectional_correlation(
-    a: _Floats, b: _Floats, mask: NDArray[np.bool_] | None, rank: bool
+    a: _Floats, b: _Floats, mask: NDArray[np.uint8] | None, rank: bool
 ) -> NDArray[np.float64]: ...
 def managed_portfolios(
-    characteristics: _Floats, returns: _Floats, mask: NDArray[np.bool_] | None
+    characteristics: _Floats, returns: _Floats, mask: NDArray[np.uint8] | None
 ) -> NDArray[np.float64]: ...
 def rolling_pca(
     returns: _Floats, n_factors: int, windows: list[tuple[int, int]], completed: bool
@@ -144,13 +144,13 @@ def rolling_rp_pca(
 ) -> tuple[_F64, _F64, _F64, _F64, _F64, _F64, _F64, _F64]: ...
 def normalize_weights(
     scores: NDArray[np.float64],
-    mask: NDArray[np.bool_] | None,
+    mask: NDArray[np.uint8] | None,
     limits: tuple[float, float, float | None],
     groups: tuple[NDArray[np.int64], float] | None,
 ) -> NDArray[np.float64]: ...
 def walk_within_turnover(
     wanted: NDArray[np.float64],
-    mask: NDArray[np.bool_] | None,
+    mask: NDArray[np.uint8] | None,
     previous: NDArray[np.float64] | None,
     limits: tuple[float, float, float | None],
     groups: tuple[NDArray[np.int64], float] | None,

@@ -39,7 +39,7 @@ const WELL_DETERMINED: f64 = 1e-6;
 pub fn managed_portfolios<Z: Real, R: Real>(
     characteristics: ArrayView3<'_, Z>,
     returns: ArrayView2<'_, R>,
-    mask: Option<ArrayView2<'_, bool>>,
+    mask: Option<ArrayView2<'_, u8>>,
 ) -> Result<Array2<f64>> {
     let (n_dates, n_assets, n_characteristics) = characteristics.dim();
     let p = n_characteristics.saturating_add(1);
@@ -96,10 +96,10 @@ fn solve_moments(moments: &Moments, date: usize) -> Option<Array1<f64>> {
 fn usable_rows<Z: Real>(
     characteristics: ArrayView2<'_, Z>,
     returns: ArrayView1<'_, f64>,
-    mask: Option<ArrayView1<'_, bool>>,
+    mask: Option<ArrayView1<'_, u8>>,
 ) -> (Array2<f64>, Array1<f64>) {
     let is_usable = |&i: &usize| {
-        mask.is_none_or(|mask| mask[i])
+        mask.is_none_or(|mask| mask[i] != 0)
             && returns[i].is_finite()
             && characteristics
                 .row(i)

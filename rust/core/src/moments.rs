@@ -153,7 +153,7 @@ pub(crate) fn full_symmetric(triangle: ArrayView1<'_, f64>, n: usize) -> Array2<
 pub fn from_panel<Z: Real, R: Real>(
     characteristics: ArrayView3<'_, Z>,
     returns: ArrayView2<'_, R>,
-    mask: Option<ArrayView2<'_, bool>>,
+    mask: Option<ArrayView2<'_, u8>>,
     constant: bool,
 ) -> Result<Moments> {
     from_panel_at(Level::best(), characteristics, returns, mask, constant)
@@ -168,7 +168,7 @@ pub fn from_panel_at<Z: Real, R: Real>(
     level: Level,
     characteristics: ArrayView3<'_, Z>,
     returns: ArrayView2<'_, R>,
-    mask: Option<ArrayView2<'_, bool>>,
+    mask: Option<ArrayView2<'_, u8>>,
     constant: bool,
 ) -> Result<Moments> {
     let (n_dates, n_assets, n_characteristics) = characteristics.dim();
@@ -205,7 +205,7 @@ pub fn from_panel_at<Z: Real, R: Real>(
 fn panel_rows<'a, Z: Real, R: Real>(
     characteristics: &ArrayView3<'a, Z>,
     returns: &ArrayView2<'a, R>,
-    mask: &Option<ArrayView2<'a, bool>>,
+    mask: &Option<ArrayView2<'a, u8>>,
     date: usize,
 ) -> Rows<'a, Z, R> {
     let mask = mask.map(|mask| mask.index_axis_move(Axis(0), date));

@@ -86,7 +86,7 @@ pub fn average_ranks<Z: Real>(values: ArrayView3<'_, Z>, scale: RankScale) -> Re
 pub fn cross_sectional_correlation<A: Real, B: Real>(
     a: ArrayView2<'_, A>,
     b: ArrayView2<'_, B>,
-    mask: Option<ArrayView2<'_, bool>>,
+    mask: Option<ArrayView2<'_, u8>>,
     kind: Correlation,
 ) -> Result<Array1<f64>> {
     shape::require("b", a.shape(), b.shape())?;
@@ -129,7 +129,7 @@ impl Pairs {
         &mut self,
         a: ArrayView1<'_, A>,
         b: ArrayView1<'_, B>,
-        mask: Option<ArrayView1<'_, bool>>,
+        mask: Option<ArrayView1<'_, u8>>,
     ) {
         self.x.resize(a.len(), 0.0);
         self.y.resize(a.len(), 0.0);
@@ -141,7 +141,7 @@ impl Pairs {
         let (x, y, mut n) = (&mut self.x[..], &mut self.y[..], 0);
         // Without a branch: each pair is written, and the next overwrites one that does not count.
         for i in 0..x.len() {
-            let seen = mask.is_none_or(|mask| mask[i]);
+            let seen = mask.is_none_or(|mask| mask[i] != 0);
             (x[n], y[n]) = (x[i], y[i]);
             n += usize::from(seen & x[n].is_finite() & y[n].is_finite());
         }

@@ -48,12 +48,21 @@ impl Exposure {
     ///
     /// # Errors
     ///
-    /// [`CoreError::Infeasible`] when `gross < |net|` or `cap <= 0`, or one of them is not a number.
+    /// [`CoreError::Infeasible`] when `gross < |net|` or `cap <= 0`, one of them is not a number, or
+    /// weights of this size would overflow or vanish.
     pub fn new(gross: f64, net: f64, cap: Option<f64>) -> Result<Self> {
         if !(gross.is_finite() && net.is_finite() && gross >= net.abs()) {
             return Err(CoreError::Infeasible {
                 why: format!(
                     "gross_exposure must be at least abs(net_exposure); got gross={gross}, net={net}"
+                ),
+            });
+        }
+        if gross != 0.0 && !(1.0 / MAX_SCORE..=MAX_SCORE).contains(&gross) {
+            return Err(CoreError::Infeasible {
+                why: format!(
+                    "gross_exposure must be 0 or between {:e} and {MAX_SCORE:e}; got {gross:e}",
+                    1.0 / MAX_SCORE
                 ),
             });
         }
@@ -85,17 +94,21 @@ impl Exposure {
 
     /// Why `n_assets` cannot hold such a book, if they cannot.
     fn shortage(&self, n_assets: usize) -> Option<String> {
-        (self.fewest(self.long) + self.fewest(self.short) > n_assets).then(|| {
-            let cap = if self.cap.is_finite() {
-                format!(" with max_abs_weight={}", self.cap)
-            } else {
-                String::new()
-            };
-            format!(
-                "{n_assets} available assets cannot support long={} and short={}{cap}",
-                self.long, self.short
-            )
-        })
+        (self
+            .fewest(self.long)
+            .saturating_add(self.fewest(self.short))
+            > n_assets)
+            .then(|| {
+                let cap = if self.cap.is_finite() {
+                    format!(" with max_abs_weight={}", self.cap)
+                } else {
+                    String::new()
+                };
+                format!(
+                    "{n_assets} available assets cannot support long={} and short={}{cap}",
+                    self.long, self.short
+                )
+            })
     }
 }
 
@@ -176,8 +189,8 @@ impl Fault {
 /// caps see [`GroupCap`]; when the sides of the nearest point overlap, a search chooses the split, all
 /// being tried up to eight assets.
 ///
-/// `scores` and `mask` are (B, T, N). Scores at masked cells are never used; their weight is 0, as
-/// is every weight of a date without available assets.
+/// `scores` and `mask` are (B, T, N). A cell is available where its mask is not 0. Scores of other
+/// cells are never used; their weight is 0, as is every weight of a date without available assets.
 ///
 /// # Errors
 ///
@@ -185,7 +198,7 @@ impl Fault {
 /// [`CoreError::Infeasible`] when the available assets of a date cannot hold the exposures.
 pub fn normalize(
     scores: ArrayView3<'_, f64>,
-    mask: Option<ArrayView3<'_, bool>>,
+    mask: Option<ArrayView3<'_, u8>>,
     exposure: &Exposure,
     groups: Option<&GroupCap>,
 ) -> Result<Array3<f64>> {
@@ -203,7 +216,7 @@ pub fn normalize(
 /// As [`normalize`], and [`CoreError::Shape`] when `out` has not the shape of the scores.
 pub fn normalize_into(
     scores: ArrayView3<'_, f64>,
-    mask: Option<ArrayView3<'_, bool>>,
+    mask: Option<ArrayView3<'_, u8>>,
     exposure: &Exposure,
     groups: Option<&GroupCap>,
     mut out: ArrayViewMut3<'_, f64>,
@@ -266,7 +279,7 @@ pub fn normalize_into(
 
 fn one_date(
     scores: &[f64],
-    mask: Option<&[bool]>,
+    mask: Option<&[u8]>,
     exposure: &Exposure,
     groups: Option<&GroupCap>,
     scratch: &mut nearest::Scratch,
@@ -284,8 +297,8 @@ fn one_date(
 }
 
 /// The place of every available cell.
-fn available(mask: Option<&[bool]>, n_assets: usize) -> impl Iterator<Item = usize> + '_ {
-    (0..n_assets).filter(move |&i| mask.is_none_or(|mask| mask[i]))
+fn available(mask: Option<&[u8]>, n_assets: usize) -> impl Iterator<Item = usize> + '_ {
+    (0..n_assets).filter(move |&i| mask.is_none_or(|mask| mask[i] != 0))
 }
 
 /// Refuse a panel of which `n` copies, the faults of its dates and the scratch cannot be had.

@@ -107,8 +107,8 @@ proptest! {
     #[test]
     fn a_masked_row_is_as_one_that_is_not_there((z, r) in panel()) {
         let n = r.ncols();
-        let mut mask = Array2::from_elem((3, n), true);
-        mask.column_mut(n - 1).fill(false);
+        let mut mask = Array2::from_elem((3, n), 1_u8);
+        mask.column_mut(n - 1).fill(0);
         let masked = managed_portfolios(z.view(), r.view(), Some(mask.view())).unwrap();
         let fewer = managed_portfolios(z.slice(s![.., ..n - 1, ..]), r.slice(s![.., ..n - 1]), None);
         prop_assert_eq!(masked, fewer.unwrap());

@@ -18,7 +18,7 @@ fn words<T>(result: ml4t_models_core::Result<T>) -> String {
 fn arrays_that_do_not_line_up() {
     let z = Array3::<f64>::zeros((3, 2, 1));
     let (r, other) = (Array2::<f64>::zeros((3, 2)), Array2::<f64>::zeros((3, 4)));
-    let mask = Array2::from_elem((2, 2), true);
+    let mask = Array2::from_elem((2, 2), 1_u8);
     let wrong_returns = "returns must have shape [3, 2]; got [3, 4]";
     let wrong_mask = "mask must have shape [3, 2]; got [2, 2]";
     assert_eq!(

@@ -74,7 +74,7 @@ fn refusals_say_why() -> Result<()> {
     ));
     let alone = normalize(panel(vec![1.0]).view(), None, &exposure, None);
     assert!(matches!(alone, Err(CoreError::Infeasible { .. })));
-    let mask = Array3::from_elem((1, 1, 3), true);
+    let mask = Array3::from_elem((1, 1, 3), 1_u8);
     let shape = normalize(
         panel(vec![1.0, 2.0]).view(),
         Some(mask.view()),

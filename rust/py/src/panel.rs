@@ -89,7 +89,7 @@ pub(crate) fn panel_moments<'py>(
     py: Python<'py>,
     characteristics: Either3<'py>,
     returns: Either2<'py>,
-    mask: Option<PyReadonlyArray2<'py, bool>>,
+    mask: Option<PyReadonlyArray2<'py, u8>>,
     constant: bool,
     level: Option<&str>,
 ) -> PyResult<Moments<'py>> {
@@ -147,7 +147,7 @@ pub(crate) fn cross_sectional_correlation<'py>(
     py: Python<'py>,
     a: Either2<'py>,
     b: Either2<'py>,
-    mask: Option<PyReadonlyArray2<'py, bool>>,
+    mask: Option<PyReadonlyArray2<'py, u8>>,
     rank: bool,
 ) -> PyResult<Bound<'py, PyArray1<f64>>> {
     let kind = if rank {
@@ -168,7 +168,7 @@ pub(crate) fn managed_portfolios<'py>(
     py: Python<'py>,
     characteristics: Either3<'py>,
     returns: Either2<'py>,
-    mask: Option<PyReadonlyArray2<'py, bool>>,
+    mask: Option<PyReadonlyArray2<'py, u8>>,
 ) -> PyResult<Bound<'py, PyArray2<f64>>> {
     let mask = mask.as_ref().map(|mask| mask.as_array());
     let found = with_views!((characteristics: Either3, returns: Either2) => {

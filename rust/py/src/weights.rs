@@ -24,7 +24,7 @@ fn group_cap(groups: Option<(ArrayView1<'_, i64>, f64)>) -> Result<Option<GroupC
 pub(crate) fn normalize_weights<'py>(
     py: Python<'py>,
     scores: PyReadonlyArray3<'py, f64>,
-    mask: Option<PyReadonlyArray3<'py, bool>>,
+    mask: Option<PyReadonlyArray3<'py, u8>>,
     limits: Limits,
     groups: Option<Groups<'py>>,
 ) -> PyResult<Bound<'py, PyArray3<f64>>> {
@@ -48,7 +48,7 @@ pub(crate) fn normalize_weights<'py>(
 pub(crate) fn walk_within_turnover<'py>(
     py: Python<'py>,
     wanted: PyReadonlyArray3<'py, f64>,
-    mask: Option<PyReadonlyArray3<'py, bool>>,
+    mask: Option<PyReadonlyArray3<'py, u8>>,
     previous: Option<PyReadonlyArray2<'py, f64>>,
     limits: Limits,
     groups: Option<Groups<'py>>,

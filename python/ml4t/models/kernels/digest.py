@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml4t.models import _core
+from ml4t.models.kernels._arrays import truth_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +40,7 @@ def content_digest(array: NDArray[Any]) -> bytes:
     """
     if array.dtype.hasobject:
         raise TypeError(f"array must hold plain values, not Python objects; got {array.dtype}")
+    array = truth_values(array)
     native = array.dtype.newbyteorder("<")
     if native != array.dtype:
         array = array.astype(native)

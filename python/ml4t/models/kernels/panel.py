@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ml4t.models import _core
-from ml4t.models.kernels._arrays import bools, floats
+from ml4t.models.kernels._arrays import floats, mask_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -92,7 +92,7 @@ def panel_moments(
         *_core.panel_moments(
             floats("characteristics", characteristics, 3),
             floats("returns", returns, 2),
-            None if mask is None else bools("mask", mask, 2),
+            None if mask is None else mask_bytes("mask", mask, 2),
             constant,
         )
     )
@@ -174,7 +174,7 @@ def managed_portfolios(
     return _core.managed_portfolios(
         floats("characteristics", characteristics, 3),
         floats("returns", returns, 2),
-        None if mask is None else bools("mask", mask, 2),
+        None if mask is None else mask_bytes("mask", mask, 2),
     )
 
 
@@ -231,6 +231,6 @@ def cross_sectional_correlation(
     return _core.cross_sectional_correlation(
         floats("a", a, 2),
         floats("b", b, 2),
-        None if mask is None else bools("mask", mask, 2),
+        None if mask is None else mask_bytes("mask", mask, 2),
         rank,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ml4t.models import _core
-from ml4t.models.kernels._arrays import bools, float64s
+from ml4t.models.kernels._arrays import float64s, mask_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -58,7 +58,7 @@ def normalize_weights(
     """
     return _core.normalize_weights(
         float64s("weights", scores, 3),
-        None if mask is None else bools("mask", mask, 3),
+        None if mask is None else mask_bytes("mask", mask, 3),
         (float(gross), float(net), None if cap is None else float(cap)),
         _groups(groups),
     )
@@ -114,7 +114,7 @@ def walk_within_turnover(
     gross, net, cap = limits
     return _core.walk_within_turnover(
         float64s("weights", wanted, 3),
-        None if mask is None else bools("mask", mask, 3),
+        None if mask is None else mask_bytes("mask", mask, 3),
         None if previous is None else float64s("previous_weights", previous, 2),
         (float(gross), float(net), None if cap is None else float(cap)),
         _groups(groups),

@@ -1,7 +1,8 @@
 """From what callers have to what batches and results hold.
 
 Every array that leaves here is a read-only view. A float32, float64, bool or int64 array is viewed
-where it lies: no copy, and the caller's own array stays writable.
+where it lies: no copy, and the caller's own array stays writable. Bools with another byte than 0 or
+1 are copied: elsewhere a bool is one of the two.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Protocol, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ml4t.models.kernels._arrays import truth_values
 from ml4t.models.types import wide
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
@@ -101,7 +103,7 @@ def as_float_array(name: str, value: Any) -> FloatArray:
 
 def as_bools(name: str, value: object) -> BoolArray:
     """Take an array of bools, or of nothing but 0 and 1, of any rank."""
-    array = _array(name, value)
+    array = truth_values(_array(name, value))
     if array.dtype != np.bool_:
         array = _exactly(name, array, np.dtype(np.bool_), "True and False, or 0 and 1")
     return read_only(array)

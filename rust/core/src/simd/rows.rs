@@ -32,7 +32,7 @@ impl<'a, Z: Real, R: Real> Rows<'a, Z, R> {
     pub(crate) fn new(
         characteristics: &ArrayView2<'a, Z>,
         returns: &ArrayView1<'a, R>,
-        mask: Option<&ArrayView1<'a, bool>>,
+        mask: Option<&ArrayView1<'a, u8>>,
     ) -> Self {
         let n = characteristics.nrows().min(returns.len());
         Self {
@@ -42,7 +42,7 @@ impl<'a, Z: Real, R: Real> Rows<'a, Z, R> {
             n_characteristics: characteristics.ncols(),
             r: returns.as_ptr(),
             r_row: returns.strides()[0],
-            mask: mask.map_or(std::ptr::null(), |m| m.as_ptr().cast()),
+            mask: mask.map_or(std::ptr::null(), |m| m.as_ptr()),
             mask_row: mask.map_or(0, |m| m.strides()[0]),
             n: mask.map_or(n, |m| n.min(m.len())),
             views: PhantomData,

@@ -13,10 +13,18 @@ const LANES: usize = 8;
 /// Scores that differ by no more than this share of the largest carry no information.
 const CONSTANT: f64 = 4.0 * f64::EPSILON;
 
+/// Between these no sum of scores overflows, nor does an exposure over one.
+const SMALL: f64 = 1e-200;
+const LARGE: f64 = 1e200;
+
+/// A power of two: to multiply by it moves the point of a number and no digit.
+const DOWN: f64 = f64::MIN_POSITIVE;
+const UP: f64 = 1.0 / f64::MIN_POSITIVE;
+
 /// Scale one date; `out` is zero where the mask is false.
 pub(super) fn scale(
     scores: &[f64],
-    mask: Option<&[bool]>,
+    mask: Option<&[u8]>,
     exposure: &Exposure,
     out: &mut [f64],
 ) -> Result<(), Fault> {
@@ -24,39 +32,42 @@ pub(super) fn scale(
         out.fill(0.0);
         return Ok(());
     };
-    let origin = scores[first];
+    let mut origin = scores[first];
     let count = mask.map_or(scores.len(), n_available);
-    let seen = widest(
+    let mut seen = widest(
         #[inline(always)]
         || {
             copy(scores, mask, out);
             Seen::of(out, origin)
         },
     );
-    if !seen.sum.is_finite() || seen.count != count as f64 {
-        if let Some(asset) = available(mask, scores.len()).find(|&i| !scores[i].is_finite()) {
-            return Err(Fault::NotFinite(asset));
-        }
-        return rescaled(scores, mask, exposure, out, f64::MIN_POSITIVE);
+    let no_number = |&i: &usize| !scores[i].is_finite();
+    if (!seen.sum.is_finite() || seen.count != count as f64)
+        && let Some(asset) = available(mask, scores.len()).find(no_number)
+    {
+        return Err(Fault::NotFinite(asset));
     }
     if let Some(why) = exposure.shortage(count) {
         return Err(Fault::Infeasible(why));
     }
+    // An overflow of the product is above the bound as well.
+    if seen.spread() * count as f64 > LARGE {
+        (origin, seen) = in_unit(DOWN, origin, out);
+    }
     let largest = (origin + seen.low).abs().max((origin + seen.high).abs());
-    if seen.high - seen.low <= CONSTANT * largest {
+    if seen.spread() <= CONSTANT * largest {
         out.fill(0.0);
         constant(mask, exposure, count, out);
         return Ok(());
+    }
+    if seen.spread() < SMALL {
+        (origin, seen) = in_unit(UP, origin, out);
     }
     let mean = seen.sum / count as f64;
     let (above, below) = widest(
         #[inline(always)]
         || masses(out, origin, mean),
     );
-    if above < 1e-290 || below < 1e-290 {
-        // So small that dividing by it overflows.
-        return rescaled(scores, mask, exposure, out, 1.0 / f64::MIN_POSITIVE);
-    }
     let rates = (exposure.long / above, exposure.short / below);
     widest(
         #[inline(always)]
@@ -65,34 +76,28 @@ pub(super) fn scale(
     Ok(())
 }
 
-/// Weights do not depend on the unit of the scores: choose a better one.
-fn rescaled(
-    scores: &[f64],
-    mask: Option<&[bool]>,
-    exposure: &Exposure,
-    out: &mut [f64],
-    unit: f64,
-) -> Result<(), Fault> {
-    let moved: Vec<f64> = scores.iter().map(|score| score * unit).collect();
-    scale(&moved, mask, exposure, out)
+/// Weights do not depend on the unit of the scores: take a better one than the caller's.
+fn in_unit(unit: f64, origin: f64, out: &mut [f64]) -> (f64, Seen) {
+    out.iter_mut().for_each(|cell| *cell *= unit);
+    (origin * unit, Seen::of(out, origin * unit))
 }
 
-/// Number of true cells; sums of 128 of them fit into a byte.
-fn n_available(mask: &[bool]) -> usize {
+/// Number of available cells; sums of 128 of them fit into a byte.
+fn n_available(mask: &[u8]) -> usize {
     mask.chunks(128)
-        .map(|part| usize::from(part.iter().map(|&seen| u8::from(seen)).sum::<u8>()))
+        .map(|part| usize::from(part.iter().map(|&seen| u8::from(seen != 0)).sum::<u8>()))
         .sum()
 }
 
 /// Copy the scores, NaN where the mask is false: a number of all one bits is a NaN.
 #[inline(always)]
-fn copy(scores: &[f64], mask: Option<&[bool]>, out: &mut [f64]) {
+fn copy(scores: &[f64], mask: Option<&[u8]>, out: &mut [f64]) {
     let Some(mask) = mask else {
         out.copy_from_slice(scores);
         return;
     };
     for ((out, &score), &seen) in out.iter_mut().zip(scores).zip(mask) {
-        *out = f64::from_bits(score.to_bits() | u64::from(seen).wrapping_sub(1));
+        *out = f64::from_bits(score.to_bits() | u64::from(seen != 0).wrapping_sub(1));
     }
 }
 
@@ -117,6 +122,10 @@ struct Seen {
 }
 
 impl Seen {
+    fn spread(&self) -> f64 {
+        self.high - self.low
+    }
+
     #[inline(always)]
     fn of(cells: &[f64], origin: f64) -> Self {
         let (mut counts, mut sums) = ([0.0; LANES], [0.0; LANES]);
@@ -178,7 +187,7 @@ fn weigh(cells: &mut [f64], (origin, mean): (f64, f64), (up, down): (f64, f64)) 
 }
 
 /// No score says more than another: later assets are long, earlier ones short.
-fn constant(mask: Option<&[bool]>, exposure: &Exposure, count: usize, out: &mut [f64]) {
+fn constant(mask: Option<&[u8]>, exposure: &Exposure, count: usize, out: &mut [f64]) {
     let (long, short) = (exposure.long, exposure.short);
     let n_long = if short == 0.0 {
         count

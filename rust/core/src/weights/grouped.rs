@@ -22,7 +22,7 @@ const MAX_ROUNDS: usize = 8;
 /// Project one date; `out` is zero where the mask is false.
 pub(super) fn project(
     scores: &[f64],
-    mask: Option<&[bool]>,
+    mask: Option<&[u8]>,
     exposure: &Exposure,
     groups: &GroupCap,
     scratch: &mut Scratch,
@@ -188,7 +188,7 @@ fn sided(
 /// Sides by the scores relative to the mean of their group; a group of one keeps its side.
 fn within_groups<'a>(
     scores: &'a [f64],
-    mask: Option<&'a [bool]>,
+    mask: Option<&'a [u8]>,
     groups: &'a GroupCap,
     split: Split,
 ) -> impl Iterator<Item = (usize, bool)> + 'a {

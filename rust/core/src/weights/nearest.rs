@@ -35,7 +35,7 @@ pub(super) struct Split {
 /// Project one date; `out` is zero where the mask is false. `None` without an available asset.
 pub(super) fn project(
     scores: &[f64],
-    mask: Option<&[bool]>,
+    mask: Option<&[u8]>,
     exposure: &Exposure,
     scratch: &mut Scratch,
     out: &mut [f64],
@@ -80,7 +80,7 @@ pub(super) fn project(
 }
 
 impl Scratch {
-    fn sort(&mut self, scores: &[f64], mask: Option<&[bool]>) -> Result<(), Fault> {
+    fn sort(&mut self, scores: &[f64], mask: Option<&[u8]>) -> Result<(), Fault> {
         self.keys.clear();
         for i in available(mask, scores.len()) {
             let score = scores[i];
@@ -294,7 +294,7 @@ impl Split {
     pub(super) fn sides<'a>(
         self,
         scores: &'a [f64],
-        mask: Option<&'a [bool]>,
+        mask: Option<&'a [u8]>,
     ) -> impl Iterator<Item = (usize, bool)> + 'a {
         let mut ties_to_come = self.n_ties;
         available(mask, scores.len()).map(move |i| {

@@ -59,7 +59,7 @@ const EXACT: f64 = 1e-13;
 /// lies above the caps by more than the budget.
 pub fn walk_within_turnover(
     wanted: ArrayView3<'_, f64>,
-    mask: Option<ArrayView3<'_, bool>>,
+    mask: Option<ArrayView3<'_, u8>>,
     previous: Option<ArrayView2<'_, f64>>,
     exposure: &Exposure,
     groups: Option<&GroupCap>,
@@ -165,12 +165,12 @@ impl<'a> Walk<'a> {
     }
 
     /// Move the book one date on.
-    fn step(&mut self, wanted: &[f64], mask: Option<&[bool]>) -> std::result::Result<(), Fault> {
+    fn step(&mut self, wanted: &[f64], mask: Option<&[u8]>) -> std::result::Result<(), Fault> {
         if let Some(mask) = mask {
             self.book
                 .iter_mut()
                 .zip(mask)
-                .filter(|(_, seen)| !**seen)
+                .filter(|(_, seen)| **seen == 0)
                 .for_each(|(w, _)| *w = 0.0);
         }
         let assets: Vec<usize> = available(mask, wanted.len()).collect();

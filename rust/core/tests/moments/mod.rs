@@ -11,7 +11,7 @@ use proptest::prelude::*;
 struct Panel {
     z: Array3<f64>,
     r: Array2<f64>,
-    mask: Array2<bool>,
+    mask: Array2<u8>,
 }
 
 impl Panel {
@@ -32,12 +32,12 @@ impl Panel {
         Self {
             z: Array3::from_shape_simple_fn((dates, assets, columns), || value(rare)),
             r: Array2::from_shape_simple_fn((dates, assets), || value(holes)),
-            mask: Array2::from_shape_simple_fn((dates, assets), || value(0) < 0.7),
+            mask: Array2::from_shape_simple_fn((dates, assets), || u8::from(value(0) < 0.7)),
         }
     }
 
     fn is_usable(&self, t: usize, i: usize) -> bool {
-        self.mask[[t, i]]
+        self.mask[[t, i]] != 0
             && self.r[[t, i]].is_finite()
             && self
                 .z
@@ -161,7 +161,7 @@ proptest! {
     #[test]
     fn rows_and_padded_panels_agree_to_the_bit(panel in panels(), constant: bool) {
         let (dates, assets, columns) = panel.z.dim();
-        let all = Array2::from_elem((dates, assets), true);
+        let all = Array2::from_elem((dates, assets), 1);
         let padded = from_panel(panel.z.view(), panel.r.view(), Some(all.view()), constant);
         let z = panel.z.to_shape((dates * assets, columns));
         let r = panel.r.to_shape(dates * assets);
