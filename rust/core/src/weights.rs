@@ -4,6 +4,7 @@
 //! |------------|----------------------------------------------------------------------|--------------|
 //! | `demeaned` | scale the demeaned scores to the exposures                           | O(n)         |
 //! | `nearest`  | nearest point to the scores with the exposures and a cap             | O(n log n)   |
+//! | `narrow`   | scores of which sums keep all digits                                 | O(n)         |
 //! | `side`     | nearest point of one side with a mass, a cap, group caps, a held book | O(n) a pass |
 //! | `grouped`  | `nearest` with group caps                                            | O(n log n)   |
 //! | `turnover` | walk forward within a turnover budget                                | O(n) a pass  |
@@ -13,6 +14,7 @@
 
 mod demeaned;
 mod grouped;
+mod narrow;
 mod nearest;
 mod side;
 mod turnover;
@@ -22,10 +24,11 @@ use rayon::prelude::*;
 
 use crate::interrupt::each_with;
 use crate::memory::{self, Arrays};
+use crate::vector::contiguous;
 use crate::{CoreError, Result, shape};
 pub use turnover::walk_within_turnover;
 
-/// Largest absolute score that the capped projection takes: squares must not overflow.
+/// Largest absolute score under a cap, and weight of a previous book: squares must not overflow.
 const MAX_SCORE: f64 = 1e100;
 
 /// What every date's book has to be.
@@ -78,6 +81,11 @@ impl Exposure {
             short: 0.5 * (gross - net),
             cap: cap.unwrap_or(f64::INFINITY),
         })
+    }
+
+    /// Sum of absolute weights.
+    fn gross(&self) -> f64 {
+        self.long + self.short
     }
 
     /// Fewest assets that can hold `mass` under the cap.
@@ -138,7 +146,7 @@ impl GroupCap {
         let mut names: Vec<i64> = group_ids.to_vec();
         names.sort_unstable();
         names.dedup();
-        let place = |id: &i64| names.binary_search(id).unwrap_or(0);
+        let place = |id: &i64| names.partition_point(|name| name < id);
         Ok(Self {
             group_of: group_ids.iter().map(place).collect(),
             n_groups: names.len(),
@@ -152,8 +160,8 @@ impl GroupCap {
 enum Fault {
     /// Asset whose score is not finite.
     NotFinite(usize),
-    /// Asset whose score is too large to be squared.
-    TooLarge(usize, f64),
+    /// Asset whose score is too large for what is computed with it.
+    TooLarge { asset: usize, got: f64, most: f64 },
     /// No book fits.
     Infeasible(String),
 }
@@ -167,9 +175,9 @@ impl Fault {
                 date,
                 asset,
             },
-            Self::TooLarge(asset, got) => CoreError::Range {
+            Self::TooLarge { asset, got, most } => CoreError::Range {
                 what: "weights",
-                rule: format!("within ±{MAX_SCORE:e} under a cap"),
+                rule: format!("within ±{most:e} under a cap or a turnover limit"),
                 got: format!("{got:e} at window {window}, date {date}, asset {asset}"),
             },
             Self::Infeasible(why) => CoreError::Infeasible {
@@ -248,12 +256,10 @@ pub fn normalize_into(
         mask.as_ref().map(|mask| mask.as_standard_layout()),
     );
     let (scores, mask) = (
-        scores.as_slice().unwrap_or(&[]),
-        mask.as_ref().and_then(|mask| mask.as_slice()),
+        contiguous(scores.as_slice()),
+        mask.as_ref().map(|mask| contiguous(mask.as_slice())),
     );
-    let faults: Vec<Option<Fault>> = out
-        .as_slice_mut()
-        .unwrap_or(&mut [])
+    let faults: Vec<Option<Fault>> = contiguous(out.as_slice_mut())
         .par_chunks_exact_mut(n_assets)
         .enumerate()
         .map_init(
@@ -328,6 +334,13 @@ fn require_previous(
                 window,
                 date: 0,
                 asset,
+            });
+        }
+        if let Some(asset) = row.iter().position(|w| w.abs() > MAX_SCORE) {
+            return Err(CoreError::Range {
+                what: "previous_weights",
+                rule: format!("within ±{MAX_SCORE:e}"),
+                got: format!("{:e} at window {window}, asset {asset}", row[asset]),
             });
         }
     }

@@ -6,10 +6,13 @@
 //! relative to the mean of their group; then assets flip, those next to the boundary between longs
 //! and shorts first, while the book gets nearer.
 
-use super::nearest::{self, Scratch, Split};
+use super::narrow::{is_wide, narrow};
+use super::nearest::{self, Scratch};
 use super::side::{Groups, Side, Slack};
 use super::{Exposure, Fault, GroupCap, available};
 
+/// Widest gap between scores that are narrowed, in caps.
+const GAP_IN_CAPS: f64 = 100.0;
 /// Up to so many assets, every combination of sides is tried.
 const ALL_COMBINATIONS: usize = 8;
 /// Beyond, at most so many assets change their side one by one,
@@ -31,6 +34,12 @@ pub(super) fn project(
     let Some(split) = nearest::project(scores, mask, exposure, scratch, out)? else {
         return Ok(());
     };
+    let narrowed = narrowed(scores, mask, exposure, scratch);
+    let boundary = available(mask, scores.len())
+        .find(|&i| scores[i] == split.lowest_long)
+        .map_or(f64::INFINITY, |i| narrowed.as_deref().unwrap_or(scores)[i]);
+    let sides: Vec<Place> = split.sides(scores, mask).collect();
+    let scores = narrowed.as_deref().unwrap_or(scores);
     let everywhere = [true, false].map(|long| {
         let mut side = gather(scores, groups, long, available(mask, scores.len()));
         solve(&mut side, exposure, groups, long).then_some(side)
@@ -38,9 +47,9 @@ pub(super) fn project(
     let found = match everywhere {
         [Some(long), Some(short)] if apart(&long, &short) => Some([long, short]),
         _ => Search::new(scores, groups, exposure).run(
-            split.sides(scores, mask).collect(),
-            within_groups(scores, mask, groups, split).collect(),
-            split.lowest_long,
+            within_groups(scores, mask, groups, &sides).collect(),
+            sides,
+            boundary,
         ),
     };
     let Some([long, short]) = found else {
@@ -56,6 +65,31 @@ pub(super) fn project(
         }
     }
     Ok(())
+}
+
+/// Scores of which sums keep all digits, where the given ones spread too widely.
+///
+/// With given sides, gaps of two caps give the same weights as larger ones (see `narrow`); that they
+/// are larger here lets the largest scores come first where sides are chosen.
+fn narrowed(
+    scores: &[f64],
+    mask: Option<&[u8]>,
+    exposure: &Exposure,
+    scratch: &Scratch,
+) -> Option<Vec<f64>> {
+    let cap = exposure.cap.min(exposure.long.max(exposure.short));
+    let falling = &scratch.falling;
+    if !is_wide(falling, cap) {
+        return None;
+    }
+    let mut places = Vec::new();
+    narrow(falling, GAP_IN_CAPS * cap, &mut places);
+    let middle = places[places.len() / 2];
+    let mut out = vec![0.0; scores.len()];
+    for i in available(mask, scores.len()) {
+        out[i] = places[falling.partition_point(|&other| other > scores[i])] - middle;
+    }
+    Some(out)
 }
 
 /// An asset, and whether it is long.
@@ -79,7 +113,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn run(mut self, plain: Vec<Place>, within: Vec<Place>, boundary: f64) -> Option<[Side; 2]> {
+    fn run(mut self, within: Vec<Place>, plain: Vec<Place>, boundary: f64) -> Option<[Side; 2]> {
         self.attempt(&plain);
         let mut sides = if self.attempt(&within) { within } else { plain };
         if sides.len() <= ALL_COMBINATIONS {
@@ -190,15 +224,15 @@ fn within_groups<'a>(
     scores: &'a [f64],
     mask: Option<&'a [u8]>,
     groups: &'a GroupCap,
-    split: Split,
-) -> impl Iterator<Item = (usize, bool)> + 'a {
+    sides: &'a [Place],
+) -> impl Iterator<Item = Place> + 'a {
     let mut sums = vec![(0.0, 0.0); groups.n_groups];
     for i in available(mask, scores.len()) {
         let (sum, count) = &mut sums[groups.group_of[i]];
         *sum += scores[i];
         *count += 1.0;
     }
-    split.sides(scores, mask).map(move |(i, is_long)| {
+    sides.iter().map(move |&(i, is_long)| {
         let (sum, count) = sums[groups.group_of[i]];
         (
             i,

@@ -7,6 +7,7 @@
 //! from prefix sums, and the number of capped longs only falls as `k` grows: one sweep finds the
 //! nearest split. Sorting is what costs.
 
+use super::narrow::{is_wide, narrow};
 use super::{Exposure, Fault, MAX_SCORE, available};
 
 /// Buffers of one thread.
@@ -14,7 +15,7 @@ use super::{Exposure, Fault, MAX_SCORE, available};
 pub(super) struct Scratch {
     keys: Vec<u64>,
     /// Available scores, highest first.
-    falling: Vec<f64>,
+    pub(super) falling: Vec<f64>,
     /// The same, negated, highest first.
     rising: Vec<f64>,
     long: Sweep,
@@ -88,7 +89,11 @@ impl Scratch {
                 return Err(Fault::NotFinite(i));
             }
             if score.abs() > MAX_SCORE {
-                return Err(Fault::TooLarge(i, score));
+                return Err(Fault::TooLarge {
+                    asset: i,
+                    got: score,
+                    most: MAX_SCORE,
+                });
             }
             self.keys.push(rank_bits(score));
         }
@@ -124,6 +129,8 @@ struct Sweep {
     capped: Vec<usize>,
     /// Rounding that the costs may carry.
     noise: f64,
+    /// Scores with narrowed gaps, where they are used.
+    narrowed: Vec<f64>,
 }
 
 impl Sweep {
@@ -142,11 +149,23 @@ impl Sweep {
             return Threshold::nothing();
         }
         let capped = self.capped[scores.len() - self.fewest];
-        Threshold::of(scores, capped, mass, cap.min(mass))
+        Threshold::of(scores, (self.fewest, capped), mass, cap.min(mass))
     }
 
     /// `scores` fall.
     fn run(&mut self, scores: &[f64], centre: f64, mass: f64, exposure: &Exposure) {
+        let cap = exposure.cap.min(mass);
+        if is_wide(scores, cap) {
+            let mut narrowed = std::mem::take(&mut self.narrowed);
+            narrow(scores, 2.0 * cap, &mut narrowed);
+            self.sweep(&narrowed, narrowed[scores.len() / 2], mass, exposure);
+            self.narrowed = narrowed;
+        } else {
+            self.sweep(scores, centre, mass, exposure);
+        }
+    }
+
+    fn sweep(&mut self, scores: &[f64], centre: f64, mass: f64, exposure: &Exposure) {
         self.costs.clear();
         self.capped.clear();
         self.fewest = exposure.fewest(mass);
@@ -325,14 +344,20 @@ impl Threshold {
         }
     }
 
-    /// Weights of the falling `scores` that sum to `mass`; about `capped` of them are at the cap.
+    /// Weights of the falling `scores` that sum to `mass`; `fewest` of them hold it, and about `capped`
+    /// are at the cap.
     ///
     /// The sweep worked with prefix sums. Here sums run over distances from a score that is itself
     /// near the threshold, so that weights are exact however large the scores.
-    fn of(scores: &[f64], capped: usize, mass: f64, cap: f64) -> Self {
-        let origin = scores[capped.min(scores.len() - 1)];
+    fn of(scores: &[f64], (fewest, capped): (usize, usize), mass: f64, cap: f64) -> Self {
+        let at = |place: usize| scores[place.min(scores.len() - 1)];
+        let origin = at(capped);
         let (mut first, mut last) = (capped, scores.len());
-        let (mut low, mut high) = (scores[last - 1] - origin - cap, scores[0] - origin);
+        // No more than mass / cap are at the cap, and the fewest that hold the mass are held.
+        let (mut low, mut high) = (
+            at((mass / cap) as usize) - origin - cap,
+            at(fewest - 1) - origin,
+        );
         let mut level = low;
         for _ in 0..200 {
             let newton = interior_level(&scores[first..last], origin, mass - first as f64 * cap);

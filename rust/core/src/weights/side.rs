@@ -9,7 +9,7 @@
 use crate::interrupt::check;
 
 /// How far a shifted weight may lie above or below the held one without moving it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Slack {
     /// Subtracted from weights that would rise; infinite: none may rise.
     pub(super) up: f64,
@@ -163,9 +163,23 @@ impl Side {
             shift = next;
         }
         self.shift = shift;
-        self.evaluate(shift, cap, groups, slack);
+        let (found, slope) = self.evaluate(shift, cap, groups, slack);
+        let missing = mass - found;
+        if slack == Slack::FREE && slope > 0.0 && missing.abs() > 1e-14 * mass {
+            self.settle(missing / slope, cap, groups);
+        }
         if let Some(groups) = groups {
             self.hold_groups(cap, groups, slack);
+        }
+    }
+
+    /// Add to the weights that a shift moves what is finer than the digits of the shift.
+    fn settle(&mut self, share: f64, cap: f64, groups: Option<Groups>) {
+        for (weight, &group) in self.weights.iter_mut().zip(&self.group_of) {
+            let full = groups.is_some_and(|groups| self.masses[group] >= groups.cap);
+            if *weight > 0.0 && *weight < cap && !full {
+                *weight = (*weight + share).clamp(0.0, cap);
+            }
         }
     }
 

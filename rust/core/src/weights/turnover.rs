@@ -28,7 +28,9 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis};
 
 use super::side::Side;
-use super::{Exposure, Fault, GroupCap, available, require_previous, require_room};
+use super::{
+    Exposure, Fault, GroupCap, MAX_SCORE, available, require_previous, require_room,
+};
 use crate::interrupt::each;
 use crate::{Result, shape};
 
@@ -42,19 +44,23 @@ const MAX_SINGLE_FLIPS: usize = 32;
 const MAX_WORK: usize = 1 << 14;
 /// Few assets are gone through so often at most.
 const MAX_ROUNDS: usize = 8;
+/// Largest wanted weight in units of gross exposure: beside larger ones books lose digits.
+const MAX_TIMES_GROSS: f64 = 1e6;
 /// Rounding in sums of weights.
 const EXACT: f64 = 1e-13;
 
 /// Follow wanted books through time, trading at most `limit` a date.
 ///
 /// `wanted` and `mask` are (B, T, N), `previous` is (B, N); without it windows start flat. `wanted`
-/// should be what [`super::normalize`] gives under the same exposure and groups. Previous weights of
+/// should be what [`super::normalize`] gives under the same exposure and groups: a weight of more than
+/// a million times the gross exposure is refused. Previous weights of
 /// unavailable assets are dropped and do not count as turnover. A book above the cap or a group cap
 /// is first brought down to it.
 ///
 /// # Errors
 ///
-/// [`crate::CoreError::Range`] for a negative or non-finite limit, [`crate::CoreError::Shape`],
+/// [`crate::CoreError::Range`] for a negative or non-finite limit and for weights out of all
+/// proportion, [`crate::CoreError::Shape`],
 /// [`crate::CoreError::NonFiniteCell`], and [`crate::CoreError::Infeasible`] when the previous book
 /// lies above the caps by more than the budget.
 pub fn walk_within_turnover(
@@ -176,6 +182,14 @@ impl<'a> Walk<'a> {
         let assets: Vec<usize> = available(mask, wanted.len()).collect();
         if let Some(&asset) = assets.iter().find(|&&i| !wanted[i].is_finite()) {
             return Err(Fault::NotFinite(asset));
+        }
+        let most = match self.exposure.gross() {
+            0.0 => MAX_SCORE,
+            gross => MAX_TIMES_GROSS * gross,
+        };
+        if let Some(&asset) = assets.iter().find(|&&i| wanted[i].abs() > most) {
+            let got = wanted[asset];
+            return Err(Fault::TooLarge { asset, got, most });
         }
         let needed: f64 = assets
             .iter()
