@@ -289,3 +289,13 @@ def test_refuses_shapes_that_do_not_line_up():
         project_pca(np.ones((2, 4)), np.ones(3), np.ones((3, 1)))
     with pytest.raises(ValueError, match="loadings must have shape"):
         project_pca(np.ones((2, 3)), np.ones(3), np.ones((4, 1)))
+
+
+def test_the_strides_of_a_mean_do_not_change_a_projection():
+    rng = np.random.default_rng(3)
+    returns, mean = rng.standard_normal((6, 4)), rng.standard_normal(4)
+    loadings = np.linalg.qr(rng.standard_normal((4, 2)))[0]
+    want = project_pca(returns, mean, loadings)
+    assert np.allclose(want, returns @ loadings, atol=1e-14)
+    for strided in (mean[::-1].copy()[::-1], np.repeat(mean, 2)[::2]):
+        assert np.array_equal(project_pca(returns, strided, loadings), want)

@@ -11,7 +11,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 
 use crate::interrupt::check;
 use crate::krylov::{ANGLE, Leading, excess};
-use crate::vector::{add_scaled, dot, norm};
+use crate::vector::{add_scaled, contiguous, dot, norm};
 use crate::{Result, linalg};
 
 /// Products with the operator after which another way is cheaper.
@@ -78,11 +78,7 @@ impl Pairs {
         let residuals = Array1::from_shape_fn(k + 1, |i| {
             let mut row = image.row(i).to_vec();
             let vector = basis.row(i);
-            add_scaled(
-                &mut row,
-                -found.values[i],
-                vector.as_slice().unwrap_or_default(),
-            );
+            add_scaled(&mut row, -found.values[i], contiguous(vector.as_slice()));
             norm(&row)
         });
         Ok(Self {
@@ -142,16 +138,13 @@ impl Pairs {
 fn orthonormalise(rows: &mut Array2<f64>) -> bool {
     for j in 0..rows.nrows() {
         let (known, mut rest) = rows.view_mut().split_at(Axis(0), j);
-        let Some(row) = rest.row_mut(0).into_slice() else {
-            return false;
-        };
+        let row = contiguous(rest.row_mut(0).into_slice());
         let length = norm(row);
         for _ in 0..2 {
             for other in known.rows() {
-                if let Some(other) = other.to_slice() {
-                    let weight = dot(other, row);
-                    add_scaled(row, -weight, other);
-                }
+                let other = contiguous(other.to_slice());
+                let weight = dot(other, row);
+                add_scaled(row, -weight, other);
             }
         }
         let left = norm(row);

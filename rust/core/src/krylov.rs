@@ -14,8 +14,8 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 
 use crate::interrupt::check;
-use crate::vector::{add_scaled, dot, norm};
-use crate::{Result, linalg};
+use crate::vector::{add_scaled, contiguous, dot, norm};
+use crate::{Result, linalg, shape};
 use turned::{Turned, slices};
 
 mod turned;
@@ -68,7 +68,9 @@ pub fn wide(k: usize) -> usize {
 ///
 /// # Errors
 ///
-/// [`crate::CoreError::Failed`] when the operator yields numbers that are not finite.
+/// [`crate::CoreError::Range`] when `k` or `block` is 0, [`crate::CoreError::Shape`] when the start or
+/// what `apply` gives has another shape, [`crate::CoreError::Failed`] when the operator yields numbers
+/// that are not finite.
 pub fn leading(
     n: usize,
     k: usize,
@@ -90,6 +92,11 @@ pub(crate) fn search(
     start: Option<ArrayView2<'_, f64>>,
     mut apply: impl FnMut(ArrayView2<'_, f64>) -> Array2<f64>,
 ) -> Result<(Outcome, Array2<f64>)> {
+    shape::require_that("k", k > 0, "at least 1", k)?;
+    shape::require_that("block", block > 0, "at least 1", block)?;
+    if let Some(start) = start {
+        shape::require("start", &[n, start.ncols()], start.shape())?;
+    }
     let max_steps = max_steps.min((n / block).saturating_sub(1));
     if max_steps * block <= k {
         return Ok((
@@ -106,7 +113,7 @@ pub(crate) fn search(
     };
     loop {
         check();
-        let coupling = space.extend(&mut apply);
+        let coupling = space.extend(&mut apply)?;
         let step = space.done / block;
         if step < schedule.next {
             continue;
@@ -176,9 +183,12 @@ impl Space {
     fn extend(
         &mut self,
         apply: &mut impl FnMut(ArrayView2<'_, f64>) -> Array2<f64>,
-    ) -> Array2<f64> {
+    ) -> Result<Array2<f64>> {
         let (old, end) = (self.done, self.done + self.block);
-        let mut image = Turned::of(apply(self.basis.slice(s![.., old..end])).view());
+        let newest = self.basis.slice(s![.., old..end]);
+        let image = apply(newest);
+        shape::require("the operator's product", newest.shape(), image.shape())?;
+        let mut image = Turned::of(image.view());
         let lengths: Vec<f64> = image.columns().map(norm).collect();
         let known = slices(self.basis.slice(s![.., ..end]));
         let mut weights = image.project_out(&known);
@@ -196,7 +206,7 @@ impl Space {
         self.done = end;
         self.orthonormalise(&lengths);
         let fresh = self.basis.slice(s![.., end..end + self.block]);
-        image.weights(&slices(fresh))
+        Ok(image.weights(&slices(fresh)))
     }
 
     /// Make the block after `done` orthonormal; `lengths` are its columns' before projection.
@@ -206,9 +216,7 @@ impl Space {
     fn orthonormalise(&mut self, lengths: &[f64]) {
         for (j, &length) in (self.done..).zip(lengths) {
             let (known, mut rest) = self.basis.view_mut().split_at(Axis(1), j);
-            let Some(column) = rest.column_mut(0).into_slice() else {
-                continue;
-            };
+            let column = contiguous(rest.column_mut(0).into_slice());
             let inside = orthogonalise(known.slice(s![.., self.done..]), column);
             let mut left = if length > 0.0 {
                 inside / length
@@ -247,10 +255,9 @@ impl Space {
 pub(crate) fn orthogonalise(known: ArrayView2<'_, f64>, column: &mut [f64]) -> f64 {
     for _ in 0..2 {
         for other in known.columns() {
-            if let Some(other) = other.to_slice() {
-                let weight = dot(other, column);
-                add_scaled(column, -weight, other);
-            }
+            let other = contiguous(other.to_slice());
+            let weight = dot(other, column);
+            add_scaled(column, -weight, other);
         }
     }
     let left = norm(column);
@@ -339,9 +346,8 @@ pub(crate) fn orthonormal_columns(a: ArrayView2<'_, f64>) -> (Array1<f64>, Array
     for j in 0..a.ncols() {
         check();
         let (known, mut rest) = out.view_mut().split_at(Axis(1), j);
-        if let Some(column) = rest.column_mut(0).into_slice() {
-            lengths[j] = orthogonalise(known.view(), column);
-        }
+        let column = contiguous(rest.column_mut(0).into_slice());
+        lengths[j] = orthogonalise(known.view(), column);
     }
     (lengths, out)
 }

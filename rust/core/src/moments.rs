@@ -19,6 +19,7 @@ use crate::interrupt::each_with;
 use crate::memory::{self, Arrays};
 use crate::real::{AnyView, Real};
 use crate::simd::{Level, PackFrom, Rows, Scalar};
+use crate::vector::contiguous;
 use crate::{CoreError, Result, shape};
 
 /// Columns by which sums, and places in them, exceed a triangle at most.
@@ -395,9 +396,8 @@ impl Job {
                 S::default,
                 move |scratch, (date, (((gram, cross), square), n))| {
                     let out = Row {
-                        // Rows of an array made here are contiguous.
-                        gram: gram.into_slice().unwrap_or_default(),
-                        cross: cross.into_slice().unwrap_or_default(),
+                        gram: contiguous(gram.into_slice()),
+                        cross: contiguous(cross.into_slice()),
                         square: square.into_scalar(),
                     };
                     *n.into_scalar() = sum(scratch, (date, out));

@@ -147,7 +147,8 @@ pub fn project<R: Real>(
     shape::require("returns", &[n_dates, n_assets], returns.shape())?;
     shape::require("loadings", &[n_assets, loadings.ncols()], loadings.shape())?;
     require_room(returns.dim(), loadings.ncols())?;
-    let mean = mean.to_owned();
+    // Whatever the strides of the view: an owned copy of it would keep them.
+    let mean: Array1<f64> = mean.iter().copied().collect();
     let premia = mean.dot(&loadings);
     Ok(Stream::plain(returns, &mean).times(loadings) + premia)
 }

@@ -8,6 +8,7 @@ use rayon::slice::ParallelSliceMut;
 
 use crate::dispatch::{InstructionSet, Kernel, dispatch};
 use crate::interrupt::{check, each};
+use crate::vector::contiguous;
 
 /// Doubles in the widest vector; rows are padded with zeros to a multiple of it.
 const LANES: usize = 8;
@@ -72,11 +73,11 @@ impl Rows {
     }
 
     pub(crate) fn flat(&self) -> &[f64] {
-        self.values.as_slice().unwrap_or_default()
+        contiguous(self.values.as_slice())
     }
 
     pub(crate) fn flat_mut(&mut self) -> &mut [f64] {
-        self.values.as_slice_mut().unwrap_or_default()
+        contiguous(self.values.as_slice_mut())
     }
 
     pub(crate) fn row(&self, i: usize) -> &[f64] {
@@ -272,14 +273,14 @@ impl Product<'_> {
             let rows: [&[f64]; Q] = std::array::from_fn(|q| &y[q * skip..][..n]);
             sums::<I, V, Q>(x, (0..n).map(|t| std::array::from_fn(|q| rows[q][t])))
         } else {
-            let rows = y.chunks(step).filter_map(|row| row.first_chunk::<Q>());
-            sums::<I, V, Q>(x, rows.take(n).copied())
+            let rows = y.chunks(step).take(n);
+            sums::<I, V, Q>(x, rows.map(|row| *contiguous(row.first_chunk::<Q>())))
         };
         for (q, sums) in sums.iter().enumerate() {
-            if let Some(out) = self.out.row_mut(row + q).as_slice_mut() {
-                for (out, &sum) in out[column..].chunks_exact_mut(I::LANES).zip(sums) {
-                    I::store(I::add(I::load(out), sum), out);
-                }
+            let mut out = self.out.row_mut(row + q);
+            let out = contiguous(out.as_slice_mut());
+            for (out, &sum) in out[column..].chunks_exact_mut(I::LANES).zip(sums) {
+                I::store(I::add(I::load(out), sum), out);
             }
         }
     }

@@ -16,7 +16,7 @@ use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis, s};
 use pulp::Arch;
 
 use crate::interrupt::{check, each, each_with};
-use crate::vector::dot;
+use crate::vector::{contiguous, dot};
 use crate::{Real, linalg};
 
 mod columns;
@@ -189,12 +189,10 @@ impl<'a, R: Real> Stream<'a, R> {
         let scale = self.scale.map(|all| all.slice(s![columns.clone()]));
         let last = self.returns.nrows();
         for (row, line) in rows.zip(out.rows_mut()) {
-            let Some(line) = line.into_slice() else {
-                continue;
-            };
+            let line = contiguous(line.into_slice());
             if row < last {
                 widen(self.returns.slice(s![row, columns.clone()]), line);
-                centre(line, mean.as_slice().unwrap_or_default());
+                centre(line, contiguous(mean.as_slice()));
             } else {
                 line.iter_mut()
                     .zip(mean)
@@ -262,7 +260,7 @@ impl<'a, R: Real> Stream<'a, R> {
                 empty,
                 each_with(|buffer: &mut Array2<f64>, row: usize| {
                     let row = self.read(row..row + 1, 0..self.n_columns(), buffer);
-                    dot(row.as_slice().unwrap_or_default(), v)
+                    dot(contiguous(row.as_slice()), v)
                 }),
             )
             .collect();

@@ -1,9 +1,24 @@
-//! Vector arithmetic at the width of the machine it runs on.
+//! Vector arithmetic at the width of the machine it runs on, and the slices it runs on.
 
 use pulp::Arch;
 
 /// Independent partial sums, enough to fill the widest registers.
 const LANES: usize = 16;
+
+/// The slice of an array that this crate laid out: row by row, column by column, or padded.
+///
+/// # Panics
+///
+/// When it is not contiguous. That is a mistake in this crate; to go on would be to leave a row out.
+#[track_caller]
+#[inline(always)]
+#[expect(
+    clippy::expect_used,
+    reason = "an invariant of this crate, not of its input"
+)]
+pub(crate) fn contiguous<T>(slice: Option<T>) -> T {
+    slice.expect("memory that this crate laid out is contiguous")
+}
 
 /// `Σ a_i b_i` over the shorter length.
 pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {

@@ -5,6 +5,7 @@ use std::slice::ChunksExact;
 use ndarray::{Array2, ArrayView2, Axis};
 
 use crate::stream::thin::{columns_times, rows_times};
+use crate::vector::contiguous;
 
 /// A thin matrix whose columns lie one after the other.
 pub(super) struct Turned {
@@ -46,5 +47,7 @@ impl Turned {
 /// Contiguous columns.
 pub(super) fn slices(a: ArrayView2<'_, f64>) -> Vec<&[f64]> {
     let columns = (0..a.ncols()).map(|j| a.index_axis_move(Axis(1), j));
-    columns.filter_map(|column| column.to_slice()).collect()
+    columns
+        .map(|column| contiguous(column.to_slice()))
+        .collect()
 }

@@ -21,6 +21,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 use super::basis::{Basis, Known};
 use super::bordered::Bordered;
 use crate::krylov::{ANGLE, SplitMix};
+use crate::vector::contiguous;
 use crate::{chebyshev, linalg};
 
 /// Spaces that grow side by side: as many vectors as a walk over the Gram matrix multiplies at once.
@@ -68,7 +69,7 @@ impl Ahead {
         let values: Array1<f64> = pairs.map(|(z, image)| z.dot(&image)).collect();
         let steps = steps(&values, k)?;
         let mut starts = Array2::zeros((LANES, block.size()));
-        SplitMix(0x5DEE_CE66).fill(starts.row_mut(0).as_slice_mut()?);
+        SplitMix(0x5DEE_CE66).fill(contiguous(starts.row_mut(0).as_slice_mut()));
         block.centre(starts.row_mut(0));
         if let Some(mean) = block.times_mean() {
             starts.row_mut(1).assign(&mean);
@@ -167,7 +168,7 @@ impl Ahead {
         let mut out = Array2::zeros((self.n_known, size));
         let mut random = SplitMix(0x5DEE_CE66);
         for (i, mut row) in out.outer_iter_mut().enumerate() {
-            random.fill(row.as_slice_mut()?);
+            random.fill(contiguous(row.as_slice_mut()));
             row *= UNKNOWN / (size as f64).sqrt();
             row[i] = 1.0;
         }

@@ -4,7 +4,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, Zip, s};
 
 use super::bordered::Bordered;
 use crate::linalg;
-use crate::vector::{add_scaled, dot};
+use crate::vector::{add_scaled, contiguous, dot};
 
 /// Squared lengths below this share are rounding: the vectors before span such a one.
 const SPANNED: f64 = 1e-11;
@@ -166,11 +166,10 @@ impl Factor {
         let (mut lower, mut inverse) = (Array2::<f64>::zeros((n, n)), vec![0.0; n]);
         for (i, given) in square.outer_iter().enumerate() {
             let (above, mut rest) = lower.view_mut().split_at(Axis(0), i);
-            let Some(row) = rest.row_mut(0).into_slice() else {
-                continue;
-            };
+            let row = contiguous(rest.row_mut(0).into_slice());
             for (j, above) in above.outer_iter().enumerate() {
-                if let Some(above) = above.to_slice().filter(|_| inverse[j] > 0.0) {
+                if inverse[j] > 0.0 {
+                    let above = contiguous(above.to_slice());
                     row[j] = (given[j] - dot(&row[..j], &above[..j])) * inverse[j];
                 }
             }
@@ -186,15 +185,13 @@ impl Factor {
     fn divide_rows(&self, a: &mut Array2<f64>) {
         for (i, weights) in self.lower.outer_iter().enumerate() {
             let (above, mut rest) = a.view_mut().split_at(Axis(0), i);
-            let Some(row) = rest.row_mut(0).into_slice() else {
-                continue;
-            };
+            let row = contiguous(rest.row_mut(0).into_slice());
             if self.inverse[i] == 0.0 {
                 row.fill(0.0);
                 continue;
             }
             for (&weight, above) in weights.iter().zip(above.outer_iter()) {
-                add_scaled(row, -weight, above.to_slice().unwrap_or_default());
+                add_scaled(row, -weight, contiguous(above.to_slice()));
             }
             row.iter_mut().for_each(|v| *v *= self.inverse[i]);
         }
@@ -203,13 +200,11 @@ impl Factor {
     /// `a L^-1`.
     fn divide_columns(&self, a: &mut Array2<f64>) {
         for mut row in a.outer_iter_mut() {
-            let Some(row) = row.as_slice_mut() else {
-                continue;
-            };
+            let row = contiguous(row.as_slice_mut());
             for i in (0..row.len()).rev() {
                 row[i] *= self.inverse[i];
                 let weights = self.lower.row(i);
-                let weights = weights.to_slice().unwrap_or_default();
+                let weights = contiguous(weights.to_slice());
                 let (head, tail) = row.split_at_mut(i);
                 add_scaled(head, -tail[0], &weights[..i]);
             }

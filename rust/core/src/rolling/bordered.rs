@@ -2,15 +2,13 @@
 
 use std::ops::Range;
 
-use ndarray::{
-    Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, concatenate, s,
-};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, s};
 
 use super::ahead::Ahead;
 use crate::krylov::SplitMix;
 use crate::linalg;
 use crate::stream::thin::columns_times;
-use crate::vector::{add_scaled, dot};
+use crate::vector::{add_scaled, contiguous, dot};
 
 /// Size of the entries, relative to their average, that carried vectors have on new dates.
 const UNKNOWN: f64 = 0.1;
@@ -45,7 +43,7 @@ pub(super) fn carry(
     let mut out = Array2::zeros((block, size));
     let mut random = SplitMix(0x5DEE_CE66);
     for mut row in out.rows_mut() {
-        random.fill(row.as_slice_mut()?);
+        random.fill(contiguous(row.as_slice_mut()));
     }
     let known = block - 1;
     let mut old = out.slice_mut(s![..known, ..]);
@@ -96,7 +94,8 @@ impl<'a> Bordered<'a> {
             row -= row.sum() / n;
             (row * (rho * n).sqrt(), rho * n * length)
         });
-        let rows = (0..gram.nrows()).filter_map(|t| gram.index_axis_move(Axis(0), t).to_slice());
+        let rows =
+            (0..gram.nrows()).map(|t| contiguous(gram.index_axis_move(Axis(0), t).to_slice()));
         Self {
             all,
             gram,
@@ -182,7 +181,10 @@ impl<'a> Bordered<'a> {
         let row = row.view().insert_axis(Axis(1));
         linalg::add_product(image.view_mut(), 1.0, row, last);
         let bottom = linalg::product(row.t(), top.view()) + &(&last * *corner);
-        concatenate(Axis(0), &[image.view(), bottom.view()]).unwrap_or(image)
+        let mut out = Array2::zeros((n + 1, q.ncols()));
+        out.slice_mut(s![..n, ..]).assign(&image);
+        out.slice_mut(s![n.., ..]).assign(&bottom);
+        out
     }
 
     /// The matrix times every row of a block that is centred already.
@@ -202,13 +204,12 @@ impl<'a> Bordered<'a> {
             .zip(found.chunks_exact(n))
             .zip(q.rows())
         {
-            let (Some(line), Some(given)) = (line.as_slice_mut(), given.to_slice()) else {
-                continue;
-            };
+            let line = contiguous(line.as_slice_mut());
+            let given = contiguous(given.to_slice());
             let mean = ArrayView1::from(found).sum() / n as f64;
             line.iter_mut().zip(found).for_each(|(v, f)| *v = f - mean);
             if let Some((border, corner)) = &self.border {
-                let border = border.as_slice().unwrap_or_default();
+                let border = contiguous(border.as_slice());
                 add_scaled(&mut line[..n], given[n], border);
                 line[n] = dot(border, &given[..n]) + corner * given[n];
             }

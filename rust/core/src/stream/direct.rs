@@ -13,7 +13,7 @@ use super::images::Images;
 use super::rows::Rows;
 use super::{BLOCK_CELLS, Stream, block_width, empty, width_of};
 use crate::interrupt::{check, each_with};
-use crate::vector::{add_scaled, dot};
+use crate::vector::{add_scaled, contiguous, dot};
 use crate::{AnyView, Real};
 
 /// Numbers in a block that is read in place: rows that go on for longer come faster from memory.
@@ -77,8 +77,8 @@ impl<R: Real> Stream<'_, R> {
 
     /// The panel itself, where its rows may be read in place.
     fn in_place(&self) -> Option<AnyView<'_, Ix2>> {
-        let contiguous = |row: ArrayView1<'_, R>| row.to_slice().is_some();
-        let is_readable = self.is_direct() && self.returns.rows().into_iter().all(contiguous);
+        let lies_together = |row: ArrayView1<'_, R>| row.to_slice().is_some();
+        let is_readable = self.is_direct() && self.returns.rows().into_iter().all(lies_together);
         is_readable.then(|| R::any(self.returns.view()))
     }
 
@@ -110,7 +110,7 @@ impl<R: Real> Stream<'_, R> {
         let (direct, in_place) = (self.is_direct(), self.in_place());
         let shift = self.column_shift(u);
         let (dates, all, lanes) = (self.returns.nrows(), self.n_rows(), u.lanes);
-        let mean = self.mean.as_slice().unwrap_or_default();
+        let mean = contiguous(self.mean.as_slice());
         let parts = self.parts(self.n_columns(), |ranges, buffer| {
             let rows = if direct { dates } else { all };
             let mut part = Part::new(rows * lanes, lanes);

@@ -6,6 +6,7 @@ use ndarray::{Array2, ArrayView2, Axis, Ix2};
 
 use super::thin::{columns_times, rows_times};
 use super::widen;
+use crate::vector::contiguous;
 use crate::{AnyView, Real};
 
 /// Rows of a block, all of one length.
@@ -50,9 +51,7 @@ impl<'a> Rows<'a> {
             *buffer = Array2::zeros(view.dim());
         }
         for (row, mut line) in view.rows().into_iter().zip(buffer.rows_mut()) {
-            if let Some(line) = line.as_slice_mut() {
-                widen(row, line);
-            }
+            widen(row, contiguous(line.as_slice_mut()));
         }
         Self::whole(buffer.view())
     }
@@ -76,8 +75,8 @@ impl<'a> Rows<'a> {
 
 fn slices<E>(view: ArrayView2<'_, E>, rows: Range<usize>, columns: Range<usize>) -> Vec<&[E]> {
     rows.map(|row| {
-        let row = view.index_axis_move(Axis(0), row).to_slice();
-        row.map_or(&[][..], |row| &row[columns.clone()])
+        let row = contiguous(view.index_axis_move(Axis(0), row).to_slice());
+        &row[columns.clone()]
     })
     .collect()
 }
