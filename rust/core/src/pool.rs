@@ -29,6 +29,8 @@ struct Owned {
 
 /// Cap set by the user; 0 stands for none.
 static CAP: AtomicUsize = AtomicUsize::new(0);
+/// The number without a cap; 0 until it is read.
+static START: AtomicUsize = AtomicUsize::new(0);
 /// No lock: a child forked while another thread held one would wait for ever.
 static POOL: ArcSwapOption<Owned> = ArcSwapOption::const_empty();
 
@@ -47,10 +49,21 @@ pub fn set_num_threads(n_threads: usize) -> Result<()> {
 
 /// Number of threads that the next kernel will use.
 pub fn num_threads() -> usize {
-    match CAP.load(Ordering::Relaxed) {
-        0 => start_value(),
-        cap => cap,
-    }
+    [&CAP, &START]
+        .map(|count| count.load(Ordering::Relaxed))
+        .into_iter()
+        .find(|&count| count > 0)
+        .unwrap_or_else(read_environment)
+}
+
+/// Read the number of threads without a cap, which [`num_threads`] does on its first call else.
+///
+/// The environment may not be read while another thread of a process writes it: a binding calls this
+/// when it is loaded. Later changes of the environment have no effect.
+pub fn read_environment() -> usize {
+    let count = start_value();
+    START.store(count, Ordering::Relaxed);
+    count
 }
 
 /// `ML4T_NUM_THREADS` where it is a sensible number, else what the machine offers.
@@ -130,7 +143,8 @@ fn current() -> Result<Arc<Owned>> {
     if let Some(stale) = found
         && stale.process != process
     {
-        // Its threads stayed in the parent: joining them here would wait for ever.
+        // To drop it takes the locks of its threads, which stayed in the parent: one that was taken
+        // at the time of the fork is never given back.
         std::mem::forget(stale);
     }
     Ok(owned)

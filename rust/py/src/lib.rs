@@ -16,6 +16,8 @@ mod _core {
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
+        // Here, while the interpreter keeps other threads from writing the environment.
+        ml4t_models_core::pool::read_environment();
         let profile = if cfg!(debug_assertions) {
             "debug"
         } else {
