@@ -95,6 +95,7 @@ impl<'a> From<&'a Moments> for MomentsView<'a> {
 impl MomentsView<'_> {
     fn check(&self) -> Result<()> {
         let (n_dates, n) = self.cross.dim();
+        shape::require_that("the number of instruments", n > 0, "at least 1", n)?;
         shape::require("gram", &[n_dates, triangle::length(n)], self.gram.shape())?;
         shape::require("n_assets", &[n_dates], self.n_assets.shape())?;
         shape::require("return_squares", &[n_dates], self.return_squares.shape())

@@ -9,7 +9,7 @@ use faer::{Accum, MatMut, MatRef, Par, Side};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, s};
 
 use crate::memory::Arrays;
-use crate::{CoreError, Result, interrupt};
+use crate::{CoreError, Result, interrupt, shape};
 
 /// Multiplications that take a tenth of a second or less on any machine of today.
 const LONG: usize = 1 << 28;
@@ -40,14 +40,22 @@ fn as_faer_mut<'a>(a: &'a mut ArrayViewMut2<'_, f64>) -> MatMut<'a, f64> {
     }
 }
 
-/// `A B`, shape `(rows of A, columns of B)`; the inner dimensions must agree.
+/// `A B`, shape `(rows of A, columns of B)`.
+///
+/// # Panics
+///
+/// When the inner dimensions differ.
 pub fn product(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> Array2<f64> {
     let mut out = Array2::zeros((a.nrows(), b.ncols()));
     add_product(out.view_mut(), 1.0, a, b);
     out
 }
 
-/// `C += alpha A B`; the dimensions must agree.
+/// `C += alpha A B`.
+///
+/// # Panics
+///
+/// When the dimensions differ.
 pub fn add_product(
     mut c: ArrayViewMut2<'_, f64>,
     alpha: f64,
@@ -94,9 +102,11 @@ pub struct Eigen {
 ///
 /// # Errors
 ///
-/// [`CoreError::Failed`] when the matrix is not finite or the iteration does not converge.
+/// [`CoreError::Shape`] when the matrix is not square, [`CoreError::Failed`] when it is not finite or
+/// the iteration does not converge.
 pub fn symmetric_eigen(a: ArrayView2<'_, f64>) -> Result<Eigen> {
     let n = a.nrows();
+    shape::require("the matrix", &[n, n], a.shape())?;
     let failed = |why: &str| CoreError::Failed {
         what: "symmetric eigendecomposition",
         why: why.to_owned(),
@@ -136,6 +146,10 @@ pub fn right_singular(a: ArrayView2<'_, f64>) -> Result<Eigen> {
 }
 
 /// Solve `A X = B` for symmetric positive definite `A`; `None` when it is not numerically so.
+///
+/// # Panics
+///
+/// When `A` is not square, or `B` has not as many rows.
 pub fn solve_positive_definite(
     a: ArrayView2<'_, f64>,
     b: ArrayView2<'_, f64>,
@@ -148,6 +162,10 @@ pub fn solve_positive_definite(
 
 /// Solve `A x = b` for symmetric `A` with unit diagonal by Cholesky; `None` unless every pivot, the
 /// share of a column that the columns before it do not span, is at least `least`.
+///
+/// # Panics
+///
+/// When `A` is not square, or `b` has not as many entries.
 pub fn solve_well_determined(
     a: ArrayView2<'_, f64>,
     b: ArrayView1<'_, f64>,
@@ -172,9 +190,14 @@ pub fn solve_well_determined(
 ///
 /// # Errors
 ///
-/// [`CoreError::Failed`] when the singular value decomposition does not converge.
+/// [`CoreError::Shape`] when `b` has not as many entries as `A` has rows, [`CoreError::Failed`] when
+/// the singular value decomposition does not converge.
 pub fn minimum_norm(a: ArrayView2<'_, f64>, b: ArrayView1<'_, f64>) -> Result<Array1<f64>> {
     let (n, p) = a.dim();
+    shape::require("b", &[n], b.shape())?;
+    if n == 0 || p == 0 {
+        return Ok(Array1::zeros(p));
+    }
     let scale: Array1<f64> = a.columns().into_iter().map(length).collect();
     Arrays::new()
         .times(4, "rows of a date", &[n, p + 1])

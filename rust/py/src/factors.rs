@@ -249,18 +249,28 @@ pub(crate) fn rolling_rp_pca<'py>(
     windows: Vec<(usize, usize)>,
 ) -> PyResult<RollingRpPca<'py>> {
     let (settings, windows) = (settings.into(), ranges(windows));
-    let fits = with_view!(returns => {
-        bridge::run(py, || rolling::rp_pca(returns, &settings, &windows))
-    })?;
-    let moments: Vec<_> = fits.iter().map(RpPca::factor_moments).collect();
+    let found = with_view!(returns => bridge::run(py, || {
+        let fits = rolling::rp_pca(returns, &settings, &windows)?;
+        let moments: Vec<_> = fits.iter().map(RpPca::factor_moments).collect();
+        Ok((
+            rows(&fits, |fit| &fit.eigenvalues),
+            layers(&fits, |fit| &fit.loadings),
+            layers(&fits, |fit| &fit.factor_weights),
+            layers(&fits, |fit| &fit.asset_betas),
+            rows(&fits, |fit| &fit.alphas),
+            rows(&fits, |fit| &fit.residual_variances),
+            rows(&moments, |(mean, _)| mean),
+            layers(&moments, |(_, covariance)| covariance),
+        ))
+    }))?;
     Ok((
-        rows(&fits, |fit| &fit.eigenvalues).into_pyarray(py),
-        layers(&fits, |fit| &fit.loadings).into_pyarray(py),
-        layers(&fits, |fit| &fit.factor_weights).into_pyarray(py),
-        layers(&fits, |fit| &fit.asset_betas).into_pyarray(py),
-        rows(&fits, |fit| &fit.alphas).into_pyarray(py),
-        rows(&fits, |fit| &fit.residual_variances).into_pyarray(py),
-        rows(&moments, |(mean, _)| mean).into_pyarray(py),
-        layers(&moments, |(_, covariance)| covariance).into_pyarray(py),
+        found.0.into_pyarray(py),
+        found.1.into_pyarray(py),
+        found.2.into_pyarray(py),
+        found.3.into_pyarray(py),
+        found.4.into_pyarray(py),
+        found.5.into_pyarray(py),
+        found.6.into_pyarray(py),
+        found.7.into_pyarray(py),
     ))
 }

@@ -7,6 +7,7 @@ use super::{MomentsView, small, triangle};
 use crate::interrupt::check;
 use crate::memory::Arrays;
 use crate::rows::{Left, Rows, product};
+use crate::vector::contiguous;
 use crate::{Result, shape};
 
 /// Loadings with the factors that suit them best.
@@ -173,6 +174,7 @@ pub fn realised_factors(
     loadings: &Loadings<'_>,
     observed: ArrayView2<'_, f64>,
 ) -> Result<Array2<f64>> {
+    moments.check()?;
     let (n_dates, n) = moments.cross.dim();
     let (k, m) = (loadings.latent.ncols(), loadings.observed.ncols());
     shape::require("gamma", &[n, k], loadings.latent.shape())?;
@@ -251,7 +253,7 @@ fn copy(from: ArrayView1<'_, f64>, to: &mut [f64]) {
 fn left_of(matrix: ArrayView2<'_, f64>) -> Left<'_> {
     let (n_out, skip) = matrix.dim();
     Left {
-        values: matrix.to_slice().unwrap_or_default(),
+        values: contiguous(matrix.to_slice()),
         step: 1,
         skip,
         n_out,

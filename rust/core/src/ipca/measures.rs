@@ -1,6 +1,6 @@
 //! How much of the returns the factors explain: uncentred, benchmark zero.
 
-use ndarray::{Array1, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 
 use super::{MomentsView, triangle};
 use crate::dispatch::dispatch;
@@ -55,11 +55,7 @@ pub fn fit_measures(
     let mean = used
         .mean_axis(Axis(0))
         .unwrap_or_else(|| Array1::zeros(gamma.ncols()));
-    let constant = used.dim();
-    let mean = mean
-        .broadcast(constant)
-        .map(|mean| mean.to_owned())
-        .unwrap_or_default();
+    let mean = Array2::from_shape_fn(used.dim(), |(_, q)| mean[q]);
     let nothing = squares(moments, &dates, gamma, (&used * 0.0).view());
     let total = squares(moments, &dates, gamma, used.view());
     let predictive = squares(moments, &dates, gamma, mean.view());

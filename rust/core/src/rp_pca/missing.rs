@@ -96,7 +96,8 @@ fn moments<R: Real>(
 ///
 /// # Errors
 ///
-/// [`crate::CoreError::Shape`] when the arrays disagree on `N`.
+/// [`crate::CoreError::Shape`] when the arrays disagree on `N`, [`crate::CoreError::Range`] when the
+/// weights hold no factor.
 pub fn project<R: Real>(
     returns: ArrayView2<'_, R>,
     weights: ArrayView2<'_, f64>,
@@ -105,6 +106,13 @@ pub fn project<R: Real>(
         "returns",
         &[returns.nrows(), weights.nrows()],
         returns.shape(),
+    )?;
+    let n_factors = weights.ncols();
+    shape::require_that(
+        "columns of factor_weights",
+        n_factors > 0,
+        "at least 1",
+        n_factors,
     )?;
     pca::require_room(returns.dim(), weights.ncols())?;
     let complete = returns.iter().all(|&v| v.into().is_finite());
