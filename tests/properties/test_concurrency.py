@@ -126,3 +126,18 @@ def test_a_bad_number_of_threads_in_the_environment_is_warned_of(text):
             check=False,
         )
         assert ("ML4T_NUM_THREADS must be" in done.stderr) is fails, done.stderr
+
+
+def test_the_environment_counts_at_import_and_never_after():
+    script = (
+        "import os; from ml4t.models import kernels; os.environ['ML4T_NUM_THREADS'] = '5'; "
+        "kernels.average_ranks([[1.0, 2.0]]); print(kernels.get_num_threads())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"ML4T_NUM_THREADS": "3"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["3"]

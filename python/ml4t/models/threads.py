@@ -19,8 +19,8 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        From 1 to 4096. The start value is the environment's `ML4T_NUM_THREADS`, else all cores
-        (with a warning where the variable is no such number).
+        From 1 to 4096. The start value is what the environment's `ML4T_NUM_THREADS` is at import,
+        else all cores (with a warning where the variable is no such number).
 
     Raises
     ------

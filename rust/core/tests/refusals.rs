@@ -3,8 +3,8 @@
 
 use ml4t_models_core::managed::managed_portfolios;
 use ml4t_models_core::moments::{Moments, from_panel, from_rows};
-use ml4t_models_core::pool;
 use ml4t_models_core::ranks::{Correlation, cross_sectional_correlation};
+use ml4t_models_core::{krylov, linalg, pool};
 use ndarray::{Array1, Array2, Array3};
 
 fn words<T>(result: ml4t_models_core::Result<T>) -> String {
@@ -92,5 +92,44 @@ fn nothing_is_an_answer_not_an_error() {
         }
         let got = managed_portfolios(z.view(), r.view(), None).map(|x| x.dim());
         assert_eq!(got, Ok((shape.0, shape.2 + 1)));
+    }
+}
+
+#[test]
+fn a_search_for_no_pair_or_in_no_column() {
+    let seek = |k, block, start: Option<&Array2<f64>>, width| {
+        words(krylov::leading(
+            9,
+            k,
+            block,
+            5,
+            start.map(|s| s.view()),
+            |q| Array2::zeros((q.nrows(), width)),
+        ))
+    };
+    assert_eq!(seek(0, 2, None, 2), "k must be at least 1; got 0");
+    assert_eq!(seek(1, 0, None, 2), "block must be at least 1; got 0");
+    let start = Array2::zeros((8, 2));
+    assert_eq!(
+        seek(1, 2, Some(&start), 2),
+        "start must have shape [9, 2]; got [8, 2]"
+    );
+    assert_eq!(
+        seek(1, 2, None, 3),
+        "the operator's product must have shape [9, 2]; got [9, 3]"
+    );
+}
+
+#[test]
+fn matrices_that_do_not_line_up_or_are_empty() {
+    let (wide, b) = (Array2::<f64>::zeros((2, 3)), Array1::<f64>::zeros(3));
+    let got = linalg::symmetric_eigen(wide.view());
+    assert_eq!(words(got), "the matrix must have shape [2, 2]; got [2, 3]");
+    let got = linalg::minimum_norm(wide.view(), b.view());
+    assert_eq!(words(got), "b must have shape [2]; got [3]");
+    for (rows, columns) in [(0, 0), (0, 3), (3, 0)] {
+        let empty = Array2::<f64>::zeros((rows, columns));
+        let got = linalg::minimum_norm(empty.view(), Array1::zeros(rows).view());
+        assert_eq!(got, Ok(Array1::zeros(columns)));
     }
 }

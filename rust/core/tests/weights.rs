@@ -29,6 +29,23 @@ proptest! {
     }
 
     #[test]
+    fn a_cell_is_available_for_every_byte_but_zero(
+        cells in prop::collection::vec((-1.0f64..1.0, any::<bool>(), 2u8..), 1..40),
+        capped in any::<bool>(),
+    ) {
+        let (scores, n) = (panel(cells.iter().map(|cell| cell.0).collect()), cells.len());
+        let mask = |byte: fn(u8) -> u8| {
+            let byte_at = |i: usize| if cells[i].1 { byte(cells[i].2) } else { 0 };
+            Array3::from_shape_fn((1, 1, n), |(_, _, i)| byte_at(i))
+        };
+        let weights = |mask: Array3<u8>| {
+            Exposure::new(1.0, 0.5, capped.then_some(0.4))
+                .and_then(|exposure| normalize(scores.view(), Some(mask.view()), &exposure, None))
+        };
+        prop_assert_eq!(weights(mask(|byte| byte)), weights(mask(|_| 1)));
+    }
+
+    #[test]
     fn turnover_stays_within_the_budget(
         row in prop::collection::vec(-1.0f64..1.0, 8..40),
         limit in 0.0f64..1.5,

@@ -28,9 +28,7 @@ use ndarray::parallel::prelude::*;
 use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis};
 
 use super::side::Side;
-use super::{
-    Exposure, Fault, GroupCap, MAX_SCORE, available, require_previous, require_room,
-};
+use super::{Exposure, Fault, GroupCap, MAX_SCORE, available, require_previous, require_room};
 use crate::interrupt::each;
 use crate::{Result, shape};
 
