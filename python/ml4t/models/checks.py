@@ -17,6 +17,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -235,3 +236,14 @@ def window_named(start: int, stop: int) -> Iterator[None]:
 def _refuse(name: str, rule: str, value: object) -> NoReturn:
     error = TypeError if isinstance(value, (str, bytes)) else ValueError
     raise error(f"{name} {rule}; got {reprlib.repr(value)}")
+
+
+def truth_values(array: NDArray[Any]) -> NDArray[Any]:
+    """Bools of the bytes 0 and 1, copied only where one has another byte; what is no bool as it is.
+
+    NumPy and PyTorch compare, negate and add up bools by their bytes.
+    """
+    if array.dtype != np.bool_ or array.view(np.uint8).max(initial=0) <= 1:
+        return array
+    plain: NDArray[np.bool_] = array.view(np.uint8) != 0
+    return plain

@@ -26,17 +26,6 @@ def mask_bytes(name: str, values: ArrayLike, ndim: int) -> NDArray[np.uint8]:
     return _of_dimension(name, np.asarray(values, dtype=np.bool_), ndim).view(np.uint8)
 
 
-def truth_values(array: NDArray[Any]) -> NDArray[Any]:
-    """Bools of the bytes 0 and 1, copied only where one has another byte; what is no bool as it is.
-
-    NumPy and PyTorch compare, negate and add up bools by their bytes.
-    """
-    if array.dtype != np.bool_ or array.view(np.uint8).max(initial=0) <= 1:
-        return array
-    plain: NDArray[np.bool_] = array.view(np.uint8) != 0
-    return plain
-
-
 def _of_dimension(name: str, array: NDArray[Any], ndim: int) -> NDArray[Any]:
     if array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimensions; got shape {array.shape}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml4t.models import _core
-from ml4t.models.kernels._arrays import truth_values
+from ml4t.models.checks import truth_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

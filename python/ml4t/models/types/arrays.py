@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.kernels._arrays import truth_values
+from ml4t.models.checks import truth_values
 from ml4t.models.types import wide
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
