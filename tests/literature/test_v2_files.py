@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import ml4t.models as m
+from ml4t.models.artifacts import legacy
 
 HERE = Path(__file__).parent / "v2"
 PREDICTED: dict[str, Any] = json.loads((HERE / "predictions.json").read_text())
@@ -66,6 +67,24 @@ def test_former_moments_are_those_of_their_panel():
     np.testing.assert_allclose(moments.packed_gram, again.packed_gram, rtol=1e-12)
     np.testing.assert_allclose(moments.cross, again.cross, rtol=1e-12)
     assert moments.timestamps == again.timestamps
+
+
+def test_former_names_become_present_ones(monkeypatch):
+    monkeypatch.setattr(legacy, "FORMER_FIELDS", {"Config": {"old": "new"}})
+    monkeypatch.setattr(legacy, "FORMER_VALUES", {"Config": {("kind", "a"): "b"}})
+    given = {"record": "Config", "fields": {"old": 1, "kind": "a"}}
+    other = {"record": "Other", "fields": {"old": 1, "kind": "a"}}
+    tree = {"record": "Pair", "fields": {"both": {"tuple": [given, other]}}}
+    legacy.update_records(tree)
+    assert given["fields"] == {"new": 1, "kind": "b"}
+    assert other["fields"] == {"old": 1, "kind": "a"}
+
+
+def test_a_former_name_beside_the_present_one_is_left_to_the_reader(monkeypatch):
+    monkeypatch.setattr(legacy, "FORMER_FIELDS", {"Config": {"old": "new"}})
+    both = {"record": "Config", "fields": {"old": 1, "new": 2}}
+    legacy.update_records(both)
+    assert both["fields"] == {"old": 1, "new": 2}
 
 
 def test_former_settings_have_their_meaning():

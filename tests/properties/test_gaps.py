@@ -16,6 +16,7 @@ from ml4t.models import (
     RPPCAModel,
     WalkForward,
 )
+from ml4t.models.artifacts import files
 from ml4t.models.kernels import managed_portfolios, pca, project_pca, rolling_pca
 
 MODELS = [
@@ -262,14 +263,15 @@ def test_a_fit_still_refuses_such_an_asset_by_name():
         MODELS[0].fit(universe())
 
 
-def test_a_file_from_before_the_setting_keeps_the_mean_fill():
+def test_a_file_from_before_the_setting_keeps_the_mean_fill(tmp_path):
     x, _ = one_factor(n_dates=60)
     model = PCAModel(PCAConfig(n_factors=1, missing="mean"))
     model.fit(PersistentPanelBatch(x))
     artifact = model.to_artifact()
     kept = {**artifact.config, "fields": dict(artifact.config["fields"])}
     del kept["fields"]["missing"]
-    old = PCAModel.from_artifact(replace(artifact, config=kept))
+    path = files.write(tmp_path / "former", replace(artifact, config=kept))
+    old = PCAModel.load(path)
     assert old.config.missing == "mean"
     x[3, :5] = np.nan
     batch = PersistentPanelBatch(x)

@@ -1,6 +1,7 @@
-"""Reads the files of ml4t-models 0.1.x.
+"""Reading of everything written before: files of 0.1.x, and former names of fields.
 
-Such a file is a ZIP of `manifest.json` and `arrays.npz`. The manifest is JSON with
+A file of 0.1.x becomes an `Artifact` of this version, which the class reads like any other. It is a
+ZIP of `manifest.json` and `arrays.npz`. The manifest is JSON with
 
 | key              | content                                                             |
 |------------------|---------------------------------------------------------------------|
@@ -29,8 +30,9 @@ What 0.1.5 writes (all arrays float64 under `dtype="float64"`):
 `asset_ids` is a tuple of str, empty when the batch had none. The mapper's config is
 `{"model_name": ...}`; every other has the settings of its class in 0.1.x.
 
-A model's `_from_v1(state, arrays)` gets the state without the record, tuples restored, and the
-arrays by name. Neural files have `tensor_00000000`... and a `checkpoint_tree` in the state.
+A converter takes the state without the record, tuples restored, and the arrays by name, and gives
+the fields of the fit. Files of networks (`tensor_00000000`..., a `checkpoint_tree` in the state)
+have no converter.
 """
 
 from __future__ import annotations
@@ -39,15 +41,25 @@ import hashlib
 import io
 import math
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.artifacts.files import ZIP, strict_json
+from ml4t.models.artifacts.codec import JSON, Arrays, pack
+from ml4t.models.artifacts.files import ZIP, Artifact, strict_json
 from ml4t.models.types.record import FitRunRecord
+
+State: TypeAlias = Mapping[str, Any]
+
+FORMER_DEFAULTS: dict[str, dict[str, JSON]] = {"PCAConfig": {"missing": "mean"}}
+"""Value of a field by record, in files from before there was a choice."""
+FORMER_FIELDS: dict[str, dict[str, str]] = {}
+"""Present name of a field by record and former name, in files of this version."""
+FORMER_VALUES: dict[str, dict[tuple[str, JSON], JSON]] = {}
+"""Present value by record, field and former value."""
 
 _MANIFEST = "manifest.json"
 _KEYS = {"schema_version", "model_type", "config", "state", "arrays_sha256", "arrays"}
@@ -113,10 +125,158 @@ def from_bytes(content: bytes) -> V1File:
     )
 
 
-def require_parts(what: str, parts: Mapping[str, Any], *names: str) -> None:
-    """Refuse arrays or a state that are not exactly those that the model had."""
+def as_artifact(file: V1File) -> Artifact:
+    """Convert a 0.1.x file into what this version would have written.
+
+    Raises
+    ------
+    ValueError
+        When the class has no converter, or state and arrays are not those that it had.
+    """
+    name = str(file.model_type).removeprefix("ml4t.models.")
+    if name not in _CONVERTERS:
+        raise ValueError(
+            f"{name} cannot read a file of ml4t-models 0.1.x; fit the model and save it again"
+        )
+    config_type, fit_type, convert = _CONVERTERS[name]
+    try:
+        fit, arrays = _record_of(fit_type, convert(file.state, file.arrays), "fit")
+        config, _ = _record_of(config_type, file.config, "config")
+    except Exception as error:  # a wrong state can make a converter fail anywhere
+        raise ValueError(f"not a valid {name} of 0.1.x: {error!r}") from error
+    record, _ = pack(file.record, "record")
+    state = {"fit": fit, "record": record, "last_record": None}
+    return Artifact(file.model_type, file.record.package_version, config, state, arrays)
+
+
+def update_records(*trees: JSON) -> None:
+    """Give records of former files the present names of fields and values, in place."""
+    pending = list(trees)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            fields = node.get("fields")
+            if isinstance(fields, dict):
+                _update(fields, str(node.get("record")))
+            pending.extend(node.values())
+        elif isinstance(node, list):
+            pending.extend(part for part in node if isinstance(part, (dict, list)))
+
+
+def _update(fields: dict[str, JSON], record: str) -> None:
+    for name, value in FORMER_DEFAULTS.get(record, {}).items():
+        fields.setdefault(name, value)
+    for former, name in FORMER_FIELDS.get(record, {}).items():
+        if former in fields and name not in fields:
+            fields[name] = fields.pop(former)
+    for (name, former), value in FORMER_VALUES.get(record, {}).items():
+        if fields.get(name) == former:
+            fields[name] = value
+
+
+def _record_of(kind: str, fields: Mapping[str, Any], name: str) -> tuple[JSON, Arrays]:
+    """Pack fields as a record of the class `kind`."""
+    packed: JSON = {}
+    arrays: Arrays = {}
+    for field, value in fields.items():
+        packed[field], own = pack(value, f"{name}.{field}")
+        arrays |= own
+    return {"record": kind, "fields": packed}, arrays
+
+
+def _require_parts(what: str, parts: Mapping[str, Any], *names: str) -> None:
+    """Reject arrays or a state that are not exactly those that the model had."""
     if parts.keys() != set(names):
         raise ValueError(f"{what} must be {', '.join(names)}; got {', '.join(sorted(parts))}")
+
+
+def _pca(state: State, arrays: Arrays) -> State:
+    """0.1.x realised factors of demeaned returns; adding mean times loadings makes them raw."""
+    _require_parts("state", state, "asset_ids")
+    _require_parts("arrays", arrays, "asset_mean", "loadings", "train_factor_returns")
+    factors = arrays["train_factor_returns"] + arrays["asset_mean"] @ arrays["loadings"]
+    return {**arrays, "train_factor_returns": factors, "asset_ids": state["asset_ids"]}
+
+
+def _rp_pca(state: State, arrays: Arrays) -> State:
+    """0.1.x has the same parts under the same names."""
+    parts = "asset_betas", "factor_weights", "train_factor_returns", "eigenvalues"
+    _require_parts("state", state, "asset_ids")
+    _require_parts("arrays", arrays, *parts)
+    return {**arrays, "asset_ids": state["asset_ids"]}
+
+
+def _ipca(state: State, arrays: Arrays) -> State:
+    """0.1.x had an absolute ridge, which is one in the metric of the identity."""
+    _require_parts("state", state, "asset_ids", "n_features", "fit_iterations", "fit_converged")
+    _require_parts("arrays", arrays, "gamma", "train_factor_returns")
+    gamma = arrays["gamma"]
+    return {
+        **state,
+        **arrays,
+        "gamma_observed": np.empty((len(gamma), 0), dtype=gamma.dtype),
+        "instrument_second_moment": np.eye(len(gamma)),
+        "ridge": None,
+    }
+
+
+def _forecaster(state: State, arrays: Arrays) -> State:
+    """0.1.x has the estimates under the names of the fit records."""
+    _require_parts("state", state)
+    return dict(arrays)
+
+
+def _linear_portfolio(state: State, arrays: Arrays) -> State:
+    """0.1.x has the intercept before the slopes, or none; the ids give the number of slots."""
+    _require_parts("state", state, "asset_ids", "n_features")
+    _require_parts("arrays", arrays, "coefficients")
+    coefficients = arrays["coefficients"].astype(np.float64)
+    n_features = state["n_features"]
+    level, slopes = (
+        (coefficients[0], coefficients[1:])
+        if coefficients.size == n_features + 1
+        else (0.0, coefficients)
+    )
+    if slopes.shape != (n_features,):
+        raise ValueError(f"coefficients must have shape ({n_features},); got {slopes.shape}")
+    ids = state["asset_ids"]
+    return {
+        "intercept": float(level),
+        "coefficients": slopes,
+        "n_assets": len(ids),
+        "asset_ids": ids,
+    }
+
+
+def _return_mapper(state: State, arrays: Arrays) -> State:
+    _require_parts("state", state, "intercept", "slope")
+    _require_parts("arrays", arrays)
+    return dict(state)
+
+
+_CONVERTERS: Mapping[str, tuple[str, str, Callable[[State, Arrays], State]]] = {
+    "PCAModel": ("PCAConfig", "PCAFit", _pca),
+    "RPPCAModel": ("RPPCAConfig", "RPPCAFit", _rp_pca),
+    "IPCAModel": ("IPCAConfig", "IPCAFit", _ipca),
+    "ExpandingMeanFactorForecaster": (
+        "ExpandingMeanForecasterConfig",
+        "ExpandingMeanFit",
+        _forecaster,
+    ),
+    "EWMABaseFactorForecaster": ("EWMABaseForecasterConfig", "EWMAFit", _forecaster),
+    "AR1FactorForecaster": ("AR1ForecasterConfig", "AR1Fit", _forecaster),
+    "LinearFeaturePortfolioModel": (
+        "LinearPortfolioConfig",
+        "LinearPortfolioFit",
+        _linear_portfolio,
+    ),
+    "LinearStochasticDiscountFactorReturnMapper": (
+        "MapperConfig",
+        "LinearReturnFit",
+        _return_mapper,
+    ),
+}
+"""Names of settings and fit, and the converter, of every class whose 0.1.x files are read."""
 
 
 def _require_types(state: dict[str, Any]) -> None:

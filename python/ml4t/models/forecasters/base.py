@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import numpy as np
 
-from ml4t.models.artifacts.legacy import require_parts
 from ml4t.models.configs.base import BaseModelConfig
 from ml4t.models.lifecycle.estimator import Estimated, Fittable
 from ml4t.models.panel.context import require_history
 from ml4t.models.types import FactorForecastResult, FitSummary, LatentFactorState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
-    from ml4t.models.lifecycle.estimator import V1State
 
 ConfigT = TypeVar("ConfigT", bound=BaseModelConfig)
 FitT = TypeVar("FitT")
@@ -99,13 +95,6 @@ class BaseFactorForecaster(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
     @abstractmethod
     def _forecast(self, fit: FitT, state: LatentFactorState) -> NDArray[np.float64]:
         """Premia (T, K) for the periods of `state`."""
-
-    @classmethod
-    def _from_v1(cls, state: V1State, arrays: Mapping[str, NDArray[Any]]) -> FitT:
-        """0.1.x kept the estimates under the names that the fit records have."""
-        require_parts("state", state)
-        fit: FitT = cls.fit_type(**arrays)
-        return fit
 
 
 class HistoryForecaster(BaseFactorForecaster[ConfigT, FitT], Generic[ConfigT, FitT]):

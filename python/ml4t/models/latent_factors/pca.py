@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ml4t.models import kernels
-from ml4t.models.artifacts.legacy import require_parts
 from ml4t.models.checks import NAN_IS_MISSING, require_shape
 from ml4t.models.configs import PCAConfig
 from ml4t.models.kernels.factors import CompletedPCAFactors
@@ -21,11 +20,9 @@ from ml4t.models.types import FitSummary
 from ml4t.models.types.arrays import FloatArray, as_asset_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
-
-    from ml4t.models.lifecycle.estimator import V1State
 
 
 SETTLED = 1e-8
@@ -183,25 +180,3 @@ class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
     ) -> NDArray[np.float64]:
         mean, loadings = fit.asset_mean[order], fit.loadings[order]
         return kernels.project_pca(returns, mean, loadings, missing=self.config.missing)
-
-    @classmethod
-    def _settings_of(cls, kept: Any) -> Any:
-        """Before there was a choice, missing returns counted as means."""
-        if not isinstance(kept, dict):
-            return kept
-        if isinstance(kept.get("fields"), dict):
-            return {**kept, "fields": {"missing": "mean", **kept["fields"]}}
-        return {"missing": "mean", **kept}
-
-    @classmethod
-    def _from_v1(cls, state: V1State, arrays: Mapping[str, NDArray[Any]]) -> PCAFit:
-        """0.1.x realised factors of demeaned returns; adding mean times loadings makes them raw."""
-        require_parts("state", state, "asset_ids")
-        require_parts("arrays", arrays, "asset_mean", "loadings", "train_factor_returns")
-        mean, loadings = arrays["asset_mean"], arrays["loadings"]
-        return PCAFit(
-            asset_mean=mean,
-            loadings=loadings,
-            train_factor_returns=arrays["train_factor_returns"] + mean @ loadings,
-            asset_ids=tuple(state["asset_ids"]),
-        )

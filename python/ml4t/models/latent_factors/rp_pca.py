@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ml4t.models import kernels
-from ml4t.models.artifacts.legacy import require_parts
 from ml4t.models.checks import NAN_IS_MISSING, require_shape
 from ml4t.models.configs import RPPCAConfig
 from ml4t.models.latent_factors.base import StablePanelModel, missing_note
@@ -18,11 +17,9 @@ from ml4t.models.types import FitSummary
 from ml4t.models.types.arrays import FloatArray, as_asset_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
-
-    from ml4t.models.lifecycle.estimator import V1State
 
 
 HANDLED = (
@@ -214,12 +211,3 @@ class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
         self, fit: RPPCAFit, returns: NDArray[Any], order: NDArray[np.intp]
     ) -> NDArray[np.float64]:
         return kernels.project_rp_pca(returns, fit.factor_weights[order])
-
-    @classmethod
-    def _from_v1(cls, state: V1State, arrays: Mapping[str, NDArray[Any]]) -> RPPCAFit:
-        """0.1.x kept the same parts under the same names."""
-        parts = "asset_betas", "factor_weights", "train_factor_returns", "eigenvalues"
-        require_parts("state", state, "asset_ids")
-        require_parts("arrays", arrays, *parts)
-        betas, weights, factors, eigenvalues = (arrays[name] for name in parts)
-        return RPPCAFit(betas, weights, factors, eigenvalues, tuple(state["asset_ids"]))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import os  # noqa: TC003 - public signatures stay readable at run time
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ml4t.models.artifacts import files
-from ml4t.models.artifacts import legacy as v1
+from ml4t.models.artifacts import files, records
 from ml4t.models.artifacts.codec import pack, settled, unpack
 from ml4t.models.checks import require_finite, require_type
 from ml4t.models.lifecycle import fit_record
@@ -23,7 +21,6 @@ from ml4t.models.types.record import FitRunRecord, FitSummary
 
 ConfigT = TypeVar("ConfigT")
 FitT = TypeVar("FitT")
-V1State: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +136,7 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         ValueError
             When the file is damaged, of another class, or not understood in full.
         """
-        content = files.read(path)
-        try:
-            if v1.begins_like_one(content):
-                return cls._from_v1_file(v1.from_bytes(content), device)
-            return cls.from_artifact(files.from_bytes(content), device=device)
-        except ValueError as error:
-            raise ValueError(f"cannot load {os.fspath(path)}: {error}") from error
+        return records.load(path, lambda artifact: cls.from_artifact(artifact, device=device))
 
     def to_artifact(self) -> files.Artifact:
         """Lay out what `save` writes; for what holds several models."""
@@ -170,8 +161,8 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
     @classmethod
     def from_artifact(cls, artifact: files.Artifact, *, device: str | None = None) -> Self:
         """Take what `to_artifact` laid out, or raise `ValueError`."""
-        cls._require_own(artifact.model_type)
-        config = unpack(cls._settings_of(artifact.config), cls.config_type, {}, "config")
+        records.require_model_type(artifact, cls._model_type())
+        config = unpack(artifact.config, cls.config_type, {}, "config")
         state = artifact.state
         if not isinstance(state, dict) or state.keys() != {"fit", "record", "last_record"}:
             raise ValueError("state must hold a fit, its record and the last record")
@@ -275,38 +266,8 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         """Refuse a fit that these settings cannot have had; `load` relies on it."""
 
     @classmethod
-    def _from_v1(cls, state: V1State, arrays: Mapping[str, NDArray[Any]]) -> FitT:
-        """Turn the state and arrays of a 0.1.x file (see `artifacts.v1`) into a fit."""
-        del state, arrays
-        raise ValueError(
-            f"{cls.__name__} cannot read a file of ml4t-models 0.1.x; fit and save it again"
-        )
-
-    @classmethod
     def _model_type(cls) -> str:
         return f"ml4t.models.{cls.__name__}"
-
-    @classmethod
-    def _settings_of(cls, kept: Any) -> Any:
-        """Add to the settings of a file those that were no choice when it was written."""
-        return kept
-
-    @classmethod
-    def _require_own(cls, model_type: object) -> None:
-        if model_type != cls._model_type():
-            raise ValueError(
-                f"model_type mismatch: expected {cls._model_type()}, got {model_type!r}"
-            )
-
-    @classmethod
-    def _from_v1_file(cls, file: v1.V1File, device: str | None) -> Self:
-        cls._require_own(file.model_type)
-        try:
-            config = cls.config_type(**cls._settings_of(file.config))
-            fit = settled(cls._from_v1(file.state, file.arrays))
-        except Exception as error:  # whatever a wrong state makes a model stumble over
-            raise ValueError(f"not a valid {cls.__name__} of 0.1.x: {error!r}") from error
-        return cls._restored(config, fit, file.record, file.record, device)
 
     @classmethod
     def _restored(

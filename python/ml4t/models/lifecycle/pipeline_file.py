@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import os  # noqa: TC003 - public signatures stay readable at run time
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ml4t.models.artifacts import files
+from ml4t.models.artifacts import files, records
 from ml4t.models.artifacts.codec import Arrays, pack, unpack
 from ml4t.models.lifecycle.estimator import Fittable
 
@@ -71,16 +71,12 @@ def load(
     ValueError
         When the file is damaged, of another type, or not understood in full.
     """
-    content = files.read(path)
-    try:
-        artifact = files.from_bytes(content)
-        if artifact.model_type != model_type:
-            raise ValueError(
-                f"model_type mismatch: expected {model_type}, got {artifact.model_type!r}"
-            )
+
+    def understand(artifact: files.Artifact) -> dict[str, Any]:
+        records.require_model_type(artifact, model_type)
         return _unpack_all(artifact, families, device)
-    except ValueError as error:
-        raise ValueError(f"cannot load {os.fspath(path)}: {error}") from error
+
+    return records.load(path, understand)
 
 
 def _pack(name: str, part: Any) -> tuple[dict[str, Any], Arrays]:

@@ -6,7 +6,7 @@ a window is a slice, and shards of a universe on other machines are a sum.
 
 from __future__ import annotations
 
-import os
+import os  # noqa: TC003 - public signatures stay readable at run time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.artifacts import codec, files
+from ml4t.models.artifacts import records
 from ml4t.models.checks import (
     require_finite,
     require_items,
@@ -335,9 +335,7 @@ class CharacteristicMoments(DatedRecord):
         OSError
             When the target cannot be written; what was there stays.
         """
-        state, arrays = codec.pack(self, "moments")
-        version = files.package_version()
-        return files.write(path, files.Artifact(_MODEL_TYPE, version, None, state, arrays))
+        return records.save_record(path, _MODEL_TYPE, self, name="moments")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CharacteristicMoments:
@@ -350,15 +348,9 @@ class CharacteristicMoments(DatedRecord):
         ValueError
             When the file is damaged or holds something else.
         """
-        content = files.read(path)
-        try:
-            found = files.from_bytes(content)
-            if found.model_type != _MODEL_TYPE:
-                raise ValueError(f"expected {_MODEL_TYPE}, got {found.model_type!r}")
-            loaded: CharacteristicMoments = codec.unpack(found.state, cls, found.arrays, "moments")
-            require_finite("moments", loaded)
-        except (ValueError, FloatingPointError) as error:
-            raise ValueError(f"cannot load {os.fspath(path)}: {error}") from error
+        loaded: CharacteristicMoments = records.load_record(
+            path, _MODEL_TYPE, cls, name="moments", check=require_finite
+        )
         return loaded
 
     def _dated(self) -> Dated:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,6 @@ from ml4t.models.portfolio.base import (
     require_training_batch,
 )
 from ml4t.models.types import FitSummary, PortfolioSequenceBatch, PortfolioWeightsResult
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _STEP = 1
 _BLOCK = 1 << 12  # rows in double precision at a time
@@ -230,16 +227,6 @@ class LinearFeaturePortfolioModel(BasePortfolioModel[LinearPortfolioConfig, Line
             cap=config.max_abs_weight,
         )
         return self._result(batch, weights, _STEP, fit.asset_ids)
-
-    @classmethod
-    def _from_v1(
-        cls, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
-    ) -> LinearPortfolioFit:
-        found = np.asarray(arrays["coefficients"], dtype=np.float64)
-        asset_ids, n_features = tuple(state["asset_ids"]), int(state["n_features"])
-        level, slopes = (found[0], found[1:]) if found.size == n_features + 1 else (0.0, found)
-        require_shape("coefficients", (n_features,), slopes.shape)
-        return LinearPortfolioFit(float(level), slopes, len(asset_ids), asset_ids)
 
 
 def _with_slots(fit: LinearPortfolioFit, batch: PortfolioSequenceBatch) -> LinearPortfolioFit:

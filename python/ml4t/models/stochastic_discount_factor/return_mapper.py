@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os  # noqa: TC003 - public signatures stay readable at run time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -19,9 +18,6 @@ from ml4t.models.types import (
     FitSummary,
     StochasticDiscountFactorState,
 )
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MAPPER = "linear_stochastic_discount_factor_return"
 
@@ -108,13 +104,6 @@ class LinearStochasticDiscountFactorReturnMapper(Fittable[MapperConfig, LinearRe
         if config.model_name != MAPPER:
             raise ValueError(f"model_name must be {MAPPER!r}; got {config.model_name!r}")
         return cls()
-
-    @classmethod
-    def _from_v1(
-        cls, state: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
-    ) -> LinearReturnFit:
-        del arrays
-        return LinearReturnFit(float(state["intercept"]), float(state["slope"]))
 
 
 def _estimate(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ml4t.models.artifacts import codec, disk, files
+from ml4t.models.artifacts import disk, files, records
 from ml4t.models.lifecycle.fingerprint import fingerprint
 from ml4t.models.pipelines import PipelineFitResult, PortfolioPipelineFitResult
 from ml4t.models.types import (
@@ -114,7 +114,7 @@ class Journal:
         if not path.exists():
             return None
         try:
-            stored = self._stored(path)
+            stored: _Stored = records.load_record(path, _MODEL_TYPE, _Stored, name="fold")
             if (stored.run, stored.bounds) != (self._run, _bounds(self._folds[number])):
                 raise ValueError("it is of another run, or another fold")
             if _digest(model_path) != stored.model:
@@ -125,14 +125,6 @@ class Journal:
                 f"cannot go on from {path}: {error}; without it, it is redone"
             ) from error
         return Outcome(self._folds[number], model, stored.summary, stored.result)
-
-    @staticmethod
-    def _stored(path: Path) -> _Stored:
-        found = files.from_bytes(files.read(path))
-        if found.model_type != _MODEL_TYPE:
-            raise ValueError("it is no fold")
-        stored: _Stored = codec.unpack(found.state, _Stored, found.arrays, "fold")
-        return stored
 
     def write(self, number: int, outcome: Outcome) -> None:
         """Keep a fold: the model first, so that a fold that is there is complete."""
@@ -145,9 +137,7 @@ class Journal:
             kept = _digest(outcome.model.save(model_path))
             bounds = _bounds(outcome.fold)
             stored = _Stored(bounds, outcome.summary, outcome.result, self._run, kept)
-            state, arrays = codec.pack(stored, "fold")
-            version = files.package_version()
-            files.write(path, files.Artifact(_MODEL_TYPE, version, None, state, arrays))
+            records.save_record(path, _MODEL_TYPE, stored, name="fold")
 
     def _path(self, number: int) -> Path:
         return self._folder / f"fold_{number:05d}.safetensors"

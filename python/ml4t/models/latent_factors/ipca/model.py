@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ml4t.models.artifacts.legacy import require_parts
 from ml4t.models.checks import require_shape, require_type
 from ml4t.models.configs import IPCAConfig
 from ml4t.models.latent_factors.base import refuse_checkpoint
@@ -28,12 +27,11 @@ from ml4t.models.panel.matching import labels
 from ml4t.models.types import CrossSectionBatch, FitSummary, LatentFactorState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from ml4t.models import kernels
-    from ml4t.models.lifecycle.estimator import V1State
 
 
 class IPCAModel(IPCAReading):
@@ -300,25 +298,6 @@ class IPCAModel(IPCAReading):
         require_shape("gamma", shape, fit.gamma.shape)
         if fit.gamma_observed.shape[1] < config.intercept:
             raise ValueError("gamma_observed must have a column for the alpha; it has none")
-
-    @classmethod
-    def _from_v1(cls, state: V1State, arrays: Mapping[str, NDArray[Any]]) -> IPCAFit:
-        """0.1.x had an absolute ridge, which is one in the metric of the identity."""
-        told = "asset_ids", "n_features", "fit_iterations", "fit_converged"
-        require_parts("state", state, *told)
-        require_parts("arrays", arrays, "gamma", "train_factor_returns")
-        gamma = arrays["gamma"]
-        return IPCAFit(
-            gamma=gamma,
-            gamma_observed=np.empty((len(gamma), 0), dtype=gamma.dtype),
-            train_factor_returns=arrays["train_factor_returns"],
-            instrument_second_moment=np.eye(len(gamma)),
-            ridge=None,
-            n_features=int(state["n_features"]),
-            fit_iterations=int(state["fit_iterations"]),
-            fit_converged=bool(state["fit_converged"]),
-            asset_ids=tuple(state["asset_ids"]),
-        )
 
 
 def _as_told(observed_factors: Any) -> NDArray[Any] | None:
