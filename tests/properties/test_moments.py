@@ -28,8 +28,23 @@ def assert_moments(got, want, tolerance):
 
 
 def bits(moments):
-    arrays = (moments.n_assets, moments.gram, moments.cross, moments.return_squares)
-    return [array.tobytes() for array in arrays]
+    return [array.tobytes() for array in moments.arrays]
+
+
+@given(panels(min_dates=2), st.data())
+def test_moments_of_selected_dates_are_those_of_the_selected_panel(panel, data):
+    z, r, mask = panel.characteristics, panel.returns, panel.mask
+    whole, n_dates = panel_moments(z, r, mask), len(r)
+    dates = np.array(data.draw(st.lists(st.integers(0, n_dates - 1), min_size=1)))
+    assert bits(whole.select(dates)) == bits(panel_moments(z[dates], r[dates], mask[dates]))
+    cut = data.draw(st.integers(0, n_dates))
+    parts = whole.select(slice(cut)), whole.select(slice(cut, None))
+    assert bits(Moments.concatenate(parts)) == bits(whole)
+    want = oracle.panel_moments(z, r, mask, constant=False)
+    assert_moments(whole.without_constant(), want, TOLERANCE[z.dtype])
+    assert bits(Moments.zeros(n_dates, z.shape[2])) == bits(
+        panel_moments(z, r, np.zeros_like(mask), constant=False)
+    )
 
 
 @given(panels(min_dates=0, min_assets=0, min_chars=0), st.booleans())

@@ -10,7 +10,6 @@ from ml4t.models.kernels._arrays import float64s
 from ml4t.models.kernels.instrumented import (
     IPCASettings,
     ipca_options,
-    moment_arrays,
     optional_panel,
 )
 
@@ -73,7 +72,7 @@ def ipca_bootstrap(
     Kelly, Pruitt and Su (2019), Characteristics are covariances, JFE 134(3), section 3.
     """
     return _core.ipca_bootstrap(
-        moment_arrays(moments),
+        moments.arrays,
         float64s("gamma", gamma, 2),
         optional_panel("observed", observed, len(moments.n_assets)),
         float64s("weights", weights, 2),
@@ -151,7 +150,7 @@ def ipca_influence(
     Kelly, Pruitt and Su (2020), Instrumented principal component analysis, SSRN 2983919.
     """
     return _core.ipca_influence(
-        moment_arrays(moments),
+        moments.arrays,
         float64s("gamma", gamma, 2),
         optional_panel("observed", observed, len(moments.n_assets)),
         ipca_options(**settings),

@@ -220,7 +220,7 @@ def ipca(
     Kelly, Pruitt and Su (2019), Characteristics are covariances, JFE 134(3), 501-524.
     """
     found = _core.ipca(
-        moment_arrays(moments),
+        moments.arrays,
         require_int("n_factors", n_factors, at_least=0),
         optional_panel("observed", observed, len(moments.n_assets)),
         None if start is None else float64s("start", start, 2),
@@ -283,7 +283,7 @@ def ipca_factors(
     n_dates, n_instruments = moments.cross.shape
     metric = np.eye(n_instruments) if instrument_second_moment is None else instrument_second_moment
     return _core.ipca_factors(
-        moment_arrays(moments),
+        moments.arrays,
         float64s("gamma", gamma, 2),
         optional_panel("gamma_observed", gamma_observed, n_instruments),
         optional_panel("observed", observed, n_dates),
@@ -316,7 +316,7 @@ def ipca_fit_measures(moments: Moments, gamma: ArrayLike, factors: ArrayLike) ->
     """
     return IPCAFitMeasures(
         *_core.ipca_fit_measures(
-            moment_arrays(moments), float64s("gamma", gamma, 2), float64s("factors", factors, 2)
+            moments.arrays, float64s("gamma", gamma, 2), float64s("factors", factors, 2)
         )
     )
 
@@ -341,13 +341,6 @@ def ipca_options(
         "min_assets": require_int("min_assets", min_assets, at_least=1),
         "rank_tolerance": require_real("rank_tolerance", rank_tolerance, at_least=0.0, below=1.0),
     }
-
-
-def moment_arrays(
-    moments: Moments,
-) -> tuple[NDArray[np.uint32], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Give moments as the compiled kernels take them."""
-    return moments.n_assets, moments.gram, moments.cross, moments.return_squares
 
 
 def optional_panel(name: str, values: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:

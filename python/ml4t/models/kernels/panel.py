@@ -11,7 +11,14 @@ from ml4t.models import _core
 from ml4t.models.kernels._arrays import floats, mask_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, TypeAlias
+
     from numpy.typing import ArrayLike, NDArray
+
+    MomentArrays: TypeAlias = tuple[
+        NDArray[np.uint32], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +44,42 @@ class Moments:
     gram: NDArray[np.float64]
     cross: NDArray[np.float64]
     return_squares: NDArray[np.float64]
+
+    @property
+    def arrays(self) -> MomentArrays:
+        """The four arrays in the order of the compiled kernels."""
+        return self.n_assets, self.gram, self.cross, self.return_squares
+
+    def select(self, dates: slice | NDArray[np.integer[Any]]) -> Moments:
+        """Take dates by a slice (views) or by positions (copies)."""
+        n_assets, gram, cross, return_squares = self.arrays
+        return Moments(n_assets[dates], gram[dates], cross[dates], return_squares[dates])
+
+    @classmethod
+    def zeros(cls, n_dates: int, n_instruments: int) -> Moments:
+        """Moments of dates without a row."""
+        pairs = n_instruments * (n_instruments + 1) // 2
+        return cls(
+            np.zeros(n_dates, dtype=np.uint32),
+            np.zeros((n_dates, pairs)),
+            np.zeros((n_dates, n_instruments)),
+            np.zeros(n_dates),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Moments]) -> Moments:
+        """Join moments of successive dates."""
+        n_assets, gram, cross, return_squares = map(
+            np.concatenate, zip(*(part.arrays for part in parts), strict=True)
+        )
+        return cls(n_assets, gram, cross, return_squares)
+
+    def without_constant(self) -> Moments:
+        """Moments of the characteristics alone, where the constant is the first instrument."""
+        n_instruments = self.cross.shape[1]
+        return Moments(
+            self.n_assets, self.gram[:, n_instruments:], self.cross[:, 1:], self.return_squares
+        )
 
     @property
     def full_gram(self) -> NDArray[np.float64]:

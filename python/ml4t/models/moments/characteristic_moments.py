@@ -258,15 +258,6 @@ class CharacteristicMoments(DatedRecord):
         """Number of instruments, P: the constant and the characteristics."""
         return int(self.cross.shape[1])
 
-    def without_constant(self) -> Moments:
-        """Moments of the characteristics alone: the constant leads, so its row is cut off."""
-        return Moments(
-            self.n_assets,
-            self.packed_gram[:, self.n_instruments :],
-            self.cross[:, 1:],
-            self.return_squares,
-        )
-
     def __add__(self, other: object) -> CharacteristicMoments:
         """Merge with moments of other rows: dates known to both are added.
 

@@ -1,20 +1,20 @@
-"""Moments with the dates they are of: put side by side, added up, in an order that is fixed.
+"""Moments with the labels of their dates: joined along time and added, in a fixed order.
 
-Labels ascend and are unique. Adding two sets adds where both know a date and copies elsewhere, so
-that dates that nobody shares keep their bits.
+Labels ascend and are unique. A sum of two sets adds the dates of both and copies the dates of one,
+so that dates of one set keep their bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from ml4t.models.kernels import Moments
 from ml4t.models.types.instants import in_time, require_one_kind
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,11 +36,11 @@ class Dated:
         """Take some dates, in ascending order; a slice is a view."""
         positions = range(len(self.labels))[dates] if isinstance(dates, slice) else dates
         labels = tuple(self.labels[position] for position in positions) if self.labels else ()
-        return Dated(labels, _each(lambda array: array[dates], self.moments))
+        return Dated(labels, self.moments.select(dates))
 
     def followed_by(self, later: Dated) -> Dated:
         """Put the dates of `later` after these."""
-        moments = _each(lambda *arrays: np.concatenate(arrays), self.moments, later.moments)
+        moments = Moments.concatenate((self.moments, later.moments))
         return Dated(self.labels + later.labels, moments)
 
 
@@ -69,62 +69,37 @@ def merged(one: Dated, other: Dated) -> Dated:
     position = {place: at for at, place in enumerate(ascending)}
     rows = [[position[place] for place in side] for side in places]
 
-    def add(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
-        total = np.zeros((len(labels), *left.shape[1:]), dtype=left.dtype)
-        total[rows[0]] = left
-        total[rows[1]] += right
-        return total
-
-    return Dated(labels, _each(add, one.moments, other.moments))
+    total = Moments.zeros(len(labels), one.moments.cross.shape[1])
+    sides: Any = zip(total.arrays, one.moments.arrays, other.moments.arrays, strict=True)
+    for summed, left, right in sides:
+        summed[rows[0]] = left
+        summed[rows[1]] += right
+    return Dated(labels, total)
 
 
 class PairwiseSum:
-    """Adds up any number of parts in pairs, pairs of pairs, and so on, in the order they come.
+    """Sum of any number of parts in pairs, pairs of pairs, and so on, in their order.
 
-    The grouping depends on the number of parts alone, hence so do the bits; rounding grows with
-    the logarithm of that number, and so does what is held.
+    The grouping, hence every bit, depends on the number of parts alone; rounding and memory grow
+    with the logarithm of that number.
     """
 
     def __init__(self) -> None:
-        self._held: list[tuple[int, Dated]] = []
+        self._levels: list[tuple[int, Dated]] = []
 
     def add(self, part: Dated) -> None:
-        """Take the next part."""
+        """Add the next part."""
         level = 0
-        while self._held and self._held[-1][0] == level:
-            part = merged(self._held.pop()[1], part)
+        while self._levels and self._levels[-1][0] == level:
+            part = merged(self._levels.pop()[1], part)
             level += 1
-        self._held.append((level, part))
+        self._levels.append((level, part))
 
     def total(self, n_instruments: int) -> Dated:
-        """Add up what was taken; no date at all when that was nothing."""
-        if not self._held:
-            return nothing(n_instruments)
-        total = self._held[-1][1]
-        for _, part in reversed(self._held[:-1]):
+        """Return the sum; without parts it has no date."""
+        if not self._levels:
+            return Dated((), Moments.zeros(0, n_instruments))
+        total = self._levels[-1][1]
+        for _, part in reversed(self._levels[:-1]):
             total = merged(part, total)
         return total
-
-
-def nothing(n_instruments: int) -> Dated:
-    """Moments of no date."""
-    pairs = n_instruments * (n_instruments + 1) // 2
-    return Dated(
-        (),
-        Moments(
-            np.zeros(0, dtype=np.uint32),
-            np.zeros((0, pairs)),
-            np.zeros((0, n_instruments)),
-            np.zeros(0),
-        ),
-    )
-
-
-def _each(rule: Callable[..., NDArray[Any]], *moments: Moments) -> Moments:
-    """Apply a rule to each array of the moments."""
-    return Moments(
-        n_assets=rule(*(one.n_assets for one in moments)),
-        gram=rule(*(one.gram for one in moments)),
-        cross=rule(*(one.cross for one in moments)),
-        return_squares=rule(*(one.return_squares for one in moments)),
-    )

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml4t.models.checks import require_bool, require_names, require_one_of, require_text
-from ml4t.models.kernels import row_moments
+from ml4t.models.kernels import Moments, row_moments
 from ml4t.models.moments.blocks import MOST_BLOCKS, Block, Source, block_rows, opened, polars
-from ml4t.models.moments.dated import Dated, PairwiseSum, nothing
+from ml4t.models.moments.dated import Dated, PairwiseSum
 from ml4t.models.moments.key_columns import TIMESTAMP_CANDIDATES, resolve_column
 from ml4t.models.panel.imputation import POLICIES, at_middle
 from ml4t.models.panel.ranks import cross_sectional_ranks
@@ -201,7 +201,7 @@ def _worked_off(block: Block, frame: pl.DataFrame, plan: Plan) -> Piece:
     times = _labels_column(frame[key], block.first)
     n_instruments = 1 + len(plan.features)
     if frame.is_empty():
-        return Piece(0, None, nothing(n_instruments), None)
+        return Piece(0, None, Dated((), Moments.zeros(0, n_instruments)), None)
     ordered = times.is_sorted()
     if not ordered:
         if plan.whole_dates:

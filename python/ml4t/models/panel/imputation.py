@@ -87,12 +87,7 @@ def moments_at_middle(
             block[t - start] = at_middle(date, rows_there(batch, t))
         admitted = None if mask is None else mask[dates]
         parts.append(panel_moments(block, returns[dates], admitted, constant=constant))
-    return Moments(
-        n_assets=np.concatenate([part.n_assets for part in parts]),
-        gram=np.concatenate([part.gram for part in parts]),
-        cross=np.concatenate([part.cross for part in parts]),
-        return_squares=np.concatenate([part.return_squares for part in parts]),
-    )
+    return Moments.concatenate(parts)
 
 
 def count_gaps(batch: CrossSectionBatch, returns: NDArray[Any]) -> int:

@@ -28,7 +28,7 @@ def moments_of(
 ) -> kernels.Moments:
     """Moments over the instruments of the settings."""
     if isinstance(batch, CharacteristicMoments):
-        return batch.moments if config.constant else batch.without_constant()
+        return batch.moments if config.constant else batch.moments.without_constant()
     returns = require_returns("IPCAModel", batch.returns)
     if config.dtype == "float64":  # two float32 inputs would be multiplied as such
         returns = returns.astype(np.float64, copy=False)

@@ -112,13 +112,7 @@ class Problem:
         size = np.sqrt(np.diag(solution.instrument_second_moment))
         size[size == 0.0] = 1.0
         metric = np.outer(size, size) * (weights @ counts)
-        packed = replace(
-            moments,
-            n_assets=moments.n_assets[dates],
-            gram=moments.gram[dates],
-            cross=moments.cross[dates],
-            return_squares=moments.return_squares[dates],
-        )
+        packed = moments.select(dates)
         gram = packed.full_gram + solution.ridge * solution.instrument_second_moment
         cross = packed.cross * (weights / (weights @ counts))[:, None] / (size * rms)
         g = np.empty((len(dates), 0)) if sample.observed is None else sample.observed[dates]

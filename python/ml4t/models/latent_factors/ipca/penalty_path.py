@@ -187,13 +187,7 @@ def _estimate(
 
 
 def _part(sample: Sample, dates: NDArray[np.int64]) -> Sample:
-    moments = sample.moments
-    part = kernels.Moments(
-        moments.n_assets[dates],
-        moments.gram[dates],
-        moments.cross[dates],
-        moments.return_squares[dates],
-    )
+    part = sample.moments.select(dates)
     return Sample(part, None if sample.observed is None else sample.observed[dates])
 
 
