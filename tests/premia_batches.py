@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -50,13 +49,3 @@ def batches(n_states=1):
         (pca, partial(panel, n_states=n_states)),
     ]
     return pytest.mark.parametrize(("model", "data"), cases, ids=["ipca", "pca"])
-
-
-def cut(batch, start, stop):
-    """Take the dates from `start` up to `stop`."""
-    parts = {
-        name: array[start:stop]
-        for name in ("characteristics", "returns", "context_features")
-        if (array := getattr(batch, name)) is not None
-    }
-    return replace(batch, **parts)

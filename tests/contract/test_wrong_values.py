@@ -212,11 +212,7 @@ def constructors():
     for name in m.__all__:
         one = getattr(m, name)
         protocol = getattr(one, "_is_protocol", False)
-        if (
-            inspect.isclass(one)
-            and not protocol
-            and name not in {"Timestamp", "ModelSummary"} | MADE
-        ):
+        if inspect.isclass(one) and not protocol and name not in {"ModelSummary"} | MADE:
             yield name, one, RECORDS.get(name, {})
 
 

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from integration.long_frames import FORMS, long_frames, regular
 from ml4t.models.integration import (
-    Timestamp,
     Windows,
     cross_section_batch_from_long_frame,
     persistent_panel_batch_from_long_frame,
     portfolio_sequence_batch_from_long_frame,
     resolve_dataset_schema,
 )
+from ml4t.models.types.timestamp import Timestamp
 from oracles import long_frame as oracle
 
 NEW_YORK = zoneinfo.ZoneInfo("America/New_York")

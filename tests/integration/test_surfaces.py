@@ -23,7 +23,6 @@ from ml4t.models.integration import (
     PredictionsFrame,
     ResultsFrame,
     SignalsFrame,
-    Timestamp,
     WeightsFrame,
     context_frame_from_weights,
     cross_section_batch_from_long_frame,
@@ -48,6 +47,7 @@ from ml4t.models.types import (
     PortfolioWeightsResult,
     StochasticDiscountFactorState,
 )
+from ml4t.models.types.timestamp import Timestamp
 
 VALUES = np.array([[0.5, np.nan], [-0.25, 0.0]])
 DATES = (dt.date(2024, 1, 1), dt.date(2024, 1, 2))

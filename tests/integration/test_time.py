@@ -29,8 +29,8 @@ from ml4t.models import (
     predictions_frame_from_checkpoints,
     weights_frame_from_portfolio_weights,
 )
-from ml4t.models.integration import Timestamp
 from ml4t.models.types import AssetForecastResult
+from ml4t.models.types.timestamp import Timestamp
 
 ENDS = {
     "America/New_York": "2021-11-07 04:00",

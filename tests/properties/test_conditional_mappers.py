@@ -28,7 +28,7 @@ from ml4t.models import (
 )
 from ml4t.models.mappers import markov
 from oracles import regimes as oracle
-from premia_batches import batches, cut, panel, pca
+from premia_batches import batches, panel, pca
 
 T, K, Q = 80, 2, 2
 
@@ -444,15 +444,15 @@ def pipeline(model, mapper):
 @mappers
 def test_a_pipeline_fits_saves_and_loads_the_mapper(model, data, make, tmp_path):
     batch, joined = data(), pipeline(model, make)
-    report = joined.fit(cut(batch, 0, 30))
+    report = joined.fit(batch.slice(0, 30))
     assert report.mapper_fit.run_record is joined.mapper.last_fit_record
-    got = joined.predict(cut(batch, 30, 40))
+    got = joined.predict(batch.slice(30, 40))
     premia = joined.mapper.premia(got.state).factor_premia
     want = np.einsum("tnk,tk->tn", got.state.asset_betas, premia)
     np.testing.assert_allclose(got.asset_forecast.expected_returns, want, rtol=1e-8)
     again = LatentFactorForecastPipeline.load(joined.save(tmp_path / "p.ml4t"))
     np.testing.assert_array_equal(
-        again.predict(cut(batch, 30, 40)).asset_forecast.expected_returns,
+        again.predict(batch.slice(30, 40)).asset_forecast.expected_returns,
         got.asset_forecast.expected_returns,
     )
 
@@ -481,8 +481,8 @@ def test_walking_forward_with_a_mapper_sees_no_future(model, data, make):
     plain = walked(batch)
     for one in plain.folds:
         fold, alone = one.fold, pipeline(model, make)
-        alone.fit(cut(batch, fold.train_start, fold.train_stop))
-        said = alone.predict(cut(batch, fold.predict_start, fold.predict_stop))
+        alone.fit(batch.slice(fold.train_start, fold.train_stop))
+        said = alone.predict(batch.slice(fold.predict_start, fold.predict_stop))
         at = slice(fold.predict_start - 25, fold.predict_stop - 25)
         np.testing.assert_allclose(
             plain.result.asset_forecast.expected_returns[at],

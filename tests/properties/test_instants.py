@@ -28,8 +28,8 @@ from ml4t.models import (
     WalkForward,
     WeightConstraintPostprocessor,
 )
-from ml4t.models.integration import Timestamp
 from ml4t.models.types.instants import Category, instant, iso_form
+from ml4t.models.types.timestamp import Timestamp
 
 ENDS = {
     "America/New_York": dt.datetime(2021, 11, 7, 4, tzinfo=dt.UTC),

@@ -115,15 +115,6 @@ def gone_on(data, dates):
     return replace(data, returns=returns)
 
 
-def cut(data, stop):
-    parts = {
-        name: array[:, :stop]
-        for name in ("features", "returns", "mask", "vol_scale")
-        if (array := getattr(data, name)) is not None
-    }
-    return replace(data, **parts)
-
-
 @neural
 @pytest.mark.parametrize(
     "settings",
@@ -135,12 +126,12 @@ def test_last_dates_without_returns_have_no_part_in_a_fit(make, settings):
     later = batch(seed=1)
     whole, short = make(dropout=0.0, **settings), make(dropout=0.0, **settings)
     got = whole.fit(gone_on(data, slice(7, 9)), validation_batch=gone_on(later, 8))
-    want = short.fit(cut(data, 7), validation_batch=cut(later, 8))
+    want = short.fit(data.slice(0, 7), validation_batch=later.slice(0, 8))
     assert got.best_epoch == want.best_epoch
     for ours, theirs in zip(got.history, want.history, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-9)
     np.testing.assert_allclose(
-        whole.predict(data).weights[:, :7], short.predict(cut(data, 7)).weights, atol=1e-10
+        whole.predict(data).weights[:, :7], short.predict(data.slice(0, 7)).weights, atol=1e-10
     )
     assert "of the batch have no finite return" in got.notes[0]
     assert "of validation_batch" in got.notes[1]
@@ -202,7 +193,7 @@ def test_the_regression_counts_the_cells_that_take_no_part():
     returns = np.where(np.arange(9)[None, :, None] == 8, np.nan, data.returns)
     model, short = linear(), linear()
     notes = model.fit(replace(data, returns=returns)).notes
-    short.fit(cut(data, 8))
+    short.fit(data.slice(0, 8))
     n_used = int(data.mask[:, :8].sum())
     assert notes[0].startswith(f"{n_available - n_used} available cells without a finite return")
     for one in ("intercept", "coefficients"):

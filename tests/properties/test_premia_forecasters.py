@@ -30,7 +30,7 @@ from ml4t.models import (
     WalkForward,
 )
 from oracles import three_pass
-from premia_batches import batches, cut
+from premia_batches import batches
 
 T, K, Q = 60, 2, 3
 
@@ -376,8 +376,8 @@ def test_a_refit_starts_from_nothing(make):
 def test_the_pipeline_carries_the_predictors(model, data, tmp_path):
     batch = data()
     pipeline = LatentFactorForecastPipeline(model(), MacroFactorForecaster(), BetaLambdaMapper())
-    pipeline.fit(cut(batch, 0, 30))
-    new = cut(batch, 30, 40)
+    pipeline.fit(batch.slice(0, 30))
+    new = batch.slice(30, 40)
     got = pipeline.predict(new)
     np.testing.assert_array_equal(got.state.context_features, new.context_features)
     realised = got.state.factor_returns[:, 0]
@@ -405,8 +405,8 @@ def test_walking_forward_with_predictors_sees_no_future(model, data, rule):
         alone = LatentFactorForecastPipeline(
             model(), one.model.forecaster.__class__(one.model.forecaster.config), BetaLambdaMapper()
         )
-        alone.fit(cut(batch, fold.train_start, fold.train_stop))
-        said = alone.predict(cut(batch, fold.predict_start, fold.predict_start + 1))
+        alone.fit(batch.slice(fold.train_start, fold.train_stop))
+        said = alone.predict(batch.slice(fold.predict_start, fold.predict_start + 1))
         at = fold.predict_start - 20
         np.testing.assert_allclose(
             plain.result.asset_forecast.expected_returns[at],

@@ -168,10 +168,10 @@ def test_every_prediction_is_that_of_a_model_fitted_on_the_window(make, data):
         fold, model = one.fold, make()
         assert fold.train_stop == fold.predict_start
         assert fold.train_start == max(0, fold.train_stop - 15)
-        model.fit(cut(batch, fold.train_start, fold.train_stop))
+        model.fit(batch.slice(fold.train_start, fold.train_stop))
         if isinstance(model, Greedy):
             continue
-        alone = cut(batch, fold.predict_start, fold.predict_start + 1)
+        alone = batch.slice(fold.predict_start, fold.predict_start + 1)
         ask = model.predict if hasattr(model, "predict") else model.extract
         told = arrays(align.aligned(ask(alone), one.alignment))
         at = fold.predict_start - 12
@@ -180,17 +180,6 @@ def test_every_prediction_is_that_of_a_model_fitted_on_the_window(make, data):
                 np.testing.assert_allclose(
                     arrays(found.result)[name][at], told[name][0], rtol=0, atol=1e-12, err_msg=name
                 )
-
-
-def cut(batch, start, stop):
-    axis = 1 if isinstance(batch, PortfolioSequenceBatch) else 0
-    fields = ("returns", "characteristics", "mask", "features")
-    parts = {
-        name: np.moveaxis(np.moveaxis(array, axis, 0)[start:stop], 0, axis)
-        for name in fields
-        if (array := getattr(batch, name, None)) is not None
-    }
-    return replace(batch, timestamps=batch.timestamps[start:stop], **parts)
 
 
 @families
@@ -488,7 +477,7 @@ def test_observed_factors_follow_the_windows(tmp_path, make, workers):
         planted = walk.run(batch, observed_factors=np.where(np.arange(T)[:, None] < 28, g, 9.0))
     for one in found.folds:
         fold, model = one.fold, ipca()
-        window = cut(batch, fold.train_start, fold.train_stop)
+        window = batch.slice(fold.train_start, fold.train_stop)
         model.fit(window, observed_factors=g[fold.train_start : fold.train_stop])
         told = getattr(one.model, "model", one.model)
         np.testing.assert_allclose(told.gamma_observed, model.gamma_observed, atol=1e-6)

@@ -55,17 +55,11 @@ def test_a_fold_is_a_fit_of_its_window(family):
     batch = family.batch(n_dates=8)
     found = walked(family, batch)
     model = family.make()
-    model.fit(replace(batch, **{name: part[:6] for name, part in fields(batch)}))
+    model.fit(batch.slice(0, 6))
     whole = family.predictions(model, batch)
     for name, array in whole.items():
         told = getattr(found.result, name)
         np.testing.assert_allclose(told, array[6:], rtol=0, atol=1e-12)
-
-
-def fields(batch):
-    names = ("characteristics", "returns", "factor_returns", "context_features", "mask")
-    labelled = [("timestamps", batch.timestamps)]
-    return labelled + [(n, getattr(batch, n)) for n in names if getattr(batch, n) is not None]
 
 
 @families
@@ -97,16 +91,12 @@ def test_a_model_that_can_go_on_is_asked_to():
     assert cold.summaries == (1, 1, 1)
 
 
-def window(batch, stop):
-    return replace(batch, **{name: part[:stop] for name, part in fields(batch)})
-
-
 @families
 def test_a_fold_goes_on_from_the_one_before(family):
     batch = family.batch(n_dates=8)
     first, second = family.make(), family.make()
-    first.fit(window(batch, 6))
-    second.fit(window(batch, 7), **second.continued_from(first))
+    first.fit(batch.slice(0, 6))
+    second.fit(batch.slice(0, 7), **second.continued_from(first))
     warm = walked(family, batch, refit_every=1).result
     cold = walked(family, batch, refit_every=1, warm_start=False).result
     expected = family.predictions(second, batch)

@@ -44,10 +44,6 @@ def walked(model, batch, **rule):
     return WalkForward(model, **({"min_periods": 10, "refit_every": 2} | rule)).run(batch)
 
 
-def until(batch, stop):
-    return batch.slice(0, stop)
-
-
 @every
 def test_a_planted_future_is_not_found(make):
     batch = data()
@@ -70,7 +66,7 @@ def test_a_fold_is_a_fit_of_its_window(make):
     assert found.result.weights.shape == (2, 4, N)
     assert found.result.timestamps == (10, 11, 12, 13)
     model = small(make)
-    model.fit(until(batch, 10))
+    model.fit(batch.slice(0, 10))
     want = model.predict(batch).weights[:, 10:12]
     np.testing.assert_allclose(found.result.weights[:, :2], want, rtol=0, atol=1e-12)
 
@@ -79,9 +75,9 @@ def test_a_fold_is_a_fit_of_its_window(make):
 def test_a_fold_goes_on_from_the_one_before(make):
     batch = data()
     first, second, cold = small(make), small(make), small(make)
-    first.fit(until(batch, 10))
-    second.fit(until(batch, 12), **second.continued_from(first))
-    cold.fit(until(batch, 12))
+    first.fit(batch.slice(0, 10))
+    second.fit(batch.slice(0, 12), **second.continued_from(first))
+    cold.fit(batch.slice(0, 12))
     warm = walked(small(make), batch).result.weights[:, 2:]
     anew = walked(small(make), batch, warm_start=False).result.weights[:, 2:]
     for found, model in ((warm, second), (anew, cold)):
@@ -125,7 +121,7 @@ def test_dates_before_the_first_prediction_need_no_book(make, dates):
     batch = one_slot(data(), *dates)  # 10 is in the embargo
     found = walked(small(make), batch, embargo=1).result.weights
     model = small(make)
-    model.fit(until(batch, 10))
+    model.fit(batch.slice(0, 10))
     for date in (11, 12):
         known = batch if make is not linear else batch.slice(date, date + 1)
         want = model.predict(known).weights[:, 0 if make is linear else date]
@@ -176,7 +172,7 @@ def test_a_walk_trains_where_returns_are_missing(make):
     batch = replace(batch, returns=returns)
     found = walked(small(make), batch)
     model = small(make)
-    model.fit(until(batch, 10))
+    model.fit(batch.slice(0, 10))
     want = model.predict(batch).weights[:, 10:12]
     np.testing.assert_allclose(found.result.weights[:, :2], want, rtol=0, atol=1e-12)
     assert found.summaries[0].notes[0].startswith("9 of 80 available cells of the batch")

@@ -44,17 +44,6 @@ PANELS = {
 KEYS = {"timestamp_col": "week", "entity_col": "ticker"}
 
 
-def dates(batch, part):
-    """Part of the dates of a batch."""
-    return replace(
-        batch,
-        characteristics=batch.characteristics[part],
-        returns=batch.returns[part],
-        mask=batch.mask[part],
-        timestamps=batch.timestamps[part],
-    )
-
-
 @pytest.fixture(scope="module", params=PANELS)
 def panel(request):
     """Training, validation and test dates, characteristics raw or as ranks; gaps stay gaps."""
@@ -71,9 +60,7 @@ def panel(request):
     )
     n = batch.n_periods
     assert not batch.mask.all()
-    return [
-        dates(batch, part) for part in (slice(0, n - 40), slice(n - 40, n - 20), slice(n - 20, n))
-    ]
+    return [batch[part] for part in (slice(0, n - 40), slice(n - 40, n - 20), slice(n - 20, n))]
 
 
 def known(batch):

@@ -84,7 +84,6 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "ResolvedDatasetSchema",
         "ResultsFrame",
         "SignalsFrame",
-        "Timestamp",
         "WeightsFrame",
         "Windows",
         "backtest_datafeed_inputs",

@@ -32,7 +32,6 @@ from ml4t.models.integration.surfaces import (
     weights_frame_from_portfolio_weights,
     write_backtest_frames,
 )
-from ml4t.models.integration.timestamps import Timestamp
 
 __all__ = [
     "BacktestDataFeedInputs",
@@ -41,7 +40,6 @@ __all__ = [
     "ResolvedDatasetSchema",
     "ResultsFrame",
     "SignalsFrame",
-    "Timestamp",
     "WeightsFrame",
     "Windows",
     "backtest_datafeed_inputs",
