@@ -25,7 +25,6 @@ import numpy as np
 import polars as pl
 from french_report import write_report
 from linearmodels.datasets import french
-from tqdm import tqdm
 
 from ml4t.models import (
     AssetForecastResult,
@@ -40,11 +39,13 @@ from ml4t.models import (
     PersistentPanelBatch,
     RPPCAConfig,
     RPPCAModel,
+    WalkForward,
     cross_section_batch_from_long_frame,
     persistent_panel_batch_from_long_frame,
     predictions_frame_from_asset_forecast,
     write_backtest_frames,
 )
+from ml4t.models.kernels import cross_sectional_correlation
 
 N_FACTORS = 4
 GAMMA = 20.0
@@ -59,7 +60,7 @@ CHARACTERISTICS = (
     "volatility",
     "beta",
 )
-# How far each sort is from its middle: S1 is small, S5 big, and so on.
+# Distance of each sort from the median: S1 is small, S5 big, and so on.
 POSITION = {"1": -0.5, "3": 0.0, "5": 0.5}
 
 
@@ -85,7 +86,7 @@ def returns_frame() -> pl.DataFrame:
 
 
 def with_characteristics(returns: pl.DataFrame) -> pl.DataFrame:
-    """Add what is known about each portfolio before the month begins, ranked to [-0.5, 0.5]."""
+    """Add characteristics known before the month begins, ranked to [-0.5, 0.5]."""
     past = pl.col("excess_return").shift(1)
     market = pl.col("market").shift(1)
     covariance = (past * market).rolling_mean(36) - past.rolling_mean(36) * market.rolling_mean(36)
@@ -117,29 +118,6 @@ def pipeline(model: PCAModel | RPPCAModel | IPCAModel) -> LatentFactorForecastPi
     return LatentFactorForecastPipeline(model, ExpandingMeanFactorForecaster(), BetaLambdaMapper())
 
 
-def panel_slice(batch: PersistentPanelBatch, start: int, stop: int) -> PersistentPanelBatch:
-    """Months `start` to `stop` of a panel."""
-    assert batch.returns is not None
-    return PersistentPanelBatch(
-        returns=batch.returns[start:stop],
-        timestamps=batch.timestamps[start:stop],
-        asset_ids=batch.asset_ids,
-    )
-
-
-def cross_section_slice(
-    batch: CrossSectionBatch, start: int, stop: int, *, with_returns: bool = True
-) -> CrossSectionBatch:
-    """Months `start` to `stop` of dated cross-sections."""
-    return CrossSectionBatch(
-        batch.characteristics[start:stop],
-        returns=batch.returns[start:stop] if with_returns and batch.returns is not None else None,
-        timestamps=batch.timestamps[start:stop],
-        asset_ids=batch.asset_ids,
-        mask=None if batch.mask is None else batch.mask[start:stop],
-    )
-
-
 @dataclass(frozen=True)
 class Walk:
     """Out-of-sample forecasts of one model, next to what happened.
@@ -166,59 +144,32 @@ class Walk:
     @property
     def rank_correlation(self) -> float:
         """Mean over months of the rank correlation of forecast and realisation."""
-        forecast, realised = (
-            np.argsort(np.argsort(x, axis=1), axis=1)
-            for x in (self.forecast.expected_returns, self.realised)
+        by_month = cross_sectional_correlation(
+            self.forecast.expected_returns, self.realised, rank=True
         )
-        pairs = zip(forecast, realised, strict=True)
-        return float(np.mean([np.corrcoef(f, r)[0, 1] for f, r in pairs]))
+        return float(by_month.mean())
 
 
 def walk(name: str, batch: PersistentPanelBatch | CrossSectionBatch, *, quiet: bool) -> Walk:
     """Refit every month on all months before it, and forecast it."""
-    assert batch.returns is not None
-    rows = []
-    months = range(WINDOW, batch.n_periods)
-    joined = pipeline(MODELS[name]())
-    for month in tqdm(months, desc=f"{name:>7} monthly refits", unit="fit", disable=quiet):
-        if isinstance(batch, CrossSectionBatch):
-            past = cross_section_slice(batch, 0, month)
-            coming = cross_section_slice(batch, month, month + 1, with_returns=False)
-        else:
-            past = panel_slice(batch, 0, month)
-            coming = PersistentPanelBatch(
-                timestamps=batch.timestamps[month : month + 1], asset_ids=batch.asset_ids
-            )
-        joined.fit(past)
-        rows.append(joined.predict(coming).asset_forecast.expected_returns[0])
-    forecast = AssetForecastResult(
-        np.array(rows),
-        timestamps=batch.timestamps[WINDOW:],
-        asset_ids=batch.asset_ids,
-        metadata=batch.metadata,
-    )
-    joined.fit(batch)
-    return Walk(forecast, batch.returns[WINDOW:], joined)
+    model = pipeline(MODELS[name](N_FACTORS))
+    forward = WalkForward(model, min_periods=WINDOW, progress=not quiet).run(batch)
+    model.fit(batch)
+    return Walk(forward.result.asset_forecast, batch.returns[WINDOW:], model)
 
 
-def rolling_tangency(
-    model: PCAModel | RPPCAModel, panel: PersistentPanelBatch, *, quiet: bool
-) -> np.ndarray:
+def rolling_tangency(model: PCAModel | RPPCAModel, panel: PersistentPanelBatch) -> np.ndarray:
     """Realised return of the tangency portfolio of the factors, month after month, shape (T,).
 
     Loadings, factor means and factor covariance come from the 240 months before.
     """
-    out = []
-    months = range(WINDOW, panel.n_periods)
-    label = f"{model.config.model_name}, {model.config.n_factors} factors"
-    for month in tqdm(months, desc=f"{label:>19}, 240 months", unit="fit", disable=quiet):
-        window = panel_slice(panel, month - WINDOW, month)
-        model.fit(window)
-        factors = model.extract(window).factor_returns
-        coming = model.extract(panel_slice(panel, month, month + 1)).factor_returns
-        covariance = np.atleast_2d(np.cov(factors, rowvar=False, ddof=0))
-        out.append(float(coming[0] @ np.linalg.solve(covariance, factors.mean(axis=0))))
-    return np.array(out)
+    windows = [(month - WINDOW, month) for month in range(WINDOW, len(panel))]
+    realised = []
+    for (start, month), (fitted, _) in zip(windows, model.fit_windows(panel, windows), strict=True):
+        *past, coming = fitted.extract(panel.slice(start, month + 1)).factor_returns
+        covariance = np.atleast_2d(np.cov(past, rowvar=False, ddof=0))
+        realised.append(coming @ np.linalg.solve(covariance, np.mean(past, axis=0)))
+    return np.array(realised)
 
 
 def sharpe(returns: np.ndarray) -> float:
@@ -227,21 +178,21 @@ def sharpe(returns: np.ndarray) -> float:
 
 
 MODELS = {
-    "PCA": lambda: PCAModel(PCAConfig(n_factors=N_FACTORS)),
-    "RP-PCA": lambda: RPPCAModel(RPPCAConfig(n_factors=N_FACTORS, gamma=GAMMA)),
-    "IPCA": lambda: IPCAModel(IPCAConfig(n_factors=N_FACTORS)),
+    "PCA": lambda k: PCAModel(PCAConfig(n_factors=k)),
+    "RP-PCA": lambda k: RPPCAModel(RPPCAConfig(n_factors=k, gamma=GAMMA)),
+    "IPCA": lambda k: IPCAModel(IPCAConfig(n_factors=k)),
 }
 
 
 def print_tables(walks: dict[str, Walk], tangency: dict[tuple[str, int], np.ndarray]) -> None:
-    """Show what was found, in plain text."""
+    """Print the forecast measures and the Sharpe ratios."""
     first, last = walks["PCA"].forecast.timestamps[0], walks["PCA"].forecast.timestamps[-1]
     print(f"\nForecasts of the next month, refitted monthly, {first} to {last}")
     print(f"{'model':>8} {'months':>7} {'predictive R2':>14} {'rank correlation':>17}")
-    for name, found in walks.items():
+    for name, one in walks.items():
         print(
-            f"{name:>8} {len(found.realised):>7} {found.predictive_r2:>13.2%} "
-            f"{found.rank_correlation:>17.3f}"
+            f"{name:>8} {len(one.realised):>7} {one.predictive_r2:>13.2%} "
+            f"{one.rank_correlation:>17.3f}"
         )
     print("\nTangency portfolio of the factors, past 240 months only: monthly Sharpe ratio")
     counts = sorted({k for _, k in tangency})
@@ -269,13 +220,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     batches = {"PCA": panel, "RP-PCA": panel, "IPCA": cross_sections}
     walks = {name: walk(name, batch, quiet=options.quiet) for name, batch in batches.items()}
-    for name, found in walks.items():
-        frame = predictions_frame_from_asset_forecast(found.forecast, constants={"model": name})
+    for name, one in walks.items():
+        frame = predictions_frame_from_asset_forecast(one.forecast, constants={"model": name})
         write_backtest_frames(options.output / name.lower(), predictions=frame)
     tangency = {
-        (name, k): rolling_tangency(model(k), panel, quiet=options.quiet)
+        (name, k): rolling_tangency(MODELS[name](k), panel)
         for k in options.factors
-        for name, model in ROLLING.items()
+        for name in ("PCA", "RP-PCA")
     }
     print_tables(walks, tangency)
 
@@ -285,11 +236,6 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"\nforecasts: {options.output}/*/predictions.parquet\nreport:    {report}")
     return 0
 
-
-ROLLING = {
-    "PCA": lambda k: PCAModel(PCAConfig(n_factors=k)),
-    "RP-PCA": lambda k: RPPCAModel(RPPCAConfig(n_factors=k, gamma=GAMMA)),
-}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -121,9 +121,9 @@ def sharpe_by_count(tangency: dict[tuple[str, int], np.ndarray]) -> go.Figure:
 def table(walks: dict[str, Walk]) -> str:
     """Forecast measures of the three pipelines as an HTML table."""
     rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{len(found.realised)}</td>"
-        f"<td>{found.predictive_r2:.2%}</td><td>{found.rank_correlation:.3f}</td></tr>"
-        for name, found in walks.items()
+        f"<tr><td>{escape(name)}</td><td>{len(one.realised)}</td>"
+        f"<td>{one.predictive_r2:.2%}</td><td>{one.rank_correlation:.3f}</td></tr>"
+        for name, one in walks.items()
     )
     heads = ("model", "months", "predictive R²", "rank correlation")
     return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{rows}</table>"
@@ -137,7 +137,7 @@ def write_report(
     instruments: tuple[str, ...],
 ) -> Path:
     """Write the report and return its path."""
-    states = {name: found.pipeline.model.extract(batches[name]) for name, found in walks.items()}
+    states = {name: one.pipeline.model.extract(batches[name]) for name, one in walks.items()}
     months = list(batches["PCA"].timestamps)[-len(next(iter(tangency.values()))) :]
     shown = max(k for _, k in tangency if k <= 4)
     sections = [
