@@ -245,9 +245,14 @@ def set_threads(draw):
         kernels.set_num_threads(before)
 
 
+def gaps(draw):
+    return {"missing": draw.one(["mean", "em"])}
+
+
 def project_pca(draw):
     t, n, k = draw.sizes(3)
-    return kernels.project_pca(draw.floats(t, n), draw.floats(n), draw.floats(n, k))
+    arrays = draw.floats(t, n), draw.floats(n), draw.floats(n, k)
+    return kernels.project_pca(*arrays, **gaps(draw))
 
 
 def project_rp_pca(draw):
@@ -273,10 +278,10 @@ CASES = {
     "managed_portfolios": with_panel(kernels.managed_portfolios),
     "normalize_weights": normalize_weights,
     "panel_moments": with_panel(kernels.panel_moments),
-    "pca": lambda d: kernels.pca(d.floats(*d.sizes(2)), d.size()),
+    "pca": lambda d: kernels.pca(d.floats(*d.sizes(2)), d.size(), **gaps(d)),
     "project_pca": project_pca,
     "project_rp_pca": project_rp_pca,
-    "rolling_pca": rolling(kernels.rolling_pca, lambda d: {}),
+    "rolling_pca": rolling(kernels.rolling_pca, gaps),
     "rolling_rp_pca": rolling(kernels.rolling_rp_pca, rp_settings),
     "row_moments": row_moments,
     "rp_pca": lambda d: kernels.rp_pca(d.floats(*d.sizes(2)), d.size(), **rp_settings(d)),
@@ -331,6 +336,12 @@ ONE = kernels.panel_moments(np.ones((3, 4, 1)), np.ones((3, 4)), constant=True)
             "columns of factor_weights must be at least 1; got 0",
         ),
         (
+            lambda: kernels.project_pca(
+                np.array([[np.nan, 1.0]]), np.zeros(2), np.zeros((2, 0)), missing="em"
+            ),
+            "columns of loadings must be at least 1; got 0",
+        ),
+        (
             lambda: kernels.ipca_factors(
                 Moments(ONE.n_assets, ONE.gram[:, :2], ONE.cross, ONE.return_squares),
                 np.ones((2, 1)),
@@ -363,6 +374,7 @@ ONE = kernels.panel_moments(np.ones((3, 4, 1)), np.ones((3, 4)), constant=True)
         "ipca of no instrument",
         "measures of no instrument",
         "projection on no factor",
+        "projection on no loadings",
         "a Gram matrix of another shape",
         "more assets needed than can be counted",
         "a previous book that overflows",

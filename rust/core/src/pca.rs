@@ -137,7 +137,8 @@ pub(crate) fn pinned(
 ///
 /// # Errors
 ///
-/// [`crate::CoreError::Shape`] when the arrays disagree on `N`.
+/// [`crate::CoreError::Shape`] when the arrays disagree on `N`, [`crate::CoreError::Range`] when the
+/// loadings hold no factor.
 pub fn project<R: Real>(
     returns: ArrayView2<'_, R>,
     mean: ArrayView1<'_, f64>,
@@ -146,6 +147,13 @@ pub fn project<R: Real>(
     let (n_dates, n_assets) = (returns.nrows(), mean.len());
     shape::require("returns", &[n_dates, n_assets], returns.shape())?;
     shape::require("loadings", &[n_assets, loadings.ncols()], loadings.shape())?;
+    let n_factors = loadings.ncols();
+    shape::require_that(
+        "columns of loadings",
+        n_factors > 0,
+        "at least 1",
+        n_factors,
+    )?;
     require_room(returns.dim(), loadings.ncols())?;
     // Whatever the strides of the view: an owned copy of it would keep them.
     let mean: Array1<f64> = mean.iter().copied().collect();

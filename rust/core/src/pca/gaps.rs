@@ -66,7 +66,8 @@ pub fn fit_completed<R: Real>(returns: ArrayView2<'_, R>, n_factors: usize) -> R
 ///
 /// # Errors
 ///
-/// [`crate::CoreError::Shape`] when the arrays disagree on `N`.
+/// [`crate::CoreError::Shape`] when the arrays disagree on `N`, [`crate::CoreError::Range`] when the
+/// loadings hold no factor.
 pub fn project_completed<R: Real>(
     returns: ArrayView2<'_, R>,
     mean: ArrayView1<'_, f64>,
