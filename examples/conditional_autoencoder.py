@@ -60,12 +60,11 @@ def simulate(seed: int, *, nonlinear: bool) -> Simulation:
     systematic = np.einsum("tnk,tk->tn", betas(c, nonlinear=nonlinear), factors)
     r = systematic + 0.1 * rng.standard_t(5, systematic.shape)
 
-    def part(index: int) -> CrossSectionBatch:
-        dates = slice(index * SPAN, (index + 1) * SPAN)
-        return CrossSectionBatch(c[dates], returns=r[dates], context_features=x[dates])
-
-    test = part(2)
-    return Simulation(part(0), part(1), test, total_r2(test, systematic[2 * SPAN :]))
+    batch = CrossSectionBatch(c, returns=r, context_features=x)
+    train, validation, test = (
+        batch.slice(start, start + SPAN) for start in range(0, 3 * SPAN, SPAN)
+    )
+    return Simulation(train, validation, test, total_r2(test, systematic[2 * SPAN :]))
 
 
 def total_r2(batch: CrossSectionBatch, fitted: np.ndarray) -> float:

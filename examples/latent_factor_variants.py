@@ -8,6 +8,8 @@ Usage: python examples/latent_factor_variants.py
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ml4t.models import (
@@ -35,10 +37,13 @@ def simulate(seed: int) -> tuple[PersistentPanelBatch, CrossSectionBatch]:
     z = start + drift
     factor = rng.normal(0.02, 0.04, N_DATES)
     r = factor[:, None] * z[..., 0] + 0.02 * rng.standard_normal((N_DATES, N_ASSETS))
-    ids = tuple(f"asset_{i:02d}" for i in range(N_ASSETS))
+    labels = {
+        "timestamps": tuple(range(N_DATES)),
+        "asset_ids": tuple(f"asset_{i:02d}" for i in range(N_ASSETS)),
+    }
     return (
-        PersistentPanelBatch(returns=r, asset_ids=ids),
-        CrossSectionBatch(z, returns=r, asset_ids=ids),
+        PersistentPanelBatch(returns=r, **labels),
+        CrossSectionBatch(z, returns=r, **labels),
     )
 
 
@@ -60,30 +65,12 @@ def main() -> None:
         pipeline = LatentFactorForecastPipeline(
             model=model, forecaster=ExpandingMeanFactorForecaster(), mapper=BetaLambdaMapper()
         )
-        pipeline.fit(between(batch, 0, 36))
-        prediction = pipeline.predict(without_returns(between(batch, 36, N_DATES)))
+        pipeline.fit(batch.slice(0, 36))
+        prediction = pipeline.predict(replace(batch.slice(36), returns=None))
         forecast = prediction.asset_forecast.expected_returns.mean(axis=0)
         print(
             f"{name:<7} correlation with realised means {np.corrcoef(forecast, realised)[0, 1]:.2f}"
         )
-
-
-def between(batch, start, stop):
-    """Cut dates out of a batch."""
-    names = ("returns", "characteristics")
-    parts = {name: getattr(batch, name)[start:stop] for name in names if has(batch, name)}
-    return type(batch)(**parts, timestamps=tuple(range(start, stop)), asset_ids=batch.asset_ids)
-
-
-def without_returns(batch):
-    """Keep what is known before the returns: labels, and characteristics where there are any."""
-    parts = {"characteristics": batch.characteristics} if has(batch, "characteristics") else {}
-    return type(batch)(**parts, timestamps=batch.timestamps, asset_ids=batch.asset_ids)
-
-
-def has(batch, name):
-    """Tell whether a batch holds an array."""
-    return getattr(batch, name) is not None
 
 
 if __name__ == "__main__":
