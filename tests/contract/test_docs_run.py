@@ -31,8 +31,9 @@ def test_a_page_runs(page, capsys):
 
 
 def modules():
-    found = pkgutil.walk_packages(ml4t.models.__path__, "ml4t.models.")
-    return sorted(module.name for module in found if not module.name.endswith("._core"))
+    below = pkgutil.walk_packages(ml4t.models.__path__, "ml4t.models.")
+    names = sorted(module.name for module in below if not module.name.endswith("._core"))
+    return ["ml4t.models", *names]
 
 
 @pytest.mark.parametrize("name", modules())

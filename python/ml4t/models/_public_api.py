@@ -1,4 +1,4 @@
-"""The only list of public names: where each one lives."""
+"""Public names by the module that defines them."""
 
 from __future__ import annotations
 

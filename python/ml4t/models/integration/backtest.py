@@ -16,8 +16,8 @@ import numpy as np
 
 from ml4t.models.checks import require_bool, require_mapping, require_path
 from ml4t.models.integration.feed_spec import FeedOptions, feed_mapping, with_feed_options
-from ml4t.models.integration.meeting import require_loadable, warn_unless_met
 from ml4t.models.integration.output_keys import FrameKeys, open_prices, require_prices
+from ml4t.models.integration.price_match import require_unique_keys, warn_without_match
 from ml4t.models.integration.surfaces import (
     ResultsFrame,
     context_frame_from_weights,
@@ -329,7 +329,7 @@ class _Handoff:
         table, keys = self.table, FrameKeys.find(**self.keys)
         renamed = frame.with_keys(keys)
         columns = renamed.as_columns()
-        require_loadable(columns, keys)
+        require_unique_keys(columns, keys)
         if table is not None:
-            warn_unless_met(columns, table, keys)
+            warn_without_match(columns, table, keys)
         return renamed

@@ -49,7 +49,7 @@ class _Key:
         return np.asarray(places, dtype=np.int64)[self.codes]
 
 
-def require_loadable(columns: Mapping[str, AnyColumn], keys: FrameKeys) -> None:
+def require_unique_keys(columns: Mapping[str, AnyColumn], keys: FrameKeys) -> None:
     """Refuse signals in which a date and asset, or context in which a date, has several rows.
 
     Raises
@@ -73,7 +73,7 @@ def require_loadable(columns: Mapping[str, AnyColumn], keys: FrameKeys) -> None:
     )
 
 
-def warn_unless_met(columns: Mapping[str, AnyColumn], prices: Any, keys: FrameKeys) -> None:
+def warn_without_match(columns: Mapping[str, AnyColumn], prices: Any, keys: FrameKeys) -> None:
     """Warn when no row of the signals has the keys of a row of the prices: nothing would trade."""
     ours = _keys_of(columns, keys)
     names = [keys.timestamp, keys.entity][: len(ours)]
