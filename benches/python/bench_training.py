@@ -31,7 +31,7 @@ from ml4t.models.asset_prediction.sae import sample as sae_sample
 from ml4t.models.asset_prediction.sae import train as own_sae
 from ml4t.models.latent_factors.cae import sample as cae_sample
 from ml4t.models.latent_factors.cae import train as own_cae
-from ml4t.models.stochastic_discount_factor import cells
+from ml4t.models.stochastic_discount_factor import model as sdf_model
 from ml4t.models.stochastic_discount_factor import train as phases
 from oracles import cae as plain_cae
 from oracles import sae as plain_sae
@@ -88,8 +88,9 @@ def row(case, dtype, timings, installed, *, members=1, epochs=1):
 def bench_cae(dtype, peer):
     panel, epochs = batch(60, 1_000, 50), 8
     settings = {"n_factors": 5, "dtype": dtype, "checkpoint_interval": None}
-    rows, inputs = cae_sample.prepared(panel, CAEConfig(**settings), "bench")
-    z, x, y = tensors(dtype, rows.design[:, :-1], inputs[rows.dates], rows.targets)
+    rows, inputs = cae_sample.training_sample(panel, CAEConfig(**settings), "bench")
+    cells = rows.cells
+    z, x, y = tensors(dtype, cells.characteristics[:, :-1], inputs[cells.dates], rows.targets)
 
     def ours(n_ensemble):
         config = CAEConfig(**settings, n_epochs=epochs, n_ensemble=n_ensemble)
@@ -116,7 +117,7 @@ def bench_sdf(dtype, peer):
     panel, counts = batch(60, 800, 46), (4, 1, 16)
     named = dict(zip(("n_epochs_unc", "n_epochs_moment", "n_epochs_cond"), counts, strict=True))
     config = StochasticDiscountFactorConfig(**named, dtype=dtype)
-    data = phases.panel(config, cells.training(panel, dtype, "bench", "bench"))
+    data = phases.panel(config, sdf_model._sample(panel, "timestamps", dtype, "bench"))
     z, r, context = tensors(dtype, panel.characteristics, panel.returns, panel.context_features)
     mask = torch.from_numpy(np.array(panel.mask))
 
@@ -164,8 +165,8 @@ def bench_sae(dtype, peer):
     for batch_size in (4_096, None):
         settings = {"dtype": dtype, "batch_size": batch_size, "checkpoint_interval": None}
         config = SAEConfig(**settings, n_epochs=epochs)
-        rows = sae_sample.rows_of(panel, config, "bench")
-        x, y = tensors(dtype, rows.features, rows.targets)
+        rows = sae_sample.training_sample(panel, config, "bench")
+        x, y = tensors(dtype, rows.cells.characteristics, rows.targets)
 
         def ours(config=config, rows=rows):
             own_sae.learn(config, rows, None)

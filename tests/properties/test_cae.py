@@ -76,10 +76,10 @@ def test_loss_curve_is_that_of_the_plain_loop(hidden):
     config = CAEConfig(
         n_factors=2, hidden_units=hidden, n_epochs=6, batch_size=50, lr=0.01, n_ensemble=2
     )
-    cells, inputs = sample.prepared(batch, config, "test")
+    cells, inputs = sample.training_sample(batch, config, "test")
     learned = estimate.learn(config, cells, inputs, None, patience=1)
-    z, y = torch.from_numpy(cells.design[:, :-1]), torch.from_numpy(cells.targets)
-    x = torch.from_numpy(inputs[cells.dates])
+    z, y = torch.from_numpy(cells.cells.characteristics[:, :-1]), torch.from_numpy(cells.targets)
+    x = torch.from_numpy(inputs[cells.cells.dates])
     source = torch.Generator().manual_seed(0)
     orders = [torch.cat(list(shuffled(len(y), 50, source))) for _ in range(6)]
     sizes = Sizes(z.shape[1], x.shape[1], hidden, 2)
@@ -183,8 +183,8 @@ def test_a_members_basis_does_not_move_the_ensemble():
     model.fit(batch)
     before = model.extract(batch)
     net = estimate.network(model.config, model._fitted("t").checkpoints[3])
-    cells, inputs = sample.prepared(batch, model.config, "t")
-    betas = estimate.member_betas(net, cells)
+    cells, inputs = sample.training_sample(batch, model.config, "t")
+    betas = estimate.member_betas(net, cells.cells)
     factors = estimate.member_factors(net, inputs)
     turn = np.array([[2.0, 1.0], [-1.0, 0.5]])
     betas[1] = betas[1] @ turn
@@ -198,7 +198,7 @@ def test_a_members_basis_does_not_move_the_ensemble():
     usable = (
         batch.mask & np.isfinite(batch.characteristics).all(axis=2) & np.isfinite(batch.returns)
     )
-    got = (mean_b * mean_f[cells.dates]).sum(axis=1)
+    got = (mean_b * mean_f[cells.cells.dates]).sum(axis=1)
     np.testing.assert_allclose(got, expected[usable], rtol=1e-6, atol=1e-10)
 
 

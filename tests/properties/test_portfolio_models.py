@@ -483,7 +483,7 @@ class Exploding(torch.optim.AdamW):
 @pytest.mark.parametrize(
     ("module", "name", "stand_in", "what"),
     [
-        (runtime, "evaluate_pooled_sharpe", lambda *_, **__: np.inf, "validation Sharpe"),
+        (runtime, "_pooled_sharpe", lambda *_, **__: np.inf, "validation Sharpe"),
         (nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(np.inf), "training gradient norm"),
         (runtime, "AdamW", Exploding, "model parameter"),
     ],

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from ml4t.models import CrossSectionBatch
-from ml4t.models.asset_prediction.sae import fused_layers as hidden
-from ml4t.models.asset_prediction.sae import objective, sample
+from ml4t.models.asset_prediction.sae import net, objective, sample
 from ml4t.models.asset_prediction.sae import train as estimate
-from ml4t.models.asset_prediction.sae.net import Noise, SAENet, Sizes, _Norm
+from ml4t.models.asset_prediction.sae.net import Noise, SAENet, Sizes
 from ml4t.models.training import noise
 from ml4t.models.training.batching import shuffled
 from ml4t.models.training.callbacks import Callback
@@ -41,8 +40,8 @@ def test_loss_and_gradients_are_those_of_the_plain_network(classification, train
     plain.train(training)
     outputs = net(x.T.contiguous(), None)
     ones = torch.ones(30, dtype=F64)
-    found = objective.parts(outputs, x.T, y.T, ones, classification=classification)
-    got = found.total(0.7, 0.3)
+    parts = objective.parts(outputs, x.T, y.T, ones, classification=classification)
+    got = parts.total(0.7, 0.3)
     expected = oracle.loss(plain(x), x, y, alpha=0.7, aux_weight=0.3, classification=classification)
     torch.testing.assert_close(got, expected)
     got.backward()
@@ -59,38 +58,21 @@ def test_loss_and_gradients_are_those_of_the_plain_network(classification, train
     torch.testing.assert_close(net.main_norm.variance, plain.main[0].running_var)
 
 
-@pytest.mark.parametrize("block", [1, 64, 1 << 18])
-@pytest.mark.parametrize("rates", [(0.3, 0.5), None])
-def test_hidden_layers_are_their_parts(block, rates, monkeypatch):
-    monkeypatch.setattr(hidden, "BLOCK", block)
-    draw = torch.Generator().manual_seed(5)
-    x = torch.randn(3, 40, generator=draw, dtype=F64, requires_grad=True)
-    shapes = [(7, 3), (7,), (7,), (5, 7), (5,), (5,)]
-    parameters = [
-        torch.randn(s, generator=draw, dtype=F64).requires_grad_(requires_grad=True) for s in shapes
-    ]
-    norms = [_Norm(units, x.detach().new_empty(0)) for units in (7, 5)]
-    source = None if rates is None else torch.Generator().manual_seed(6)
-    call = hidden.Call(tuple(norms), rates or (0.0, 0.0), source, hidden.Workspace())
-    got = hidden.layers(call, x, *parameters)
-    masks = torch.Generator().manual_seed(6)
-    expected, owed = x, 1.0
-    for index in range(2):
-        weight, scale, shift = parameters[3 * index : 3 * index + 3]
-        mean, variance = torch.zeros(len(weight), dtype=F64), torch.ones(len(weight), dtype=F64)
+def test_hidden_units_are_dropped_at_their_rates_and_the_kept_ones_scaled():
+    network = net_and_rows()[0]
+    rates = (0.0,) * 4 + (0.3, 0.5, 0.1, 0.2)
+    draw = Noise(torch.Generator().manual_seed(6), 0.0, rates)
+    pairs = list(zip(network.main[1:3], network.main_norms[1:3], strict=True))
+    rows = torch.randn(6, 30, generator=torch.Generator().manual_seed(5), dtype=F64)
+    got = net._hidden(rows, pairs, draw, 5)
+    source, expected = torch.Generator().manual_seed(6), rows
+    for (linear, norm), rate in zip(pairs, (0.5, 0.1), strict=True):
         normed = torch.nn.functional.batch_norm(
-            (weight @ (expected * owed)).T, mean, variance, scale, shift, True, 0.01, 1e-3
+            (linear.weight @ expected).T, None, None, norm.scale, norm.shift, True, 0.01, 1e-3
         )
-        expected = torch.nn.functional.silu(normed).T
-        if rates is not None:
-            expected = expected * noise.keep_mask(expected.shape, rates[index], masks)
-            owed = noise.keep_scale(rates[index])
-        torch.testing.assert_close(norms[index].mean, mean)
-        torch.testing.assert_close(norms[index].variance, variance)
+        kept = noise.keep_mask((normed.T).shape, rate, source)
+        expected = torch.nn.functional.silu(normed).T * kept * noise.keep_scale(rate)
     torch.testing.assert_close(got, expected)
-    outer = torch.randn(got.shape, generator=draw, dtype=F64)
-    wanted = torch.autograd.grad(expected, [x, *parameters], outer)
-    torch.testing.assert_close(torch.autograd.grad(got, [x, *parameters], outer), wanted)
 
 
 def test_parts_add_up_to_the_loss_and_zero_weights_give_the_mean_square():
@@ -99,11 +81,11 @@ def test_parts_add_up_to_the_loss_and_zero_weights_give_the_mean_square():
         for parameter in net.parameters():
             parameter.zero_()
         outputs = net.eval()(x.T.contiguous(), None)
-    found = objective.parts(outputs, x.T, y.T, torch.ones(30, dtype=F64), classification=False)
-    assert float(found.reconstruction) == pytest.approx(float(x.square().mean()), rel=1e-15)
-    assert float(found.main) == float(found.aux) == pytest.approx(float(y.square().mean()))
-    total = found.total(0.5, 0.25)
-    assert float(total) == float(found.reconstruction + 0.5 * found.main + 0.25 * found.aux)
+    parts = objective.parts(outputs, x.T, y.T, torch.ones(30, dtype=F64), classification=False)
+    assert float(parts.reconstruction) == pytest.approx(float(x.square().mean()), rel=1e-15)
+    assert float(parts.main) == float(parts.aux) == pytest.approx(float(y.square().mean()))
+    total = parts.total(0.5, 0.25)
+    assert float(total) == float(parts.reconstruction + 0.5 * parts.main + 0.25 * parts.aux)
 
 
 def test_doubling_a_weight_is_doubling_the_row():
@@ -115,8 +97,8 @@ def test_doubling_a_weight_is_doubling_the_row():
 
     def value(rows, weight):
         outputs = net(x[rows].T.contiguous(), None)
-        found = objective.parts(outputs, x[rows].T, y[rows].T, weight, classification=False)
-        return found.total(1.0, 1.0)
+        parts = objective.parts(outputs, x[rows].T, y[rows].T, weight, classification=False)
+        return parts.total(1.0, 1.0)
 
     heavy = value(torch.arange(30), weights)
     double = value(twice, torch.ones(31, dtype=F64))
@@ -134,8 +116,8 @@ def test_loss_curve_is_that_of_the_plain_loop(batch_size):
     batch = ragged_batch()
     model = sae(dropout_rates=QUIET, noise_std=0.0, n_epochs=4, batch_size=batch_size)
     summary = model.fit(batch)
-    rows = sample.rows_of(batch, model.config, "test")
-    x, y = torch.from_numpy(rows.features), torch.from_numpy(rows.targets)
+    rows = sample.training_sample(batch, model.config, "test")
+    x, y = torch.from_numpy(rows.cells.characteristics), torch.from_numpy(rows.targets)
     sizes = estimate.sizes_of(model.config, 3, 1)
     plain = oracle.plain_copy(SAENet(sizes, torch.Generator().manual_seed(42), F64), sizes)
     size = batch_size or len(x)
@@ -164,10 +146,10 @@ def test_gradient_with_dropout_is_that_of_the_masked_function():
 
     def value():
         noise = Noise(torch.Generator().manual_seed(3), 0.05, (0.0, *(0.3,) * 7))
-        found = objective.parts(
+        parts = objective.parts(
             net(rows, noise), rows, y.T, torch.ones(30, dtype=F64), classification=False
         )
-        return found.total(1.0, 1.0)
+        return parts.total(1.0, 1.0)
 
     value().backward()
     for name in ("encoder.weight", "main.1.weight", "aux.weight", "main_output.weight"):
@@ -288,7 +270,7 @@ def test_checkpoints_and_history():
 
 def test_single_rows_never_make_a_batch():
     batch = ragged_batch()
-    n_rows = len(sample.rows_of(batch, sae().config, "test").features)
+    n_rows = len(sample.training_sample(batch, sae().config, "test"))
     assert sae(batch_size=n_rows - 1).fit(batch).converged
     assert sae(batch_size=1).fit(batch).converged
 

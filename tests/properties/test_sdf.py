@@ -16,13 +16,12 @@ from ml4t.models import (
     StochasticDiscountFactorModel,
     StochasticDiscountFactorState,
 )
-from ml4t.models.stochastic_discount_factor import cells as cells_of
 from ml4t.models.stochastic_discount_factor import fused_layers as feedforward
 from ml4t.models.stochastic_discount_factor import model
 from ml4t.models.stochastic_discount_factor import train as phases
 from ml4t.models.stochastic_discount_factor.fused_layers import Rows, Workspace
 from ml4t.models.stochastic_discount_factor.losses import Panel
-from ml4t.models.stochastic_discount_factor.net import WeightNet
+from ml4t.models.stochastic_discount_factor.net import WeightNet, Widths
 from ml4t.models.training.callbacks import Callback
 from neural_families import one_thread, ragged_batch, sdf, sdf_config  # noqa: F401
 from oracles import sdf as oracle
@@ -203,7 +202,7 @@ def case(seed=0, n_context=2):
 
     dates = torch.sort(torch.randint(0, 4, (23,), generator=source)).values
     rows = Rows(normal(23, 3), dates)
-    net = WeightNet(cells_of.Widths(3, n_context, 2, 6), source, F64)
+    net = WeightNet(Widths(3, n_context, 2, 6), source, F64)
     return net, rows, normal(4, n_context) if n_context else None
 
 
@@ -277,7 +276,7 @@ def test_dropout_keeps_the_mean_of_the_last_layer():
 def test_loss_curves_are_those_of_the_plain_loop():
     batch = ragged_batch(n_dates=10, n_assets=7)
     config = sdf_config(dropout=0.0, n_epochs_unc=5, n_epochs_moment=4, n_epochs_cond=5)
-    training = cells_of.training(batch, "float64", "test", "test")
+    training = model._sample(batch, "timestamps", "float64", "test")
     where, panel = training.cells.where, phases.panel(config, training)
     start = phases.Member(config, panel, None, config.seed)
     plain = oracle.copy_weights(start.net, oracle.PlainWeights(3, 2, 2, 5, 0.0).to(F64))
@@ -297,7 +296,7 @@ def step_effects(name):
     """Loss on the training batch before and after one small step of a phase."""
     batch = ragged_batch()
     config = sdf_config(dropout=0.0, lr=1e-5)
-    training = cells_of.training(batch, "float64", "test", "test")
+    training = model._sample(batch, "timestamps", "float64", "test")
     panel = phases.panel(config, training)
     member = phases.Member(config, panel, None, 0)
     phase = {p.name: p for p in member.phases(None)}[name]
@@ -324,7 +323,7 @@ def test_an_adversary_step_never_lowers_the_loss():
 def test_a_constant_moment_network_gives_the_unconditional_problem(constant):
     batch = ragged_batch()
     config = sdf_config(dropout=0.0)
-    panel = phases.panel(config, cells_of.training(batch, "float64", "test", "test"))
+    panel = phases.panel(config, model._sample(batch, "timestamps", "float64", "test"))
     member = phases.Member(config, panel, None, 0)
     with torch.no_grad():
         for parameter in member.moments.parameters():

@@ -1,17 +1,14 @@
-"""What counts as observed. The only module that turns NaN into a mask.
+"""Masks of observed cells. The only module that turns NaN into a mask.
 
-Two questions, two answers:
+- `known` marks the cells of a prediction: the batch's mask and finite characteristics.
+- `trainable` marks the cells of a training sample: those with a finite return besides.
 
-- `known`: can the model say something about this asset? Characteristics and the batch's mask only.
-- `training_sample`: what can the model learn from? Characteristics, mask and returns.
-
-A mask used to *predict* never looks at returns, so a return that is missing tomorrow cannot move a
+A mask for prediction never reads returns, so that a return that is missing tomorrow cannot change a
 weight today.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,24 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ml4t.models.types import CrossSectionBatch
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A batch proven fit for estimation: returns are there and the mask is decided.
-
-    Attributes
-    ----------
-    characteristics : ndarray of float32 or float64, shape (T, N, L)
-    returns : ndarray of float32 or float64, shape (T, N)
-        Simple returns per period, as fractions.
-    usable : ndarray of bool, shape (T, N)
-        Cells where every characteristic and the return are finite. At least one is True.
-    """
-
-    characteristics: NDArray[Any]
-    returns: NDArray[Any]
-    usable: NDArray[np.bool_]
 
 
 def known(batch: CrossSectionBatch) -> NDArray[np.bool_]:
@@ -55,22 +34,50 @@ def known(batch: CrossSectionBatch) -> NDArray[np.bool_]:
 
 
 def require_returns(model: str, returns: NDArray[Any] | None) -> NDArray[Any]:
-    """Return the returns, or say that estimation needs them."""
+    """Return the returns; raise `ValueError` when the batch has none."""
     if returns is None:
         raise ValueError(f"{model} requires returns to fit; the batch has none")
     return returns
 
 
-def training_sample(model: str, batch: CrossSectionBatch) -> Sample:
-    """Turn a batch into a `Sample`, or say why it cannot be one."""
-    returns = require_returns(model, batch.returns)
-    usable = known(batch) & np.isfinite(returns)
+def require_usable(
+    model: str,
+    usable: NDArray[np.bool_],
+    needs: str = "finite characteristics and a finite return",
+    *,
+    rule: str = "no valid observations",
+) -> NDArray[np.bool_]:
+    """Return the mask of usable cells; raise `ValueError` when it marks none.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model or batch for the message.
+    usable : ndarray of bool
+    needs : str
+        Requirements of a cell besides the mask, for the message.
+    rule : str, optional
+    """
     if not usable.any():
         raise ValueError(
-            f"{model}: no valid observations; a cell needs the mask, finite characteristics and a "
-            f"finite return, and none of the {usable.size} cells has all three"
+            f"{model}: {rule}; a cell needs the mask, {needs}, and none of the {usable.size} "
+            "cells has all of them"
         )
-    return Sample(batch.characteristics, returns, usable)
+    return usable
+
+
+def trainable(
+    model: str, batch: CrossSectionBatch, *, rule: str = "no valid observations"
+) -> NDArray[np.bool_]:
+    """Mark the cells to learn from, shape (T, N): `known`, with a finite return.
+
+    Raises
+    ------
+    ValueError
+        When the batch has no returns, or no such cell.
+    """
+    returns = require_returns(model, batch.returns)
+    return require_usable(model, known(batch) & np.isfinite(returns), rule=rule)
 
 
 def observed_columns(given: Any, n_periods: int) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ import torch.nn.functional as fn
 from torch import nn
 
 from ml4t.models.training import initialization as initial
+from ml4t.models.training.device import generator, resolve_device, resolve_dtype
 from ml4t.models.training.noise import dropout
 
 if TYPE_CHECKING:
@@ -20,18 +21,26 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ml4t.models.configs.portfolio import NeuralPortfolioConfig
+
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """Where parameters live and what they are drawn from."""
+    """Device, dtype and random source of parameters."""
 
     source: torch.Generator
     device: torch.device
     dtype: torch.dtype
 
     @classmethod
+    def of(cls, config: NeuralPortfolioConfig) -> Maker:
+        """Draw from the config's seed, on its device and in its dtype."""
+        device = resolve_device(config.device)
+        return cls(generator(config.seed, device), device, resolve_dtype(config.dtype))
+
+    @classmethod
     def default(cls) -> Maker:
-        """On the CPU, from seed 0."""
+        """Draw from seed 0 on the CPU."""
         source = torch.Generator().manual_seed(0)
         return cls(source, torch.device("cpu"), torch.get_default_dtype())
 

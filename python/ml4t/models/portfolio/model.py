@@ -25,7 +25,7 @@ from ml4t.models.portfolio.base import (
 from ml4t.models.training.callbacks import Callback  # noqa: TC001 - signatures stay readable
 from ml4t.models.training.neural import Neural, choose_checkpoint
 from ml4t.models.training.optional_torch import require_torch
-from ml4t.models.training.warm_start import parts
+from ml4t.models.training.warm_start import begin
 from ml4t.models.types import FitSummary, PortfolioSequenceBatch, PortfolioWeightsResult
 from ml4t.models.types.arrays import FloatArray
 
@@ -95,16 +95,13 @@ class NeuralPortfolioModel(
     """
 
     fit_type: ClassVar[type] = NeuralPortfolioFit
+    batch_type: ClassVar[type] = PortfolioSequenceBatch
+    is_causal: ClassVar[bool] = True
     _with_graph: ClassVar[bool] = False
 
     def __init__(self, config: NeuralPortfolioConfig) -> None:
         require_torch(type(self).__name__)
         super().__init__(config)
-
-    @property
-    def available_checkpoints(self) -> tuple[int, ...]:
-        """Steps that were kept: the grid as far as training went, and the best one."""
-        return tuple(sorted(self._fitted("checkpoints").checkpoints)) if self.is_fitted else ()
 
     def fit(
         self,
@@ -124,13 +121,8 @@ class NeuralPortfolioModel(
             at an available cell has no part in the objective: see `portfolio.losses`.
         validation_batch : PortfolioSequenceBatch, optional
             Of the same slots; chooses the best step and stops training.
-        callbacks : sequence of Callback
-            Hear every step.
-        progress : bool, default False
-            Show a bar (needs tqdm).
-        resume : RunState or mapping of str to ndarray, optional
-            Go on from what a callback captured in an interrupted fit; or begin with the parameters
-            of another fit in place of random ones, as `continued_from` gives them.
+        callbacks, progress, resume
+            See `training.neural.Neural`.
 
         Returns
         -------
@@ -145,17 +137,13 @@ class NeuralPortfolioModel(
         FloatingPointError
             When training diverges, naming the step.
         """
-        attempt = self._attempt(batch=batch, validation_batch=validation_batch)
-        return self._run(
-            lambda: self._estimate(
-                batch,
-                validation_batch,
-                attempt.listeners(callbacks, progress=progress),
-                attempt.own(resume),
-            ),
+        return self._fit(
+            self._train,
             batch,
             validation_batch,
-            *parts(resume),
+            callbacks=callbacks,
+            progress=progress,
+            resume=resume,
         )
 
     def predict(
@@ -198,9 +186,9 @@ class NeuralPortfolioModel(
             best=fit.best_step,
             fallback=max(fit.checkpoints),
         )
-        from ml4t.models.portfolio import estimate  # noqa: PLC0415 - torch is optional
+        from ml4t.models.portfolio.runtime import predicted_weights  # noqa: PLC0415 - torch is optional
 
-        weights = estimate.weights(
+        weights = predicted_weights(
             partial(self._policy, fit),
             fit.checkpoints[step],
             self._placed(fit.groups, batch),
@@ -208,11 +196,12 @@ class NeuralPortfolioModel(
         )
         return self._result(batch, weights, step, fit.asset_ids)
 
-    def _estimate(
+    def _train(
         self,
         batch: PortfolioSequenceBatch,
         validation_batch: PortfolioSequenceBatch | None,
-        heard: tuple[Callback, ...],
+        *,
+        listeners: tuple[Callback, ...],
         resume: Resume | None,
     ) -> Estimated[NeuralPortfolioFit]:
         name = type(self).__name__
@@ -230,22 +219,31 @@ class NeuralPortfolioModel(
             if self._with_graph:
                 what = f"{name} validation_batch"
                 _require_same_graph(what, blank, validation_batch, may_omit=False)
-        from ml4t.models.portfolio import estimate  # noqa: PLC0415 - torch is optional
+        from ml4t.models.portfolio.components import Maker  # noqa: PLC0415 - torch is optional
+        from ml4t.models.portfolio.runtime import fit_policy_network  # noqa: PLC0415
+        from ml4t.models.training.checkpoints import to_arrays  # noqa: PLC0415
+        from ml4t.models.training.device import resolve_device  # noqa: PLC0415
 
-        found = estimate.learn(
-            self._policy(blank, estimate.maker(self.config)),
-            self._placed(groups, batch),
-            None if validation_batch is None else self._placed(groups, validation_batch),
-            self.config,
-            heard,
-            resume,
+        placed = None
+        if validation_batch is not None:
+            placed = self._placed(groups, validation_batch)
+        policy = self._policy(blank, Maker.of(self.config))
+        trained = fit_policy_network(
+            policy,
+            batch=self._placed(groups, batch),
+            validation_batch=placed,
+            config=self.config,
+            device=resolve_device(self.config.device),
+            listeners=listeners,
+            resume=begin(policy, resume),
         )
-        states = estimate.as_arrays(found.checkpoint_states)
-        fit = replace(blank, checkpoints=states, best_step=found.best_step)
+        states = trained.checkpoint_states
+        checkpoints = {step: to_arrays(states[step]) for step in sorted(states)}
+        fit = replace(blank, checkpoints=checkpoints, best_step=trained.best_step)
         notes = missing_notes("the batch", batch)
         if validation_batch is not None:
             notes += missing_notes("validation_batch", validation_batch)
-        return Estimated(fit, _summary(batch, found, notes), self._reason(found))
+        return Estimated(fit, _summary(batch, trained, notes), self._reason(trained))
 
     def _require_trainable(self, what: str, batch: PortfolioSequenceBatch) -> None:
         """Refuse a batch whose objective has no value."""
@@ -255,8 +253,8 @@ class NeuralPortfolioModel(
         if batch.costs is not None or self.config.turnover_penalty > 0.0:
             require_finite_trading(batch)
 
-    def _reason(self, found: PortfolioTrainingArtifacts) -> str:
-        early = self.config.max_iters not in found.checkpoint_states
+    def _reason(self, trained: PortfolioTrainingArtifacts) -> str:
+        early = self.config.max_iters not in trained.checkpoint_states
         return "early_stopping" if early else "completed"
 
     def _require_context(self, batch: PortfolioSequenceBatch) -> None:
@@ -397,13 +395,13 @@ def _name(batch: PortfolioSequenceBatch, slot: int) -> str:
 
 
 def _summary(
-    batch: PortfolioSequenceBatch, found: PortfolioTrainingArtifacts, notes: tuple[str, ...]
+    batch: PortfolioSequenceBatch, trained: PortfolioTrainingArtifacts, notes: tuple[str, ...]
 ) -> FitSummary:
     return FitSummary(
         converged=True,
         train_metrics={"n_train_windows": batch.batch_size},
-        val_metrics={"best_validation_sharpe": found.best_validation_sharpe},
-        best_epoch=found.best_step,
-        history=tuple(dict(entry) for entry in found.history),
+        val_metrics={"best_validation_sharpe": trained.best_validation_sharpe},
+        best_epoch=trained.best_step,
+        history=tuple(dict(entry) for entry in trained.history),
         notes=notes,
     )

@@ -5,29 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.optim import AdamW
 
-from ml4t.models.portfolio.base import available, require_finite_features
-from ml4t.models.portfolio.objective import Objective, score, windows_of
+from ml4t.models.portfolio.components import Maker
+from ml4t.models.portfolio.objective import Objective, score, weights_of, windows_of
 from ml4t.models.training import batching, loop
 from ml4t.models.training import device as devices
-from ml4t.models.training.checkpoints import Schedule
+from ml4t.models.training.checkpoints import Schedule, load_into
 from ml4t.models.training.stopping import Better, Patience
 from ml4t.models.training.torch_settings import shut_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from ml4t.models.configs.portfolio import PortfolioConfig
+    from ml4t.models.configs.portfolio import NeuralPortfolioConfig, PortfolioConfig
+    from ml4t.models.portfolio.objective import Windows
     from ml4t.models.training.callbacks import Callback
     from ml4t.models.training.checkpoints import State
     from ml4t.models.training.run_state import RunState
     from ml4t.models.types import PortfolioSequenceBatch
+    from ml4t.models.types.arrays import FloatArray
 
 # The words of the error when it is not finite.
 _VALIDATION = "validation Sharpe"
@@ -36,7 +38,7 @@ _BEST = "best"
 
 @dataclass(frozen=True, slots=True)
 class PortfolioTrainingArtifacts:
-    """What training a policy came to.
+    """Result of training a policy.
 
     Attributes
     ----------
@@ -94,24 +96,23 @@ def fit_policy_network(
     FloatingPointError
         When a loss, gradient, parameter or validation Sharpe ratio is not finite, naming the step.
     """
-    judged = batch if validation_batch is None else validation_batch
-    require_finite_features(judged, available(judged))
-    data = windows_of(
-        batch,
-        device=torch.device(device),
-        dtype=devices.resolve_dtype(config.dtype),
-        group_ids=batch.group_ids,
-        costs=batch.costs,
-    )
+    place: Any = {
+        "device": torch.device(device),
+        "dtype": devices.resolve_dtype(config.dtype),
+    }
+    data = windows_of(batch, group_ids=batch.group_ids, costs=batch.costs, **place)
+    validation = data
+    if validation_batch is not None:
+        groups, costs = validation_batch.group_ids, validation_batch.costs
+        validation = windows_of(
+            validation_batch,
+            group_ids=batch.group_ids if groups is None else groups,
+            costs=batch.costs if costs is None else costs,
+            **place,
+        )
     shuffle = devices.generator(config.seed, torch.device("cpu"))
     steps = _Steps(Objective(policy, data, config), shuffle)
-    told: dict[str, Any] = {
-        "group_ids": batch.group_ids if judged.group_ids is None else judged.group_ids,
-        "costs": batch.costs if judged.costs is None else judged.costs,
-        "config": config,
-        "device": device,
-    }
-    phase = _phase(steps, policy, config, lambda: evaluate_pooled_sharpe(policy, judged, **told))
+    phase = _phase(steps, policy, config, lambda: _pooled_sharpe(policy, validation, config))
     (trained,) = loop.run([phase], generators=[shuffle], listeners=listeners, resume=resume)
     return _artifacts(trained)
 
@@ -120,7 +121,7 @@ def _phase(
     steps: _Steps,
     policy: nn.Module,
     config: PortfolioConfig,
-    judge: Callable[[], float],
+    validation_sharpe: Callable[[], float],
 ) -> loop.Phase:
     return loop.Phase(
         name=config.model_name,
@@ -131,7 +132,7 @@ def _phase(
         losses=steps.losses,
         report=steps.report,
         schedule=Schedule(total=config.max_iters, grid=config.checkpoint_grid),
-        evaluate=lambda: {_VALIDATION: judge()},
+        evaluate=lambda: {_VALIDATION: validation_sharpe()},
         evaluate_every=config.eval_every,
         keep_best={_BEST: Better(_VALIDATION, "max")},
         patience=Patience(
@@ -179,6 +180,35 @@ def evaluate_pooled_sharpe(
         group_ids=_array(group_ids),
         costs=_array(costs),
     )
+    return _pooled_sharpe(policy, data, config)
+
+
+@shut_out(gradients=False)
+def predicted_weights(
+    build: Callable[[Maker], nn.Module],
+    state: Mapping[str, FloatArray],
+    batch: PortfolioSequenceBatch,
+    config: NeuralPortfolioConfig,
+) -> NDArray[np.float64]:
+    """Weights (B, T, N) of the policy that `build` makes, with the given parameters, in chunks."""
+    policy = build(Maker.of(config))
+    load_into(policy, state)
+    policy.eval()
+    data = windows_of(
+        batch,
+        device=devices.resolve_device(config.device),
+        dtype=devices.resolve_dtype(config.dtype),
+        group_ids=batch.group_ids,
+        costs=batch.costs,
+    )
+    weights: list[Any] = []
+    for start in range(0, len(data), config.batch_size):
+        part = data.take(slice(start, start + config.batch_size))
+        weights.append(weights_of(policy, part).double().cpu().numpy())
+    return np.concatenate(weights) if weights else np.zeros(batch.features.shape[:3])
+
+
+def _pooled_sharpe(policy: nn.Module, data: Windows, config: PortfolioConfig) -> float:
     was_training = policy.training
     policy.eval()
     try:
@@ -189,7 +219,7 @@ def evaluate_pooled_sharpe(
 
 
 class _Steps:
-    """The updates of every step, and what the last one showed."""
+    """Updates of every step, and the objective of the last one."""
 
     def __init__(self, objective: Objective, shuffle: torch.Generator) -> None:
         self._objective, self._shuffle = objective, shuffle

@@ -1,9 +1,9 @@
-"""A network that learns how much of each asset's return is the discount factor's portfolio."""
+"""Beta head: betas of assets on the discount factor's portfolio, as a network."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,12 +11,16 @@ import numpy as np
 from ml4t.models.checks import require_shape, require_type
 from ml4t.models.configs import StochasticDiscountFactorConfig
 from ml4t.models.lifecycle.estimator import Estimated
-from ml4t.models.panel import masks as observed
-from ml4t.models.panel import matching as identity
-from ml4t.models.stochastic_discount_factor import cells as cells_of
-from ml4t.models.stochastic_discount_factor.fit import BetaNetworkFit
+from ml4t.models.panel import masks, matching
+from ml4t.models.panel.cells import context_width, gather, gather_training, require_width
+from ml4t.models.stochastic_discount_factor.base import require_states
 from ml4t.models.training.callbacks import Callback, listeners
-from ml4t.models.training.neural import Neural, choose_checkpoint
+from ml4t.models.training.neural import (
+    Neural,
+    choose_checkpoint,
+    lowest_loss,
+    regression_summary,
+)
 from ml4t.models.training.optional_torch import require_torch
 from ml4t.models.types import (
     AssetSignalResult,
@@ -24,15 +28,44 @@ from ml4t.models.types import (
     FitSummary,
     StochasticDiscountFactorState,
 )
+from ml4t.models.types.arrays import FloatArray
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ml4t.models.stochastic_discount_factor.cells import Training
+    from ml4t.models.panel.cells import TrainingCells
 
 MODEL = "StochasticDiscountFactorBetaNetworkHead"
 SIGNAL = "stochastic_discount_factor_beta"
 MIN_SCALE = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class BetaNetworkFit:
+    """Fitted parameters of `StochasticDiscountFactorBetaNetworkHead`.
+
+    Attributes
+    ----------
+    asset_ids : tuple of str
+    n_characteristics, n_context : int
+        L and Q.
+    checkpoints : dict of int to dict of str to ndarray
+        Parameters by epoch; every array has a leading axis of length 1.
+    f_hat_scale : float
+        Standard deviation of the factor, by which targets were divided.
+    best_epoch : int
+    """
+
+    asset_ids: tuple[str, ...]
+    n_characteristics: int
+    n_context: int
+    checkpoints: dict[int, dict[str, FloatArray]]
+    f_hat_scale: float
+    best_epoch: int
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` without checkpoints; `load` relies on it."""
+        require_states(self.checkpoints, self.n_characteristics)
 
 
 class StochasticDiscountFactorBetaNetworkHead(
@@ -54,11 +87,7 @@ class StochasticDiscountFactorBetaNetworkHead(
 
     config_type: ClassVar[type] = StochasticDiscountFactorConfig
     fit_type: ClassVar[type] = BetaNetworkFit
-
-    @property
-    def available_checkpoints(self) -> tuple[int, ...]:
-        """Epochs that were kept."""
-        return tuple(sorted(self._fitted("checkpoints").checkpoints)) if self.is_fitted else ()
+    is_causal: ClassVar[bool] = True
 
     def fit(
         self,
@@ -80,8 +109,8 @@ class StochasticDiscountFactorBetaNetworkHead(
             With returns, on the same dates.
         validation_state, validation_batch : optional
             Both or none; their targets are divided by the training factor's deviation.
-        callbacks : sequence of Callback
-        progress : bool, default False
+        callbacks, progress
+            See `training.neural.Neural`.
 
         Returns
         -------
@@ -93,7 +122,7 @@ class StochasticDiscountFactorBetaNetworkHead(
             When a state or batch lacks what training needs.
         """
         return self._run(
-            lambda: self._estimate(
+            lambda: self._train(
                 (state, batch),
                 (validation_state, validation_batch),
                 listeners(callbacks, progress=progress),
@@ -110,10 +139,10 @@ class StochasticDiscountFactorBetaNetworkHead(
     ) -> tuple[Any, tuple[int, ...]]:
         import torch  # noqa: PLC0415 - torch is optional
 
-        from ml4t.models.stochastic_discount_factor.net import WeightNet  # noqa: PLC0415
+        from ml4t.models.stochastic_discount_factor.net import WeightNet, Widths  # noqa: PLC0415
         from ml4t.models.training.device import generator, resolve_dtype  # noqa: PLC0415
 
-        sizes = cells_of.Widths(
+        sizes = Widths(
             fit.n_characteristics, fit.n_context, config.beta_state_dim, config.beta_hidden_dim
         )
         source = generator(0, torch.device("meta"))
@@ -124,11 +153,11 @@ class StochasticDiscountFactorBetaNetworkHead(
         del label
         return config.beta_n_epochs
 
-    def _estimate(
+    def _train(
         self,
         train: tuple[StochasticDiscountFactorState, CrossSectionBatch],
         held_out: tuple[StochasticDiscountFactorState | None, CrossSectionBatch | None],
-        heard: tuple[Callback, ...],
+        callbacks: tuple[Callback, ...],
     ) -> Estimated[BetaNetworkFit]:
         from ml4t.models.stochastic_discount_factor import regression  # noqa: PLC0415 - torch is optional
 
@@ -137,7 +166,7 @@ class StochasticDiscountFactorBetaNetworkHead(
         require_type("batch", batch, CrossSectionBatch)
         if (held_out[0] is None) != (held_out[1] is None):
             raise ValueError("validation_state and validation_batch must be given together")
-        n_chars, n_context = batch.characteristics.shape[2], cells_of.context_width(batch)
+        n_chars, n_context = batch.characteristics.shape[2], context_width(batch)
         factor = _factor(state, "state")
         scale = _scale(factor)
         training = _targets(factor, scale, batch, MODEL, config.dtype)
@@ -145,27 +174,24 @@ class StochasticDiscountFactorBetaNetworkHead(
         if held_out[0] is not None and held_out[1] is not None:
             require_type("validation_state", held_out[0], StochasticDiscountFactorState)
             require_type("validation_batch", held_out[1], CrossSectionBatch)
-            cells_of.require_width(held_out[1], n_chars, n_context)
+            require_width(held_out[1], n_chars, n_context)
             later = _factor(held_out[0], "validation_state")
             validation = _targets(later, scale, held_out[1], "validation_batch", config.dtype)
-        learned = regression.learn(config, training, validation, listeners=heard)
-        epochs = tuple(sorted(learned.checkpoints))
+        trained = regression.learn(config, training, validation, listeners=callbacks)
+        history, epochs = trained.losses(), tuple(sorted(trained.checkpoints))
         configured = config.beta_default_checkpoint
-        lowest = min(epochs, key=lambda epoch: learned.history[epoch - 1]["val_loss"])
-        best = configured if isinstance(configured, int) else lowest
-        fit = BetaNetworkFit(
-            batch.asset_ids, n_chars, n_context, learned.checkpoints, scale, int(best)
-        )
-        losses = [entry["val_loss"] for entry in learned.history]
-        summary = FitSummary(
-            converged=True,
-            train_metrics={
-                "n_train_observations": len(training.returns),
-                "n_checkpoints": len(epochs),
-            },
-            val_metrics={} if validation is None else {"best_val_loss": min(losses)},
+        best = configured if isinstance(configured, int) else lowest_loss(epochs, history)
+        checkpoints = {
+            epoch: {name: value[None] for name, value in state.items()}
+            for epoch, state in trained.arrays().items()
+        }
+        fit = BetaNetworkFit(batch.asset_ids, n_chars, n_context, checkpoints, scale, int(best))
+        summary = regression_summary(
+            history,
+            n_observations=len(training),
+            epochs=epochs,
             best_epoch=fit.best_epoch,
-            history=tuple(dict(entry) for entry in learned.history),
+            validated=validation is not None,
         )
         return Estimated(fit, summary)
 
@@ -183,7 +209,8 @@ class StochasticDiscountFactorBetaNetworkHead(
         """
         require_torch(MODEL)
         fit, config = self._fitted("predict"), self.config
-        from ml4t.models.stochastic_discount_factor import train as phases  # noqa: PLC0415 - torch is optional
+        from ml4t.models.stochastic_discount_factor import train  # noqa: PLC0415 - torch is optional
+        from ml4t.models.stochastic_discount_factor.net import Widths  # noqa: PLC0415
 
         require_type("batch", batch, CrossSectionBatch)
         available = self.available_checkpoints
@@ -194,12 +221,12 @@ class StochasticDiscountFactorBetaNetworkHead(
             best=fit.best_epoch,
             fallback=available[-1],
         )
-        cells_of.require_width(batch, fit.n_characteristics, fit.n_context)
-        cells = cells_of.gather(batch, observed.known(batch), config.dtype)
-        sizes = cells_of.Widths(
+        require_width(batch, fit.n_characteristics, fit.n_context)
+        cells = gather(batch, masks.known(batch), config.dtype, context=True)
+        sizes = Widths(
             fit.n_characteristics, fit.n_context, config.beta_state_dim, config.beta_hidden_dim
         )
-        values = phases.member_values(config, sizes, fit.checkpoints[epoch], cells)
+        values = train.member_values(config, sizes, fit.checkpoints[epoch], cells)
         metadata: dict[str, Any] = {
             "model_name": config.model_name,
             "signal_type": SIGNAL,
@@ -210,7 +237,7 @@ class StochasticDiscountFactorBetaNetworkHead(
         return AssetSignalResult(
             cells.spread(values[0]),
             timestamps=batch.timestamps,
-            asset_ids=identity.labels(batch.asset_ids, fit.asset_ids, batch.n_assets),
+            asset_ids=matching.labels(batch.asset_ids, fit.asset_ids, batch.n_assets),
             metadata=metadata,
         )
 
@@ -234,11 +261,10 @@ def _scale(factor: NDArray[np.float64]) -> float:
 
 def _targets(
     factor: NDArray[np.float64], scale: float, batch: CrossSectionBatch, what: str, dtype: str
-) -> Training:
-    """Gather the cells with a return and a realised factor; targets stand in for returns."""
-    returns = observed.require_returns(what, batch.returns)
+) -> TrainingCells:
+    """Gather the cells with a return and a realised factor; targets are return times factor."""
+    returns = masks.require_returns(what, batch.returns)
     require_shape(f"sdf_values for {what}", (batch.n_periods,), factor.shape, axes="(T,)")
-    targets = replace(batch, returns=returns * factor[:, None] / scale)
-    return cells_of.training(
-        targets, dtype, what, f"{what}: no valid observations"
-    ).in_order_of_value()
+    targets = returns * factor[:, None] / scale
+    where = masks.require_usable(what, masks.known(batch) & np.isfinite(targets))
+    return gather_training(batch, where, targets, dtype, context=True).by_value()

@@ -1,8 +1,9 @@
-"""The stochastic discount factor as a model; everything numerical is in `phases`."""
+"""Stochastic discount factor: fitted parameters and model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,11 +12,13 @@ from ml4t.models.checks import require_int, require_type
 from ml4t.models.configs import StochasticDiscountFactorConfig
 from ml4t.models.configs.stochastic_discount_factor import KEPT_PHASES
 from ml4t.models.lifecycle.estimator import Estimated
-from ml4t.models.panel import masks as observed
-from ml4t.models.panel import matching as identity
-from ml4t.models.stochastic_discount_factor import cells as cells_of
+from ml4t.models.panel import masks, matching
+from ml4t.models.panel.cells import context_width, gather, gather_training, require_width
 from ml4t.models.stochastic_discount_factor import checkpoint_names as names
-from ml4t.models.stochastic_discount_factor.base import BaseStochasticDiscountFactorModel
+from ml4t.models.stochastic_discount_factor.base import (
+    BaseStochasticDiscountFactorModel,
+    require_states,
+)
 from ml4t.models.stochastic_discount_factor.checkpoint_names import (
     VAL_BEST_LOSS_CONDITIONAL,
     VAL_BEST_LOSS_UNCONDITIONAL,
@@ -23,16 +26,15 @@ from ml4t.models.stochastic_discount_factor.checkpoint_names import (
     VAL_BEST_SHARPE_UNCONDITIONAL,
     Label,
 )
-from ml4t.models.stochastic_discount_factor.fit import StochasticDiscountFactorFit
 from ml4t.models.training.callbacks import Callback  # noqa: TC001 - signatures stay readable
 from ml4t.models.training.optional_torch import require_torch
-from ml4t.models.training.warm_start import parts
 from ml4t.models.types import CrossSectionBatch, FitSummary, StochasticDiscountFactorState
+from ml4t.models.types.arrays import FloatArray
 from ml4t.models.types.instants import require_ascending
 
 if TYPE_CHECKING:
+    from ml4t.models.panel.cells import TrainingCells
     from ml4t.models.training.warm_start import Resume
-    from ml4t.models.types.arrays import FloatArray
 
 __all__ = [
     "VAL_BEST_LOSS_CONDITIONAL",
@@ -43,6 +45,32 @@ __all__ = [
 ]
 
 MODEL = "StochasticDiscountFactorModel"
+
+
+@dataclass(frozen=True, slots=True)
+class StochasticDiscountFactorFit:
+    """Fitted parameters of `StochasticDiscountFactorModel`.
+
+    Attributes
+    ----------
+    asset_ids : tuple of str
+    n_characteristics : int
+        L.
+    n_context : int
+        Q; 0 without context.
+    checkpoints : dict of (phase, epoch) to dict of str to ndarray
+        Parameters of the weight network; every array has a leading member axis E. Epoch 0 is the
+        best by validation loss, epoch -1 by validation Sharpe ratio.
+    """
+
+    asset_ids: tuple[str, ...]
+    n_characteristics: int
+    n_context: int
+    checkpoints: dict[tuple[str, int], dict[str, FloatArray]]
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` without checkpoints; `load` relies on it."""
+        require_states(self.checkpoints, self.n_characteristics)
 
 
 class StochasticDiscountFactorModel(
@@ -67,6 +95,7 @@ class StochasticDiscountFactorModel(
 
     config_type: ClassVar[type] = StochasticDiscountFactorConfig
     fit_type: ClassVar[type] = StochasticDiscountFactorFit
+    is_causal: ClassVar[bool] = True
 
     @property
     def available_checkpoints(self) -> tuple[Label, ...]:
@@ -93,42 +122,25 @@ class StochasticDiscountFactorModel(
             Chooses the best epochs by loss and by Sharpe ratio.
         patience : int, optional
             Epochs of a phase in which neither improves, after which the phase ends.
-        callbacks : sequence of Callback
-        progress : bool, default False
-            Show bars (needs tqdm).
-        resume : RunState or mapping of str to ndarray, optional
-            Go on from what a callback captured in an interrupted fit; or begin with the parameters
-            of another fit in place of random ones, as `continued_from` gives them.
+        callbacks, progress, resume
+            See `training.neural.Neural`, as for errors.
 
         Returns
         -------
         FitSummary
-
-        Raises
-        ------
-        TypeError
-            When a batch is not a `CrossSectionBatch`.
-        ValueError
-            When a batch lacks what training needs.
-        FloatingPointError
-            When training diverges.
         """
-        attempt = self._attempt(batch=batch, validation_batch=validation_batch, patience=patience)
-        return self._run(
-            lambda: self._estimate(
-                batch,
-                validation_batch,
-                None if patience is None else require_int("patience", patience, at_least=1),
-                attempt.listeners(callbacks, progress=progress),
-                attempt.own(resume),
-            ),
+        return self._fit(
+            self._train,
             batch,
             validation_batch,
-            *parts(resume),
+            callbacks=callbacks,
+            progress=progress,
+            resume=resume,
+            patience=patience,
         )
 
     def _last_parameters(self, fit: StochasticDiscountFactorFit) -> dict[str, FloatArray]:
-        label = [one for one in names.in_order(fit.checkpoints) if one[1] > 0][-1]
+        label = [label for label in names.in_order(fit.checkpoints) if label[1] > 0][-1]
         return dict(fit.checkpoints[label])
 
     @classmethod
@@ -137,10 +149,10 @@ class StochasticDiscountFactorModel(
     ) -> tuple[Any, tuple[int, ...]]:
         import torch  # noqa: PLC0415 - torch is optional
 
-        from ml4t.models.stochastic_discount_factor.net import WeightNet  # noqa: PLC0415
+        from ml4t.models.stochastic_discount_factor.net import WeightNet, Widths  # noqa: PLC0415
         from ml4t.models.training.device import generator, resolve_dtype  # noqa: PLC0415
 
-        sizes = cells_of.Widths(
+        sizes = Widths(
             fit.n_characteristics, fit.n_context, config.state_dim_sdf, config.hidden_dim
         )
         source = generator(0, torch.device("meta"))
@@ -152,42 +164,35 @@ class StochasticDiscountFactorModel(
             raise ValueError(f"checkpoint {label} must be of the phases {KEPT_PHASES}")
         return config.n_epochs(label[0])
 
-    def _estimate(
+    def _train(
         self,
         batch: CrossSectionBatch,
         validation_batch: CrossSectionBatch | None,
-        patience: int | None,
-        heard: tuple[Callback, ...],
+        *,
+        listeners: tuple[Callback, ...],
         resume: Resume | None,
+        patience: int | None,
     ) -> Estimated[StochasticDiscountFactorFit]:
-        from ml4t.models.stochastic_discount_factor import train as phases  # noqa: PLC0415 - torch is optional
+        from ml4t.models.stochastic_discount_factor import train  # noqa: PLC0415 - torch is optional
 
         config = _supported(self.config)
-        require_type("batch", batch, CrossSectionBatch)
-        require_ascending("timestamps", batch.timestamps, opaque=True)
-        if validation_batch is not None:
-            require_type("validation_batch", validation_batch, CrossSectionBatch)
-            require_ascending(
-                "timestamps of validation_batch", validation_batch.timestamps, opaque=True
-            )
-        n_chars, n_context = batch.characteristics.shape[2], cells_of.context_width(batch)
-        nothing = f"{MODEL}: no valid observations"
-        train = phases.panel(config, cells_of.training(batch, config.dtype, MODEL, nothing))
+        if patience is not None:
+            require_int("patience", patience, at_least=1)
+        n_chars, n_context = batch.characteristics.shape[2], context_width(batch)
+        panel = train.panel(config, _sample(batch, "timestamps", config.dtype, MODEL))
         validation = None
         if validation_batch is not None:
-            nothing = "no valid SDF validation observations"
-            held_out = cells_of.training(
-                validation_batch, config.dtype, "validation_batch", nothing
+            require_width(validation_batch, n_chars, n_context)
+            held_out = _sample(
+                validation_batch,
+                "timestamps of validation_batch",
+                config.dtype,
+                "validation_batch",
+                "no valid SDF validation observations",
             )
-            cells_of.require_width(validation_batch, n_chars, n_context)
-            validation = phases.panel(config, held_out)
-        learned = phases.learn(
-            config,
-            train,
-            validation,
-            patience=patience,
-            listeners=heard,
-            resume=resume,
+            validation = train.panel(config, held_out)
+        learned = train.learn(
+            config, panel, validation, patience=patience, listeners=listeners, resume=resume
         )
         available = names.in_order(learned.checkpoints)
         fit = StochasticDiscountFactorFit(batch.asset_ids, n_chars, n_context, learned.checkpoints)
@@ -220,24 +225,25 @@ class StochasticDiscountFactorModel(
         """
         require_torch(MODEL)
         fit, config = self._fitted("extract"), self.config
-        from ml4t.models.stochastic_discount_factor import train as phases  # noqa: PLC0415 - torch is optional
+        from ml4t.models.stochastic_discount_factor import train  # noqa: PLC0415 - torch is optional
+        from ml4t.models.stochastic_discount_factor.net import Widths  # noqa: PLC0415
 
         require_type("batch", batch, CrossSectionBatch)
         require_ascending("timestamps", batch.timestamps, opaque=True)
         label = names.resolve(checkpoint, self.available_checkpoints, config)
-        cells_of.require_width(batch, fit.n_characteristics, fit.n_context)
-        cells = cells_of.gather(batch, observed.known(batch), config.dtype)
-        sizes = cells_of.Widths(
+        require_width(batch, fit.n_characteristics, fit.n_context)
+        cells = gather(batch, masks.known(batch), config.dtype, context=True)
+        sizes = Widths(
             fit.n_characteristics, fit.n_context, config.state_dim_sdf, config.hidden_dim
         )
-        values = phases.member_values(config, sizes, fit.checkpoints[label], cells)
+        values = train.member_values(config, sizes, fit.checkpoints[label], cells)
         weights = cells.spread(values.mean(axis=0))
         return StochasticDiscountFactorState(
             asset_weights=weights,
             sdf_values=None if batch.returns is None else _discount_factor(weights, batch.returns),
             checkpoint_epoch=label,
             timestamps=batch.timestamps,
-            asset_ids=identity.labels(batch.asset_ids, fit.asset_ids, batch.n_assets),
+            asset_ids=matching.labels(batch.asset_ids, fit.asset_ids, batch.n_assets),
             metadata={
                 "model_name": config.model_name,
                 "available_checkpoints": self.available_checkpoints,
@@ -246,8 +252,22 @@ class StochasticDiscountFactorModel(
         )
 
 
+def _sample(
+    batch: CrossSectionBatch,
+    dates: str,
+    dtype: str,
+    what: str,
+    rule: str = "no valid observations",
+) -> TrainingCells:
+    """Gather the cells to learn from, of a batch whose dates ascend."""
+    require_ascending(dates, batch.timestamps, opaque=True)
+    where = masks.trainable(what, batch, rule=rule)
+    returns = masks.require_returns(what, batch.returns)
+    return gather_training(batch, where, returns, dtype, context=True)
+
+
 def _supported(config: StochasticDiscountFactorConfig) -> StochasticDiscountFactorConfig:
-    """Refuse what the class attributes of the config ask for and this model is not."""
+    """Return the config; raise `ValueError` when its class attributes ask for another model."""
     if config.output_mode != "weights":
         raise ValueError(
             f"{MODEL} is weight-native: output_mode must be 'weights'; got {config.output_mode!r}"

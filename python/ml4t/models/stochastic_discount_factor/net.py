@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,8 +14,29 @@ from ml4t.models.training import initialization as initial
 from ml4t.models.training.noise import dropout
 
 if TYPE_CHECKING:
-    from ml4t.models.stochastic_discount_factor.cells import Widths
     from ml4t.models.stochastic_discount_factor.fused_layers import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """Sizes of a network.
+
+    Attributes
+    ----------
+    n_characteristics : int
+        L.
+    n_context : int
+        Q; 0 means that there is no recurrent part.
+    state : int
+        Of the recurrent part.
+    out : int
+        Hidden units of the weight network, instruments of the moment network.
+    """
+
+    n_characteristics: int
+    n_context: int
+    state: int
+    out: int
 
 
 class _Conditioned(nn.Module):

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ml4t.models.stochastic_discount_factor.cells import Widths
 from ml4t.models.stochastic_discount_factor.checkpoint_names import (
     BEST_LOSS,
     BEST_SHARPE,
@@ -26,8 +25,8 @@ from ml4t.models.stochastic_discount_factor.checkpoint_names import (
 )
 from ml4t.models.stochastic_discount_factor.fused_layers import Rows, Workspace
 from ml4t.models.stochastic_discount_factor.losses import Panel
-from ml4t.models.stochastic_discount_factor.net import MomentNet, WeightNet
-from ml4t.models.training.checkpoints import Schedule, State
+from ml4t.models.stochastic_discount_factor.net import MomentNet, WeightNet, Widths
+from ml4t.models.training.checkpoints import Schedule, State, load_into, to_arrays
 from ml4t.models.training.device import (
     generator,
     resolve_device,
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ml4t.models.configs import StochasticDiscountFactorConfig
-    from ml4t.models.stochastic_discount_factor.cells import Cells, Training
+    from ml4t.models.panel.cells import Cells, TrainingCells
     from ml4t.models.training.callbacks import Callback
     from ml4t.models.training.warm_start import Resume
     from ml4t.models.types.arrays import FloatArray
@@ -54,7 +53,7 @@ LOSS, SHARPE = "loss", "sharpe"
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What training came to.
+    """Result of training.
 
     Attributes
     ----------
@@ -70,16 +69,16 @@ class Learned:
     stopped_early: bool
 
 
-def panel(config: StochasticDiscountFactorConfig, training: Training) -> Panel:
+def panel(config: StochasticDiscountFactorConfig, training: TrainingCells) -> Panel:
     """Move cells and their returns to the device, in an order of their own."""
-    ordered = training.in_order_of_value()
+    ordered = training.by_value()
     cells = ordered.cells
     device, dtype = resolve_device(config.device), resolve_dtype(config.dtype)
     context = cells.context
     return Panel.of(
         rows_of(config, cells),
         to_tensor(cells.assets, device=device),
-        to_tensor(ordered.returns, device=device, dtype=dtype),
+        to_tensor(ordered.targets, device=device, dtype=dtype),
         None if context is None else to_tensor(context, device=device, dtype=dtype),
         len(cells.where),
     )
@@ -309,7 +308,8 @@ def _checkpoints(name: str, members: Sequence[Trained]) -> dict[Label, dict[str,
 
 
 def _stacked(states: Sequence[State]) -> dict[str, FloatArray]:
-    return {name: np.stack([state[name].numpy() for state in states]) for name in states[0]}
+    arrays = [to_arrays(state) for state in states]
+    return {name: np.stack([state[name] for state in arrays]) for name in arrays[0]}
 
 
 def _history(name: str, members: Sequence[Trained]) -> list[dict[str, float | str]]:
@@ -336,8 +336,6 @@ def member_values(
     net = WeightNet(sizes, generator(0, device), dtype).eval()
     out = []
     for index in range(len(next(iter(state.values())))):
-        net.load_state_dict(
-            {name: to_tensor(value[index], device=device) for name, value in state.items()}
-        )
+        load_into(net, {name: value[index] for name, value in state.items()})
         out.append(net.read(rows, tensor).double().cpu().numpy())
     return np.stack(out)

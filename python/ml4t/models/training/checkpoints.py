@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ml4t.models.training.device import to_tensor
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ml4t.models.training.stopping import Better, Metrics
+    from ml4t.models.types.arrays import FloatArray
 
 State = dict[str, Tensor]
 
@@ -53,6 +58,17 @@ def snapshot(network: nn.Module) -> State:
     return {
         name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()
     }
+
+
+def to_arrays(state: State) -> dict[str, FloatArray]:
+    """Convert a state to arrays that share its memory."""
+    return {name: value.numpy() for name, value in state.items()}
+
+
+def load_into(network: nn.Module, state: Mapping[str, FloatArray]) -> None:
+    """Copy arrays into the parameters and buffers of a network, on its device."""
+    cpu = torch.device("cpu")
+    network.load_state_dict({name: to_tensor(value, device=cpu) for name, value in state.items()})
 
 
 def choose(where: Tensor, new: State, old: State) -> State:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ml4t.models.training.checkpoints import Best, Schedule, State
     from ml4t.models.training.stopping import Better, Patience
+    from ml4t.models.types.arrays import FloatArray
 
 Part = TypeVar("Part")
 
@@ -98,7 +99,7 @@ def adam(network: nn.Module, *, lr: float, weight_decay: float = 0.0) -> torch.o
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a phase came to.
+    """Result of a phase.
 
     Attributes
     ----------
@@ -122,6 +123,21 @@ class Trained:
     best: Mapping[str, Best]
     last_epoch: Tensor
     final: State
+
+    def arrays(self) -> dict[int, dict[str, FloatArray]]:
+        """Checkpoints as arrays, by epoch."""
+        return {epoch: checkpoints.to_arrays(state) for epoch, state in self.checkpoints.items()}
+
+    def losses(self) -> tuple[dict[str, float], ...]:
+        """`epoch`, `train_loss` and `val_loss` of every epoch; equal losses without validation."""
+        return tuple(
+            {
+                "epoch": float(epoch),
+                "train_loss": float(metrics["train_loss"]),
+                "val_loss": float(metrics.get("val_loss", metrics["train_loss"])),
+            }
+            for epoch, metrics in self.history
+        )
 
 
 def run(

@@ -1,18 +1,20 @@
-"""What the models that train networks share besides their lifecycle; imports no torch."""
+"""Base class of the models that train networks; imports no torch."""
 
 from __future__ import annotations
 
 import os  # noqa: TC003 - public signatures stay readable at run time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from ml4t.models.checks import require_shape, require_type
 from ml4t.models.lifecycle.estimator import Estimated, Fittable
 from ml4t.models.training.optional_torch import require_torch
-from ml4t.models.training.warm_start import Attempt
+from ml4t.models.training.warm_start import Attempt, parts
+from ml4t.models.types import CrossSectionBatch, FitSummary
 
 if TYPE_CHECKING:
-    from ml4t.models.types import FitSummary
+    from ml4t.models.training.callbacks import Callback
+    from ml4t.models.training.warm_start import Resume
     from ml4t.models.types.arrays import FloatArray
 
 ConfigT = TypeVar("ConfigT")
@@ -21,7 +23,36 @@ Label = TypeVar("Label", bound=Hashable)
 
 
 class Neural(Fittable[ConfigT, FitT]):
-    """A model that needs PyTorch for everything but its construction."""
+    """A model that needs PyTorch for everything but its construction.
+
+    All `fit` methods share these arguments:
+
+    validation_batch : batch, optional
+        Chooses the best epoch, and stops training where the model has a patience.
+    callbacks : sequence of Callback
+        Called at the start of a phase, after every epoch and at the end.
+    progress : bool, default False
+        Show a bar (needs tqdm).
+    resume : RunState or mapping of str to ndarray, optional
+        Continue an interrupted fit from a state that a callback captured; or start from the
+        parameters of another fit instead of random ones, as `continued_from` gives them.
+
+    They raise `TypeError` for a batch of another type, `ValueError` when a batch lacks what
+    training needs, and `FloatingPointError` when training diverges.
+    """
+
+    batch_type: ClassVar[type] = CrossSectionBatch
+    # Whether the prediction of a date depends on no later date of the batch: up to rounding,
+    # predictions of all dates together are those of one date after the other.
+    is_causal: ClassVar[bool] = False
+
+    @property
+    def available_checkpoints(self) -> tuple[Any, ...]:
+        """Epochs with stored parameters."""
+        if not self.is_fitted:
+            return ()
+        fit: Any = self._fitted("checkpoints")
+        return tuple(sorted(fit.checkpoints))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str | None = None) -> Self:
@@ -59,7 +90,9 @@ class Neural(Fittable[ConfigT, FitT]):
     @classmethod
     def _last_epoch(cls, config: ConfigT, label: Any) -> int:
         """Last epoch of the training that the label of a checkpoint belongs to."""
-        raise NotImplementedError
+        del label
+        epochs: int = config.n_epochs  # type: ignore[attr-defined]
+        return epochs
 
     @classmethod
     def _require_settings(cls, config: ConfigT, fit: FitT) -> None:
@@ -82,9 +115,44 @@ class Neural(Fittable[ConfigT, FitT]):
                     "of the settings"
                 )
 
-    def _attempt(self, **inputs: object) -> Attempt:
-        """Name a fit by this model, its settings and the arguments of `fit`."""
-        return Attempt(type(self).__name__, self.config, inputs)
+    def _fit(
+        self,
+        train: Callable[..., Estimated[FitT]],
+        batch: Any,
+        validation_batch: Any,
+        *,
+        callbacks: Sequence[Callback],
+        progress: bool,
+        resume: Resume | None,
+        **options: Any,
+    ) -> FitSummary:
+        """Run `train` on batches of the right type.
+
+        Parameters
+        ----------
+        train : callable
+            Called with both batches, `listeners`, `resume` and the options.
+        batch, validation_batch, callbacks, progress, resume
+            Arguments of `fit`.
+        **options
+            Further arguments of `fit`, which identify an interrupted one.
+        """
+        inputs = {"batch": batch, "validation_batch": validation_batch, **options}
+        attempt = Attempt(type(self).__name__, self.config, inputs)
+
+        def estimate() -> Estimated[FitT]:
+            require_type("batch", batch, self.batch_type)
+            if validation_batch is not None:
+                require_type("validation_batch", validation_batch, self.batch_type)
+            return train(
+                batch,
+                validation_batch,
+                listeners=attempt.listeners(callbacks, progress=progress),
+                resume=attempt.own(resume),
+                **options,
+            )
+
+        return self._run(estimate, *inputs.values(), *parts(resume))
 
     def _run(self, estimate: Callable[[], Estimated[FitT]], *inputs: object) -> FitSummary:
         """Train with our settings of torch, whatever the caller's around the call."""
@@ -103,6 +171,30 @@ class Neural(Fittable[ConfigT, FitT]):
         from ml4t.models.training.device import resolve_device  # noqa: PLC0415 - torch is optional
 
         return str(resolve_device(getattr(self.config, "device", "cpu")))
+
+
+def regression_summary(
+    history: tuple[dict[str, float], ...],
+    *,
+    n_observations: int,
+    epochs: Sequence[int],
+    best_epoch: int,
+    validated: bool,
+) -> FitSummary:
+    """Summary of a regression that records training and validation loss of every epoch."""
+    lowest = min(entry["val_loss"] for entry in history)
+    return FitSummary(
+        converged=True,
+        train_metrics={"n_train_observations": n_observations, "n_checkpoints": len(epochs)},
+        val_metrics={"best_val_loss": lowest} if validated else {},
+        best_epoch=best_epoch,
+        history=tuple(dict(entry) for entry in history),
+    )
+
+
+def lowest_loss(epochs: Sequence[int], history: Sequence[Mapping[str, float]]) -> int:
+    """Epoch with the lowest validation loss; `history` holds every epoch from 1."""
+    return min(epochs, key=lambda epoch: history[epoch - 1]["val_loss"])
 
 
 def _require_layout(

@@ -106,9 +106,9 @@ def begin(network: Any, resume: Resume | None) -> RunState | None:
     own = network.state_dict()
     if own.keys() != resume.keys():
         raise ValueError(f"resume must hold the parameters {sorted(own)}; got {sorted(resume)}")
-    import torch  # noqa: PLC0415 - torch is optional
-
     for name, value in own.items():
         require_shape(f"resume: {name}", tuple(value.shape), tuple(resume[name].shape))
-        value.copy_(torch.from_numpy(np.array(resume[name])))
+    from ml4t.models.training.checkpoints import load_into  # noqa: PLC0415 - torch is optional
+
+    load_into(network, resume)
     return None

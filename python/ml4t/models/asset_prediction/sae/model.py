@@ -1,26 +1,26 @@
-"""The supervised autoencoder as a model; everything numerical is in `estimate`."""
+"""Supervised autoencoder: fitted parameters and model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ml4t.models.asset_prediction.base import BaseAssetPredictionModel
 from ml4t.models.asset_prediction.sae import sample
-from ml4t.models.asset_prediction.sae.fit import SAEFit
 from ml4t.models.asset_prediction.sae.sample import Extras
 from ml4t.models.checks import require_type
 from ml4t.models.configs import SAEConfig
 from ml4t.models.lifecycle.estimator import Estimated
-from ml4t.models.panel import masks as observed
-from ml4t.models.panel import matching as identity
+from ml4t.models.panel import masks, matching
+from ml4t.models.panel.cells import gather, require_width
 from ml4t.models.training.callbacks import Callback  # noqa: TC001 - signatures stay readable
-from ml4t.models.training.neural import choose_checkpoint
+from ml4t.models.training.neural import choose_checkpoint, lowest_loss, regression_summary
 from ml4t.models.training.optional_torch import require_torch
-from ml4t.models.training.warm_start import parts
 from ml4t.models.types import AssetSignalResult, CrossSectionBatch, FitSummary
+from ml4t.models.types.arrays import FloatArray
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,44 @@ if TYPE_CHECKING:
     from ml4t.models.training.warm_start import Resume
 
 MODEL = "SAEModel"
+
+
+@dataclass(frozen=True, slots=True)
+class SAEFit:
+    """Fitted parameters of `SAEModel`.
+
+    Attributes
+    ----------
+    asset_ids : tuple of str
+    n_features : int
+        L.
+    n_targets : int
+        J.
+    checkpoints : dict of int to dict of str to ndarray
+        Parameters by epoch.
+    best_epoch : int
+        Checkpoint with the lowest validation loss.
+    """
+
+    asset_ids: tuple[str, ...]
+    n_features: int
+    n_targets: int
+    checkpoints: dict[int, dict[str, FloatArray]]
+    best_epoch: int
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` when the parts disagree; `load` relies on it."""
+        if self.best_epoch not in self.checkpoints:
+            raise ValueError(
+                f"checkpoints must hold best_epoch={self.best_epoch}; got {tuple(self.checkpoints)}"
+            )
+        for epoch, state in self.checkpoints.items():
+            got = (state["encoder.weight"].shape[1], len(state["main_output.bias"]))
+            if got != (self.n_features, self.n_targets):
+                raise ValueError(
+                    f"checkpoint {epoch} must have {self.n_features} features and "
+                    f"{self.n_targets} targets; got {got}"
+                )
 
 
 class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
@@ -44,11 +82,7 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
 
     config_type: ClassVar[type] = SAEConfig
     fit_type: ClassVar[type] = SAEFit
-
-    @property
-    def available_checkpoints(self) -> tuple[int, ...]:
-        """Epochs that were kept."""
-        return tuple(sorted(self._fitted("checkpoints").checkpoints)) if self.is_fitted else ()
+    is_causal: ClassVar[bool] = True
 
     def fit(
         self,
@@ -73,40 +107,21 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
             At least 0; a cell of weight two counts as two cells in the loss.
         targets, validation_targets : array_like, shape (T, N, J), optional
             Several targets in place of the returns.
-        callbacks : sequence of Callback
-        progress : bool, default False
-            Show a bar (needs tqdm).
-        resume : RunState or mapping of str to ndarray, optional
-            Go on from what a callback captured in an interrupted fit; or begin with the parameters
-            of another fit in place of random ones, as `continued_from` gives them.
+        callbacks, progress, resume
+            See `training.neural.Neural`, as for errors.
 
         Returns
         -------
         FitSummary
-
-        Raises
-        ------
-        TypeError
-            When a batch is not a `CrossSectionBatch`.
-        ValueError
-            When a batch lacks what training needs.
-        FloatingPointError
-            When training diverges.
         """
-        extras = Extras.of(sample_weights, targets, validation_targets)
-        attempt = self._attempt(batch=batch, validation_batch=validation_batch, extras=extras)
-        return self._run(
-            lambda: self._estimate(
-                batch,
-                validation_batch,
-                extras,
-                attempt.listeners(callbacks, progress=progress),
-                attempt.own(resume),
-            ),
+        return self._fit(
+            self._train,
             batch,
             validation_batch,
-            extras,
-            *parts(resume),
+            callbacks=callbacks,
+            progress=progress,
+            resume=resume,
+            extras=Extras.of(sample_weights, targets, validation_targets),
         )
 
     @classmethod
@@ -121,33 +136,26 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
         sizes = sizes_of(config, fit.n_features, fit.n_targets)
         return SAENet(sizes, source, resolve_dtype(config.dtype)), ()
 
-    @classmethod
-    def _last_epoch(cls, config: SAEConfig, label: Any) -> int:
-        del label
-        return config.n_epochs
-
-    def _estimate(
+    def _train(
         self,
         batch: CrossSectionBatch,
         validation_batch: CrossSectionBatch | None,
-        extras: Extras,
-        heard: tuple[Callback, ...],
+        *,
+        listeners: tuple[Callback, ...],
         resume: Resume | None,
+        extras: Extras,
     ) -> Estimated[SAEFit]:
-        from ml4t.models.asset_prediction.sae import train as estimate  # noqa: PLC0415 - torch is optional
+        from ml4t.models.asset_prediction.sae import train  # noqa: PLC0415 - torch is optional
 
-        config = self.config
-        require_type("batch", batch, CrossSectionBatch)
-        if validation_batch is not None:
-            require_type("validation_batch", validation_batch, CrossSectionBatch)
-        rows = sample.rows_of(
+        config, n_features = self.config, batch.characteristics.shape[2]
+        rows = sample.training_sample(
             batch, config, MODEL, targets=extras.targets, weights=extras.sample_weights
         )
-        n_features, n_targets = rows.features.shape[1], rows.targets.shape[1]
+        n_targets = rows.targets.shape[1]
         validation = None
         if validation_batch is not None:
-            _require_width(validation_batch, n_features)
-            validation = sample.rows_of(
+            require_width(validation_batch, n_features, None)
+            validation = sample.training_sample(
                 validation_batch, config, "validation_batch", targets=extras.validation_targets
             )
             if validation.targets.shape[1] != n_targets:
@@ -155,23 +163,19 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
                     f"validation_targets must have the {n_targets} targets of the training batch; "
                     f"got {validation.targets.shape[1]}"
                 )
-        learned = estimate.learn(config, rows, validation, listeners=heard, resume=resume)
-        epochs = tuple(sorted(learned.checkpoints))
-        lowest = min(epochs, key=lambda epoch: learned.history[epoch - 1]["val_loss"])
-        configured = config.default_checkpoint
-        losses = [entry["val_loss"] for entry in learned.history]
-        summary = FitSummary(
-            converged=True,
-            train_metrics={
-                "n_train_observations": len(rows.features),
-                "n_checkpoints": len(epochs),
-            },
-            val_metrics={} if validation is None else {"best_val_loss": min(losses)},
+        trained = train.learn(config, rows, validation, listeners=listeners, resume=resume)
+        history, epochs = trained.losses(), tuple(sorted(trained.checkpoints))
+        lowest, configured = lowest_loss(epochs, history), config.default_checkpoint
+        summary = regression_summary(
+            history,
+            n_observations=len(rows),
+            epochs=epochs,
             best_epoch=configured if isinstance(configured, int) else lowest,
-            history=tuple(dict(entry) for entry in learned.history),
+            validated=validation is not None,
         )
-        fit = SAEFit(batch.asset_ids, n_features, n_targets, learned.checkpoints, lowest)
-        return Estimated(fit, summary)
+        return Estimated(
+            SAEFit(batch.asset_ids, n_features, n_targets, trained.arrays(), lowest), summary
+        )
 
     def predict(
         self, batch: CrossSectionBatch, *, checkpoint: int | None = None
@@ -196,7 +200,7 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
         return AssetSignalResult(
             values.mean(axis=2),
             timestamps=batch.timestamps,
-            asset_ids=identity.labels(batch.asset_ids, fit.asset_ids, batch.n_assets),
+            asset_ids=matching.labels(batch.asset_ids, fit.asset_ids, batch.n_assets),
             metadata={
                 "model_name": config.model_name,
                 "task_type": config.task_type,
@@ -216,7 +220,7 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
     ) -> tuple[int, NDArray[np.float64]]:
         require_torch(MODEL)
         fit, config = self._fitted("predict"), self.config
-        from ml4t.models.asset_prediction.sae import train as estimate  # noqa: PLC0415 - torch is optional
+        from ml4t.models.asset_prediction.sae import train  # noqa: PLC0415 - torch is optional
 
         require_type("batch", batch, CrossSectionBatch)
         available = self.available_checkpoints
@@ -227,18 +231,9 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
             best=fit.best_epoch,
             fallback=available[-1],
         )
-        _require_width(batch, fit.n_features)
-        known = observed.known(batch)
-        out = np.full((*known.shape, fit.n_targets), np.nan)
-        features = batch.characteristics[known].astype(config.dtype, copy=False)
-        if len(features):
-            out[known] = estimate.predict(config, fit.checkpoints[epoch], features)
-        return epoch, out
-
-
-def _require_width(batch: CrossSectionBatch, n_features: int) -> None:
-    got = batch.characteristics.shape[2]
-    if got != n_features:
-        raise ValueError(
-            f"feature dimension of the batch must be the fitted {n_features}; got {got}"
-        )
+        require_width(batch, fit.n_features, None)
+        cells = gather(batch, masks.known(batch), config.dtype)
+        values = np.empty((0, fit.n_targets))
+        if len(cells.dates):
+            values = train.predict(config, fit.checkpoints[epoch], cells.characteristics)
+        return epoch, cells.spread(values)

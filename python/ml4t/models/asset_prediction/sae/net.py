@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ml4t.models.asset_prediction.sae.fused_layers import EPSILON, Call, Workspace, layers
 from ml4t.models.training import initialization as initial
-from ml4t.models.training.noise import dropout, gaussian, keep_scale
+from ml4t.models.training.noise import dropout, gaussian
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
-MOMENTUM = 0.01
+EPSILON, MOMENTUM = 1e-3, 0.01
 # Of the published network; the first is the deviation of its noise and drops nothing.
 PUBLISHED_RATES = (0.035, 0.038, 0.424, 0.104, 0.492, 0.320, 0.272, 0.438)
 
@@ -44,7 +43,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """What is random in training.
+    """Noise and dropout in training.
 
     Attributes
     ----------
@@ -62,7 +61,7 @@ class Noise:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What the network says about B rows.
+    """Outputs of the network for B rows.
 
     Attributes
     ----------
@@ -88,11 +87,6 @@ class _Norm(nn.Module):
         self.mean: Tensor
         self.variance: Tensor
 
-    def remember(self, mean: Tensor, variance: Tensor, n_rows: int) -> None:
-        """Move the running moments towards those of a batch."""
-        self.mean.lerp_(mean, MOMENTUM)
-        self.variance.lerp_(variance * (n_rows / (n_rows - 1)), MOMENTUM)
-
     def forward(self, x: Tensor) -> Tensor:
         return functional.batch_norm(
             x.unsqueeze(0),
@@ -117,15 +111,9 @@ class _Linear(nn.Module):
         self.bias = initial.empty(n_out, 1, device=source.device, dtype=dtype) if bias else None
         initial.linear_(self.weight, self.bias, source)
 
-    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
-        """Apply to (in, B), whose dropped units still lack the factor `scale`."""
-        weight = self.weight if scale == 1.0 else self.weight * scale
-        return weight @ x if self.bias is None else torch.addmm(self.bias, weight, x)
-
-
-def _owed(rates: tuple[float, ...]) -> float:
-    """Factor that the outputs of hidden layers lack, since the last of them dropped some."""
-    return keep_scale(rates[-1]) if rates else 1.0
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to (in, B)."""
+        return self.weight @ x if self.bias is None else torch.addmm(self.bias, self.weight, x)
 
 
 class SAENet(nn.Module):
@@ -159,58 +147,36 @@ class SAENet(nn.Module):
         )
         self.main_norms = nn.ModuleList(_Norm(n_out, like) for n_out in sizes.main)
         self.main_output = linear(widths[-1], sizes.n_targets, bias=True)
-        self._workspaces = {name: Workspace() for name in ("encoder", "aux", "main")}
 
     def forward(self, features: Tensor, noise: Noise | None) -> Outputs:
-        """Read features (L, B); noise and dropout only where `noise` is given."""
+        """Map features (L, B) to outputs; noise and dropout only where `noise` is given."""
         clean = self.input_norm(features)
-        code = self._encoded(self._blurred(clean, noise))
-        reconstruction = self.decoder(self._dropped(code, 1, noise))
-        rates = () if noise is None else noise.rates[2:3]
-        hidden = self._hidden("aux", reconstruction, [(self.aux, self.aux_norm)], rates, noise)
-        aux = self.aux_output(hidden, _owed(rates))
-        return Outputs(reconstruction, aux, self._predicted(clean, code, noise))
+        noisy = clean if noise is None else gaussian(clean, noise.deviation, noise.source)
+        code = _hidden(noisy, [(self.encoder, self.encoder_norm)], None)
+        reconstruction = self.decoder(_dropped(code, noise, 1))
+        hidden = _hidden(reconstruction, [(self.aux, self.aux_norm)], noise, 2)
+        return Outputs(reconstruction, self.aux_output(hidden), self._main(clean, code, noise))
 
     def predict(self, features: Tensor) -> Tensor:
-        """Read the main head alone, (J, B), without noise."""
+        """Give the output of the main head alone, (J, B), without noise."""
         clean = self.input_norm(features)
-        return self._predicted(clean, self._encoded(clean), None)
+        return self._main(clean, _hidden(clean, [(self.encoder, self.encoder_norm)], None), None)
 
-    def _predicted(self, clean: Tensor, code: Tensor, noise: Noise | None) -> Tensor:
-        hidden = self._dropped(self.main_norm(torch.cat([clean, code])), 3, noise)
-        rates = () if noise is None else noise.rates[4:]
-        pairs: Any = list(zip(self.main, self.main_norms, strict=True))
-        out: Tensor = self.main_output(
-            self._hidden("main", hidden, pairs, rates, noise), _owed(rates)
-        )
+    def _main(self, clean: Tensor, code: Tensor, noise: Noise | None) -> Tensor:
+        x = _dropped(self.main_norm(torch.cat([clean, code])), noise, 3)
+        pairs: Any = zip(self.main, self.main_norms, strict=True)
+        out: Tensor = self.main_output(_hidden(x, pairs, noise, 4))
         return out
 
-    def _encoded(self, x: Tensor) -> Tensor:
-        return self._hidden("encoder", x, [(self.encoder, self.encoder_norm)], (), None)
 
-    def _hidden(
-        self,
-        name: str,
-        x: Tensor,
-        pairs: Sequence[tuple[_Linear, _Norm]],
-        rates: tuple[float, ...],
-        noise: Noise | None,
-    ) -> Tensor:
-        """Linear layers with their norms, swish and dropout; the last dropout's factor is owed."""
-        if not self.training:
-            for layer, norm in pairs:
-                x = functional.silu(norm(layer(x)))
-            return x
-        norms = tuple(norm for _, norm in pairs)
-        source = None if noise is None or not rates else noise.source
-        call = Call(norms, rates or (0.0,) * len(norms), source, self._workspaces[name])
-        parameters = [p for layer, norm in pairs for p in (layer.weight, norm.scale, norm.shift)]
-        return layers(call, x, *parameters)
+def _hidden(
+    x: Tensor, layers: Iterable[tuple[_Linear, _Norm]], noise: Noise | None, first: int = 0
+) -> Tensor:
+    """Linear layers with batch norm, swish and dropout; `first` is the place of the first rate."""
+    for index, (linear, norm) in enumerate(layers, first):
+        x = _dropped(functional.silu(norm(linear(x))), noise, index)
+    return x
 
-    @staticmethod
-    def _blurred(x: Tensor, noise: Noise | None) -> Tensor:
-        return x if noise is None else gaussian(x, noise.deviation, noise.source)
 
-    @staticmethod
-    def _dropped(x: Tensor, which: int, noise: Noise | None) -> Tensor:
-        return x if noise is None else dropout(x, noise.rates[which], noise.source)
+def _dropped(x: Tensor, noise: Noise | None, index: int) -> Tensor:
+    return x if noise is None else dropout(x, noise.rates[index], noise.source)

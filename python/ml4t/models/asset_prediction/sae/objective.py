@@ -1,4 +1,4 @@
-"""What the supervised autoencoder minimises."""
+"""Loss of the supervised autoencoder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Parts:
 def parts(
     outputs: Outputs, features: Tensor, targets: Tensor, weights: Tensor, *, classification: bool
 ) -> Parts:
-    """Take the loss apart.
+    """Terms of the loss.
 
     Parameters
     ----------

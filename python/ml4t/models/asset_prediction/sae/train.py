@@ -1,4 +1,4 @@
-"""Train the supervised autoencoder, and predict with its parameters."""
+"""Training of the supervised autoencoder, and predictions of its parameters."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ml4t.models.asset_prediction.sae import objective
 from ml4t.models.asset_prediction.sae.net import PUBLISHED_RATES, Noise, SAENet, Sizes
 from ml4t.models.training.batching import shuffled
-from ml4t.models.training.checkpoints import Schedule
+from ml4t.models.training.checkpoints import Schedule, load_into
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, spawn, to_tensor
-from ml4t.models.training.loop import Phase, adam, run
+from ml4t.models.training.loop import Phase, Trained, adam, run
 from ml4t.models.training.torch_settings import shut_out
 from ml4t.models.training.warm_start import begin
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-    from ml4t.models.asset_prediction.sae.sample import Rows
     from ml4t.models.configs import SAEConfig
+    from ml4t.models.panel.cells import TrainingCells
     from ml4t.models.training.callbacks import Callback
     from ml4t.models.training.warm_start import Resume
     from ml4t.models.types.arrays import FloatArray
@@ -34,31 +34,16 @@ BLOCK = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
-    """What training came to.
-
-    Attributes
-    ----------
-    checkpoints : dict of int to dict of str to ndarray
-        Parameters by epoch.
-    history : tuple of dict of str to float
-        `epoch`, `train_loss`, `val_loss` of every epoch; the last two are equal without validation.
-    """
-
-    checkpoints: dict[int, dict[str, FloatArray]]
-    history: tuple[dict[str, float], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _Data:
     features: Tensor  # (R, L)
     targets: Tensor  # (R, J)
     weights: Tensor  # (R,)
 
     @classmethod
-    def of(cls, config: SAEConfig, rows: Rows) -> _Data:
+    def of(cls, config: SAEConfig, sample: TrainingCells) -> _Data:
         device, dtype = resolve_device(config.device), resolve_dtype(config.dtype)
-        arrays = (rows.features, rows.targets, rows.weights)
+        weights = np.ones(len(sample)) if sample.weights is None else sample.weights
+        arrays = (sample.cells.characteristics, sample.targets, weights)
         return cls(*(to_tensor(array, device=device, dtype=dtype) for array in arrays))
 
     def take(self, rows: Tensor) -> _Data:
@@ -84,25 +69,24 @@ def sizes_of(config: SAEConfig, n_features: int, n_targets: int) -> Sizes:
 
 def learn(
     config: SAEConfig,
-    rows: Rows,
-    validation: Rows | None,
+    sample: TrainingCells,
+    validation: TrainingCells | None,
     *,
     listeners: Sequence[Callback] = (),
     resume: Resume | None = None,
-) -> Learned:
-    """Train on rows of a batch.
+) -> Trained:
+    """Train on the cells of a batch.
 
     Raises
     ------
     ValueError
         With fewer than two rows, which a batch norm needs.
     """
-    if len(rows.features) < 2:
+    if len(sample) < 2:
         raise ValueError(
-            f"SAEModel needs at least 2 valid observations for its batch norms; "
-            f"got {len(rows.features)}"
+            f"SAEModel needs at least 2 valid observations for its batch norms; got {len(sample)}"
         )
-    data = _Data.of(config, rows)
+    data = _Data.of(config, sample)
     held_out = None if validation is None else _Data.of(config, validation)
     source = generator(config.seed, data.features.device)
     sizes = sizes_of(config, data.features.shape[1], data.targets.shape[1])
@@ -123,16 +107,7 @@ def learn(
         evaluate=None if held_out is None else partial(_validate, config, net, held_out),
     )
     (trained,) = run([phase], generators=(noise.source,), listeners=listeners, resume=resume)
-    checkpoints = {
-        epoch: {name: value.numpy() for name, value in state.items()}
-        for epoch, state in trained.checkpoints.items()
-    }
-    history = []
-    for epoch, metrics in trained.history:
-        loss = float(metrics["train_loss"])
-        later = float(metrics.get("val_loss", metrics["train_loss"]))
-        history.append({"epoch": float(epoch), "train_loss": loss, "val_loss": later})
-    return Learned(checkpoints, tuple(history))
+    return trained
 
 
 def _minibatches(config: SAEConfig, data: _Data, epoch: int) -> Iterator[_Data]:
@@ -148,14 +123,14 @@ def _minibatches(config: SAEConfig, data: _Data, epoch: int) -> Iterator[_Data]:
 
 def _loss(config: SAEConfig, net: SAENet, data: _Data, noise: Noise | None) -> Tensor:
     features = data.features.T.contiguous()
-    found = objective.parts(
+    parts = objective.parts(
         net(features, noise),
         features,
         data.targets.T,
         data.weights,
         classification=config.task_type == "classification",
     )
-    return found.total(config.alpha, config.aux_weight)
+    return parts.total(config.alpha, config.aux_weight)
 
 
 def _validate(config: SAEConfig, net: SAENet, data: _Data) -> Mapping[str, Tensor]:
@@ -168,11 +143,11 @@ def _validate(config: SAEConfig, net: SAENet, data: _Data) -> Mapping[str, Tenso
 def predict(
     config: SAEConfig, state: Mapping[str, FloatArray], features: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Read the main head at features (R, L): (R, J), probabilities in classification."""
+    """Map features (R, L) to the main head, (R, J): probabilities in classification."""
     device, dtype = resolve_device(config.device), resolve_dtype(config.dtype)
     n_features, n_targets = features.shape[1], len(state["main_output.bias"])
     net = SAENet(sizes_of(config, n_features, n_targets), generator(0, device), dtype).eval()
-    net.load_state_dict({name: to_tensor(value, device=device) for name, value in state.items()})
+    load_into(net, state)
     rows = to_tensor(features, device=device, dtype=dtype)
     scores = torch.cat([net.predict(block.T).T for block in torch.split(rows, BLOCK)])
     if config.task_type == "classification":

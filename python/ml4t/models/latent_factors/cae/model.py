@@ -1,29 +1,109 @@
-"""The conditional autoencoder as a model; everything numerical is in `estimate`."""
+"""Conditional autoencoder: fitted parameters, member predictions, model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ml4t.models.checks import require_int, require_type
+from ml4t.models.checks import require_int, require_shape, require_type
 from ml4t.models.configs import CAEConfig
 from ml4t.models.latent_factors.base import BaseLatentFactorModel
 from ml4t.models.latent_factors.cae import sample
-from ml4t.models.latent_factors.cae.fit import CAEFit
-from ml4t.models.latent_factors.cae.reading import Reading
 from ml4t.models.lifecycle.estimator import Estimated
-from ml4t.models.panel import masks as observed
-from ml4t.models.panel import matching as identity
+from ml4t.models.panel import masks, matching
+from ml4t.models.panel.cells import Cells, gather, require_width
 from ml4t.models.training.callbacks import Callback  # noqa: TC001 - signatures stay readable
 from ml4t.models.training.neural import Neural, choose_checkpoint
 from ml4t.models.training.optional_torch import require_torch
-from ml4t.models.training.warm_start import parts
 from ml4t.models.types import AssetForecastResult, CrossSectionBatch, FitSummary, LatentFactorState
+from ml4t.models.types.arrays import FloatArray
 
 if TYPE_CHECKING:
     from ml4t.models.training.warm_start import Resume
+
+
+@dataclass(frozen=True, slots=True)
+class CAEFit:
+    """Fitted parameters of `CAEModel`.
+
+    Attributes
+    ----------
+    asset_ids : tuple of str
+    n_characteristics : int
+        L.
+    n_inputs : int
+        P, inputs of the factor network: L + 1 managed portfolios, or Q context features.
+    checkpoints : dict of int to dict of str to ndarray
+        Parameters by epoch; every array has a leading member axis E. Epoch 0 holds each member's
+        best by validation.
+    bases : dict of int to ndarray, shape (E, K, K)
+        Bases that make the members' betas comparable before they are averaged.
+    default_checkpoint : int
+    """
+
+    asset_ids: tuple[str, ...]
+    n_characteristics: int
+    n_inputs: int
+    checkpoints: dict[int, dict[str, FloatArray]]
+    bases: dict[int, NDArray[np.float64]]
+    default_checkpoint: int
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` when the parts disagree; `load` relies on it."""
+        complete = self.bases.keys() == self.checkpoints.keys()
+        if self.default_checkpoint not in self.checkpoints or not complete:
+            raise ValueError(
+                f"checkpoints must hold default_checkpoint={self.default_checkpoint} and one basis "
+                f"each; got {tuple(self.checkpoints)} and bases {tuple(self.bases)}"
+            )
+        for epoch, state in self.checkpoints.items():
+            weight = state["factor_weight"]
+            n_members, n_factors, _ = weight.shape
+            require_shape("factor_weight", (n_members, n_factors, self.n_inputs), weight.shape)
+            require_shape("bases", (n_members, n_factors, n_factors), self.bases[epoch].shape)
+
+
+@dataclass(frozen=True, slots=True)
+class MemberPredictions:
+    """Betas and factors of every member at the cells of a batch.
+
+    Attributes
+    ----------
+    batch : CrossSectionBatch
+    asset_ids : tuple of str
+    checkpoint : int
+    cells : Cells
+        Cells with betas.
+    betas : ndarray of float64, shape (E, R, K)
+    factors : ndarray of float64, shape (E, T, K), or None
+    """
+
+    batch: CrossSectionBatch
+    asset_ids: tuple[str, ...]
+    checkpoint: int
+    cells: Cells
+    betas: NDArray[np.float64]
+    factors: NDArray[np.float64] | None
+
+    def state(
+        self,
+        betas: NDArray[np.float64],
+        factors: NDArray[np.float64] | None,
+        metadata: dict[str, Any],
+    ) -> LatentFactorState:
+        """Make a state of betas (R, K) and factors (T, K)."""
+        return LatentFactorState(
+            asset_betas=self.cells.spread(betas),
+            factor_returns=factors,
+            checkpoint_epoch=self.checkpoint,
+            timestamps=self.batch.timestamps,
+            asset_ids=self.asset_ids,
+            metadata=metadata,
+        )
 
 
 class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFit]):
@@ -51,11 +131,7 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
 
     config_type: ClassVar[type] = CAEConfig
     fit_type: ClassVar[type] = CAEFit
-
-    @property
-    def available_checkpoints(self) -> tuple[int, ...]:
-        """Epochs that were kept; 0 is each member's best by validation."""
-        return tuple(sorted(self._fitted("checkpoints").checkpoints)) if self.is_fitted else ()
+    is_causal: ClassVar[bool] = True
 
     def fit(
         self,
@@ -77,39 +153,21 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
             Chooses each member's best epoch and stops its training.
         patience : int, default 50
             Epochs without a better validation loss after which a member stops.
-        callbacks : sequence of Callback
-            Hear every epoch.
-        progress : bool, default False
-            Show a bar (needs tqdm).
-        resume : RunState or mapping of str to ndarray, optional
-            Go on from what a callback captured in an interrupted fit; or begin with the parameters
-            of another fit in place of random ones, as `continued_from` gives them.
+        callbacks, progress, resume
+            See `training.neural.Neural`, as for errors.
 
         Returns
         -------
         FitSummary
-
-        Raises
-        ------
-        TypeError
-            When a batch is not a `CrossSectionBatch`.
-        ValueError
-            When a batch lacks what training needs.
-        FloatingPointError
-            When training diverges.
         """
-        attempt = self._attempt(batch=batch, validation_batch=validation_batch, patience=patience)
-        return self._run(
-            lambda: self._estimate(
-                batch,
-                validation_batch,
-                require_int("patience", patience, at_least=1),
-                attempt.listeners(callbacks, progress=progress),
-                attempt.own(resume),
-            ),
+        return self._fit(
+            self._train,
             batch,
             validation_batch,
-            *parts(resume),
+            callbacks=callbacks,
+            progress=progress,
+            resume=resume,
+            patience=patience,
         )
 
     @classmethod
@@ -124,40 +182,33 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
         seeds = range(config.n_ensemble)
         return CAENet(sizes, seeds, device=torch.device("meta"), dtype=dtype), ()
 
-    @classmethod
-    def _last_epoch(cls, config: CAEConfig, label: Any) -> int:
-        del label
-        return config.n_epochs
-
-    def _estimate(
+    def _train(
         self,
         batch: CrossSectionBatch,
         validation_batch: CrossSectionBatch | None,
-        patience: int,
-        heard: tuple[Callback, ...],
+        *,
+        listeners: tuple[Callback, ...],
         resume: Resume | None,
+        patience: int,
     ) -> Estimated[CAEFit]:
-        config = self.config
-        require_type("batch", batch, CrossSectionBatch)
-        if validation_batch is not None:
-            require_type("validation_batch", validation_batch, CrossSectionBatch)
-        cells, inputs = sample.prepared(batch, config, "CAEModel")
+        require_int("patience", patience, at_least=1)
+        config, n_chars = self.config, batch.characteristics.shape[2]
+        cells, inputs = sample.training_sample(batch, config, "CAEModel")
         validation = None
         if validation_batch is not None:
-            validation = sample.prepared(validation_batch, config, "validation_batch")
-            n_chars = batch.characteristics.shape[2]
-            sample.require_width(validation_batch, config, n_chars, inputs.shape[1])
-        if len(cells.dates) > config.batch_size:
-            cells = sample.in_order_of_value(cells)
-        from ml4t.models.latent_factors.cae import train as estimate  # noqa: PLC0415 - torch is optional
+            validation = sample.training_sample(validation_batch, config, "validation_batch")
+            self._require_width(validation_batch, n_chars, inputs.shape[1])
+        if len(cells) > config.batch_size:
+            cells = cells.by_value()
+        from ml4t.models.latent_factors.cae import train  # noqa: PLC0415 - torch is optional
 
-        learned = estimate.learn(
+        learned = train.learn(
             config,
             cells,
             inputs,
             validation,
             patience=patience,
-            listeners=heard,
+            listeners=listeners,
             resume=resume,
         )
         epochs = tuple(learned.checkpoints)
@@ -167,7 +218,7 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
             default = choose_checkpoint(None, wanted, epochs, best=None, fallback=max(epochs))
         fit = CAEFit(
             asset_ids=batch.asset_ids,
-            n_characteristics=cells.design.shape[1] - 1,
+            n_characteristics=n_chars,
             n_inputs=inputs.shape[1],
             checkpoints=learned.checkpoints,
             bases=learned.bases,
@@ -206,16 +257,16 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
             `asset_betas` (T, N, K), NaN where a characteristic is missing; `factor_returns` (T, K).
             Of an ensemble: means over the members, in a common basis.
         """
-        read = self._read(batch, checkpoint)
-        bases = self._fitted("extract").bases[read.checkpoint]
-        betas = np.einsum("erk,ekj->rj", read.betas, bases) / len(bases)
+        members = self._member_predictions(batch, checkpoint)
+        bases = self._fitted("extract").bases[members.checkpoint]
+        betas = np.einsum("erk,ekj->rj", members.betas, bases) / len(bases)
         factors = None
-        if read.factors is not None:
+        if members.factors is not None:
             # f' inv(A)' for the betas' A.
-            turned = np.linalg.solve(bases, read.factors.transpose(0, 2, 1)).transpose(0, 2, 1)
+            turned = np.linalg.solve(bases, members.factors.transpose(0, 2, 1)).transpose(0, 2, 1)
             factors = turned.mean(axis=0)
         more = {"available_checkpoints": self.available_checkpoints}
-        return read.state(betas, factors, self._metadata(more))
+        return members.state(betas, factors, self._metadata(more))
 
     def extract_per_member(
         self, batch: CrossSectionBatch, *, checkpoint: int | None = None
@@ -231,14 +282,14 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
         -------
         list of LatentFactorState
         """
-        read = self._read(batch, checkpoint)
+        members = self._member_predictions(batch, checkpoint)
         return [
-            read.state(
+            members.state(
                 betas,
-                None if read.factors is None else read.factors[member],
-                self._metadata({"ensemble_member": member, "n_ensemble": len(read.betas)}),
+                None if members.factors is None else members.factors[member],
+                self._metadata({"ensemble_member": member, "n_ensemble": len(members.betas)}),
             )
-            for member, betas in enumerate(read.betas)
+            for member, betas in enumerate(members.betas)
         ]
 
     def fitted_returns(
@@ -263,16 +314,16 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
         ValueError
             When the batch has nothing to compute factors from.
         """
-        read = self._read(batch, checkpoint)
-        if read.factors is None:
+        members = self._member_predictions(batch, checkpoint)
+        if members.factors is None:
             raise ValueError("CAEModel requires returns for fitted_returns; the batch has none")
-        at_cells = read.factors[:, read.dates]
-        fitted = np.einsum("erk,erk->r", read.betas, at_cells) / len(read.betas)
+        at_cells = members.factors[:, members.cells.dates]
+        fitted = np.einsum("erk,erk->r", members.betas, at_cells) / len(members.betas)
         return AssetForecastResult(
-            read.spread(fitted),
+            members.cells.spread(fitted),
             timestamps=batch.timestamps,
-            asset_ids=read.asset_ids,
-            metadata=self._metadata({"checkpoint_epoch": read.checkpoint}),
+            asset_ids=members.asset_ids,
+            metadata=self._metadata({"checkpoint_epoch": members.checkpoint}),
         )
 
     def _metadata(self, more: dict[str, Any]) -> dict[str, Any]:
@@ -284,26 +335,32 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
             **more,
         }
 
-    def _read(self, batch: CrossSectionBatch, checkpoint: int | None) -> Reading:
+    def _member_predictions(
+        self, batch: CrossSectionBatch, checkpoint: int | None
+    ) -> MemberPredictions:
         require_torch("CAEModel")
         fit = self._fitted("extract")
         require_type("batch", batch, CrossSectionBatch)
         epoch = choose_checkpoint(
             checkpoint, None, self.available_checkpoints, best=None, fallback=fit.default_checkpoint
         )
-        sample.require_width(batch, self.config, fit.n_characteristics, fit.n_inputs)
-        known = observed.known(batch)
-        cells = sample.gather(batch.characteristics, known, self.config.dtype)
+        self._require_width(batch, fit.n_characteristics, fit.n_inputs)
+        cells = gather(batch, masks.known(batch), self.config.dtype, constant=True)
         inputs = sample.factor_inputs(batch, self.config)
-        from ml4t.models.latent_factors.cae import train as estimate  # noqa: PLC0415 - torch is optional
+        from ml4t.models.latent_factors.cae import train  # noqa: PLC0415 - torch is optional
 
-        net = estimate.network(self.config, fit.checkpoints[epoch])
-        return Reading(
+        net = train.network(self.config, fit.checkpoints[epoch])
+        return MemberPredictions(
             batch=batch,
-            asset_ids=identity.labels(batch.asset_ids, fit.asset_ids, batch.n_assets),
+            asset_ids=matching.labels(batch.asset_ids, fit.asset_ids, batch.n_assets),
             checkpoint=epoch,
-            known=known,
-            dates=cells.dates,
-            betas=estimate.member_betas(net, cells),
-            factors=None if inputs is None else estimate.member_factors(net, inputs),
+            cells=cells,
+            betas=train.member_betas(net, cells),
+            factors=None if inputs is None else train.member_factors(net, inputs),
         )
+
+    def _require_width(self, batch: CrossSectionBatch, n_chars: int, n_inputs: int) -> None:
+        reads_context = (
+            self.config.factor_inputs == "context" and batch.context_features is not None
+        )
+        require_width(batch, n_chars, n_inputs if reads_context else None)

@@ -1,4 +1,4 @@
-"""Train the conditional autoencoder, and read betas and factors from its parameters."""
+"""Training of the conditional autoencoder; betas and factors of its parameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ml4t.models.latent_factors.cae.net import CAENet, Moments, Sizes
 from ml4t.models.latent_factors.cae.objective import BLOCK, Rows
 from ml4t.models.latent_factors.cae.sample import complete
 from ml4t.models.training.batching import shuffled
-from ml4t.models.training.checkpoints import Schedule
+from ml4t.models.training.checkpoints import Schedule, load_into, to_arrays
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, to_tensor
 from ml4t.models.training.loop import Phase, Trained, adam, run
 from ml4t.models.training.stopping import Better, Patience
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ml4t.models.configs import CAEConfig
-    from ml4t.models.latent_factors.cae.sample import Cells
+    from ml4t.models.panel.cells import Cells, TrainingCells
     from ml4t.models.training.callbacks import Callback
     from ml4t.models.training.warm_start import Resume
     from ml4t.models.types.arrays import FloatArray
@@ -40,7 +40,7 @@ ALIGNMENT_CELLS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What training came to.
+    """Result of training.
 
     Attributes
     ----------
@@ -65,9 +65,9 @@ class Learned:
 
 def learn(
     config: CAEConfig,
-    cells: Cells,
+    cells: TrainingCells,
     inputs: NDArray[np.float64],
-    validation: tuple[Cells, NDArray[np.float64]] | None,
+    validation: tuple[TrainingCells, NDArray[np.float64]] | None,
     *,
     patience: int,
     listeners: Sequence[Callback] = (),
@@ -78,10 +78,10 @@ def learn(
     Parameters
     ----------
     config : CAEConfig
-    cells : Cells
-        Of the training batch.
+    cells : TrainingCells
+        With a constant.
     inputs : ndarray, shape (T, P)
-    validation : (Cells, ndarray), optional
+    validation : (TrainingCells, ndarray), optional
     patience : int
         Epochs without a better validation loss after which a member stops.
     listeners : sequence of Callback
@@ -93,7 +93,8 @@ def learn(
         When batches of one row leave nothing to update.
     """
     device, dtype = resolve_device(config.device), resolve_dtype(config.dtype)
-    sizes = Sizes(cells.design.shape[1] - 1, inputs.shape[1], config.hidden_units, config.n_factors)
+    n_chars = cells.cells.characteristics.shape[1] - 1
+    sizes = Sizes(n_chars, inputs.shape[1], config.hidden_units, config.n_factors)
     seeds = range(config.seed, config.seed + config.n_ensemble)
     net = CAENet(sizes, seeds, device=device, dtype=dtype)
     resume = begin(net, resume)
@@ -105,12 +106,10 @@ def learn(
         listeners=listeners,
         resume=resume,
     )
-    checkpoints = {
-        epoch: {name: value.numpy() for name, value in state.items()}
-        for epoch, state in {**_best_state(trained), **trained.checkpoints}.items()
-    }
-    bases = {epoch: _bases(net, state, trainer.rows) for epoch, state in checkpoints.items()}
     best = trained.best.get(BEST)
+    checkpoints = {} if best is None else {0: to_arrays(best.state)}
+    checkpoints |= trained.arrays()
+    bases = {epoch: _bases(net, state, trainer.rows) for epoch, state in checkpoints.items()}
     return Learned(
         checkpoints,
         bases,
@@ -122,12 +121,12 @@ def learn(
 
 
 def _rows(
-    cells: Cells, inputs: NDArray[np.float64], device: torch.device, dtype: torch.dtype
+    cells: TrainingCells, inputs: NDArray[np.float64], device: torch.device, dtype: torch.dtype
 ) -> Rows:
     return Rows(
-        to_tensor(cells.design, device=device, dtype=dtype),
+        to_tensor(cells.cells.characteristics, device=device, dtype=dtype),
         to_tensor(cells.targets, device=device, dtype=dtype),
-        to_tensor(cells.dates, device=device),
+        to_tensor(cells.cells.dates, device=device),
         # A date without inputs has no cells; zero is never read.
         to_tensor(np.where(complete(inputs)[:, None], inputs, 0.0), device=device, dtype=dtype),
     )
@@ -204,10 +203,6 @@ class _Trainer:
         return fit + self.config.lambda_l1 * objective.penalty(self.net, self.config.l1_scope)
 
 
-def _best_state(trained: Trained) -> dict[int, dict[str, Tensor]]:
-    return {0: trained.best[BEST].state} if BEST in trained.best else {}
-
-
 def _history(trained: Trained, grid: tuple[int, ...]) -> tuple[dict[str, float | str], ...]:
     entries: list[dict[str, float | str]] = [
         {"epoch": float(epoch), "train_loss": float(metrics["train_loss"].mean())}
@@ -226,7 +221,7 @@ def _bases(net: CAENet, state: Mapping[str, FloatArray], rows: Rows) -> NDArray[
     n_members, n_factors = len(net.factor_weight), net.sizes.n_factors
     if n_members == 1:
         return np.eye(n_factors)[None]
-    net.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+    load_into(net, state)
     net.eval()
     some = rows.design[:: max(1, len(rows.design) // ALIGNMENT_CELLS)]
     size = n_members * n_factors
@@ -247,7 +242,7 @@ def network(config: CAEConfig, state: Mapping[str, FloatArray]) -> CAENet:
     first = "weight_0" if config.hidden_units else "output_weight"
     sizes = Sizes(state[first].shape[2], n_inputs, config.hidden_units, n_factors)
     net = CAENet(sizes, [0] * n_members, device=device, dtype=dtype)
-    net.load_state_dict({name: to_tensor(value, device=device) for name, value in state.items()})
+    load_into(net, state)
     return net.eval()
 
 
@@ -256,9 +251,11 @@ def member_betas(net: CAENet, cells: Cells) -> NDArray[np.float64]:
     """Betas of every member at every cell, shape (E, R, K)."""
     like = net.factor_weight
     n_members, n_factors, _ = like.shape
-    out = np.empty((n_members, len(cells.design), n_factors))
+    out = np.empty((n_members, len(cells.characteristics), n_factors))
     start = 0
-    for block in torch.split(to_tensor(cells.design, device=like.device, dtype=like.dtype), BLOCK):
+    for block in torch.split(
+        to_tensor(cells.characteristics, device=like.device, dtype=like.dtype), BLOCK
+    ):
         betas = net.betas(block).transpose(1, 2).double().cpu().numpy()
         out[:, start : start + len(block)] = betas
         start += len(block)
