@@ -136,7 +136,7 @@ def test_validation_goes_to_models_that_validate():
     )
     pipeline.fit(panel(), validation_batch=validation)
     assert model.validated is validation
-    with pytest.raises(ValueError, match="validation_batch must be None: IPCAModel"):
+    with pytest.raises(ValueError, match=r"IPCAModel.fit\(\) does not accept validation_batch"):
         ipca_pipeline().fit(cross_sections(), validation_batch=cross_sections(1))
 
 
@@ -177,10 +177,10 @@ def test_observed_factors_go_only_to_models_that_take_them():
     pipeline = LatentFactorForecastPipeline(
         PCAModel(PCAConfig(n_factors=1)), ExpandingMeanFactorForecaster(), BetaLambdaMapper()
     )
-    with pytest.raises(ValueError, match="observed_factors must be None: PCAModel takes none"):
+    with pytest.raises(ValueError, match="does not accept observed_factors"):
         pipeline.fit(panel(), observed_factors=g)
     pipeline.fit(panel())
-    with pytest.raises(ValueError, match="observed_factors must be None: PCAModel takes none"):
+    with pytest.raises(ValueError, match="does not accept observed_factors"):
         pipeline.predict(panel(), observed_factors=g)
 
 
@@ -279,3 +279,23 @@ def test_the_mapper_reads_premia_of_any_forecaster():
     np.testing.assert_allclose(
         got.asset_forecast.expected_returns, got.state.asset_betas[:, :, 0] * 0.5
     )
+
+
+def test_a_pipeline_learns_from_what_the_fit_of_its_model_extracts():
+    class Once(PCAModel):
+        def extract(self, batch, **options):
+            raise AssertionError("no second pass")
+
+        def fit_extract(self, batch, **options):
+            summary = self.fit(batch)
+            return summary, LatentFactorState(
+                np.empty((batch.n_periods, 0, 1)), factor_returns=self.train_factor_returns
+            )
+
+    pipeline = LatentFactorForecastPipeline(
+        Once(PCAConfig(n_factors=1)), ExpandingMeanFactorForecaster(), BetaLambdaMapper()
+    )
+    pipeline.fit(panel())
+    premia = pipeline.forecaster.predict(LatentFactorState(np.ones((1, 1, 1)))).factor_premia
+    mean = pipeline.model.train_factor_returns.mean(axis=0, keepdims=True)
+    np.testing.assert_allclose(premia, mean, rtol=1e-12)

@@ -10,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def assert_same(got, want, upto=None):
 
 @families
 @pytest.mark.parametrize(
-    "rule", [{}, {"window": 12, "refit_every": 4, "embargo": 2}, {"warm_start": False}], ids=str
+    "rule", [{}, {"window": 12, "refit_every": 4, "gap": 2}, {"warm_start": False}], ids=str
 )
 def test_a_planted_future_is_not_found(make, data, rule):
     batch = data()
@@ -443,17 +444,17 @@ def test_a_folder_belongs_to_one_run(tmp_path):
     st.integers(1, 7),
     st.integers(0, 4),
 )
-def test_folds_predict_every_date_once_and_never_see_it(n, min_periods, window, every, embargo):
-    rule = {"min_periods": min_periods, "window": window, "refit_every": every, "embargo": embargo}
-    if n <= min_periods + embargo:
+def test_folds_predict_every_date_once_and_never_see_it(n, min_periods, window, every, gap):
+    rule = {"min_periods": min_periods, "window": window, "refit_every": every, "gap": gap}
+    if n <= min_periods + gap:
         with pytest.raises(ValueError, match="must be below the number of dates"):
             schedule(n, **rule)
         return
     folds = schedule(n, **rule)
     predicted = [t for fold in folds for t in range(fold.predict_start, fold.predict_stop)]
-    assert predicted == list(range(min_periods + embargo, n))
+    assert predicted == list(range(min_periods + gap, n))
     for fold in folds:
-        assert fold.predict_start - fold.train_stop == embargo
+        assert fold.predict_start - fold.train_stop == gap
         length = fold.train_stop - fold.train_start
         assert length == min(fold.train_stop, window or n)
 
@@ -493,7 +494,7 @@ def test_observed_factors_follow_the_windows(tmp_path, make, workers):
 
 def test_observed_factors_are_checked():
     walk = WalkForward(PCAModel(PCAConfig(n_factors=1)), min_periods=20)
-    with pytest.raises(ValueError, match="observed_factors must be None: PCAModel takes none"):
+    with pytest.raises(ValueError, match="observed_factors must be None: PCAModel"):
         walk.run(panel(), observed_factors=np.ones((T, 1)))
     with pytest.raises(ValueError, match="observed_factors must have shape"):
         WalkForward(ipca(), min_periods=20).run(cross_sections(), observed_factors=np.ones(3))
@@ -539,7 +540,7 @@ def test_progress_counts_folds(capsys):
     [
         ({"min_periods": 0}, None, ValueError, "min_periods must be an integer >= 1"),
         ({"min_periods": 5, "window": 0}, None, ValueError, "window must be an integer >= 1"),
-        ({"min_periods": 5, "embargo": -1}, None, ValueError, "embargo must be an integer >= 0"),
+        ({"min_periods": 5, "gap": -1}, None, ValueError, "gap must be an integer >= 0"),
         ({"min_periods": 5, "refit_every": 0}, None, ValueError, "refit_every must be"),
         ({"min_periods": 40}, None, ValueError, "must be below the number of dates, 30; got 40"),
         ({"min_periods": 5}, np.ones(3), TypeError, "data must be a batch or moments"),
@@ -558,3 +559,81 @@ def test_dates_that_go_back_are_refused():
     walk = WalkForward(PCAModel(PCAConfig(n_factors=1)), min_periods=5)
     with pytest.raises(ValueError, match="got 2020-01-05 after 2020-01-06 at date 5"):
         walk.run(replace(panel(), timestamps=days))
+
+
+class Causal:
+    """Weights from features of each date; counts its predictions."""
+
+    is_causal = True
+    asked: ClassVar[list[int]] = []
+
+    def fit(self, batch):
+        self.scale = float(batch.returns.sum())
+        return FitSummary(converged=True)
+
+    def predict(self, batch, *, checkpoint=None):
+        assert batch.returns is None or np.isnan(batch.returns[:, -1]).all()
+        self.asked.append(batch.n_periods)
+        weights = np.cumsum(batch.features[..., 0], axis=1) * self.scale
+        return PortfolioWeightsResult(weights, timestamps=batch.timestamps)
+
+
+class Heir(Causal):
+    """It may override anything: the promise of its base is not its own."""
+
+
+class Stumbling(Causal):
+    is_causal = True
+
+    def predict(self, batch, *, checkpoint=None):
+        if batch.n_periods > 25:
+            raise ValueError("too long")
+        return super().predict(batch)
+
+
+@pytest.mark.parametrize("gap", [0, 2])
+def test_a_causal_model_predicts_a_fold_in_one_pass(gap):
+    results, counts = [], []
+    for model in (Causal(), Heir()):
+        Causal.asked.clear()
+        walk = WalkForward(model, min_periods=12, refit_every=6, gap=gap)
+        results.append(walk.run(windows()).result)
+        counts.append(len(Causal.asked))
+    n_predicted = T - 12 - gap
+    assert counts == [-(-n_predicted // 6), n_predicted]
+    assert_same(*results)
+
+
+def test_a_pass_that_fails_names_the_date():
+    with pytest.raises(ValueError, match="too long") as caught:
+        WalkForward(Stumbling(), min_periods=12, refit_every=6).run(windows())
+    assert "at the date 25" in caught.value.__notes__
+
+
+def test_a_model_may_give_its_own_reference_loadings_and_walk_data():
+    class Halved(PCAModel):
+        def walk_data(self, batch):
+            return replace(batch, returns=0.5 * batch.returns)
+
+        def reference_loadings(self, batch):
+            return super().reference_loadings(batch)[:3]
+
+        fit_windows = None
+
+    found = WalkForward(Halved(PCAConfig(n_factors=2)), min_periods=12, refit_every=6).run(panel())
+    alone = PCAModel(PCAConfig(n_factors=2))
+    alone.fit(replace(panel().slice(0, 12), returns=0.5 * panel().returns[:12]))
+    got = np.abs(found.models[0].train_factor_returns)
+    np.testing.assert_allclose(got, np.abs(alone.train_factor_returns), rtol=1e-9)
+
+
+def test_a_warm_start_of_ipca_is_its_gamma():
+    first = ipca(intercept=True)
+    first.fit(cross_sections().slice(0, 20))
+    start = ipca(intercept=True).continued_from(first)["start"]
+    np.testing.assert_array_equal(start[:, :2], first.gamma)
+    np.testing.assert_array_equal(start[:, 2], first.alpha)
+    with pytest.raises(RuntimeError, match="must be fitted before"):
+        ipca().continued_from(ipca())
+    with pytest.raises(TypeError, match="previous must be a IPCAModel"):
+        ipca().continued_from(first.config)

@@ -47,14 +47,14 @@ def walked(model, batch, **rule):
 @every
 def test_a_planted_future_is_not_found(make):
     batch = data()
-    plain = walked(small(make), batch, embargo=1).result.weights
+    plain = walked(small(make), batch, gap=1).result.weights
     later = np.arange(T)[None, :, None]
     planted = replace(
         batch,
         returns=np.where(later >= 12, 0.5, batch.returns),
         features=np.where(later[..., None] >= 13, 3.0, batch.features),
     )
-    got = walked(small(make), planted, embargo=1).result.weights
+    got = walked(small(make), planted, gap=1).result.weights
     np.testing.assert_array_equal(got[:, :2], plain[:, :2])  # dates 11 and 12
     assert (got[:, 2:] != plain[:, 2:]).any()
 
@@ -118,8 +118,8 @@ def one_slot(batch, *dates):
 @every
 @pytest.mark.parametrize("dates", [(0,), (9,), (0, 4, 10)])
 def test_dates_before_the_first_prediction_need_no_book(make, dates):
-    batch = one_slot(data(), *dates)  # 10 is in the embargo
-    found = walked(small(make), batch, embargo=1).result.weights
+    batch = one_slot(data(), *dates)  # 10 is in the gap
+    found = walked(small(make), batch, gap=1).result.weights
     model = small(make)
     model.fit(batch.slice(0, 10))
     for date in (11, 12):
@@ -158,8 +158,8 @@ def test_a_date_to_predict_that_allows_no_book_is_named():
 def test_the_regression_walks_past_features_that_it_does_not_need():
     batch = data()
     features = np.array(batch.features)
-    features[:, 3], features[:, 10, 1] = np.nan, np.nan  # 10 is in the embargo
-    found = walked(linear(), replace(batch, features=features), embargo=1)
+    features[:, 3], features[:, 10, 1] = np.nan, np.nan  # 10 is in the gap
+    found = walked(linear(), replace(batch, features=features), gap=1)
     assert found.result.weights.shape == (2, 3, N)
     assert "8 available cells without" in found.summaries[0].notes[0]
 

@@ -11,7 +11,7 @@ import math
 import numbers
 import os
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn, TypeVar
@@ -221,6 +221,12 @@ def _require_finite_numbers(name: str, array: np.ndarray[Any, Any], allowed: str
         f"{name} is not finite; got {array[tuple(bad[0])]}{where}{many}. Inputs of another scale "
         "or double precision may help; an earlier fit is kept"
     )
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Write names, the first of many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 @contextmanager

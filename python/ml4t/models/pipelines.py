@@ -125,8 +125,7 @@ class LatentFactorForecastPipeline(Parameters):
         given = _options(self.model.fit, validation_batch=validation_batch, **_start(start))
         observed = _options(self.model.fit, observed_factors=observed_factors)
         with restored_on_failure(self, self.model, self.forecaster, self.mapper):
-            structural = self.model.fit(batch, **given, **observed)
-            state = self._extract(batch, None, **observed)
+            structural, state = self._fit_extract(batch, given, observed)
             result = PipelineFitResult(structural, *_fit_both(self.forecaster, self.mapper, state))
             behind: dict[Any, tuple[FactorForecaster, AssetMapper]] = {}
             for checkpoint in self.model.available_checkpoints:
@@ -250,14 +249,30 @@ class LatentFactorForecastPipeline(Parameters):
             raise ValueError(f"cannot load {path}: {min(parts)!r} is no part of a pipeline")
         return pipeline
 
+    def _fit_extract(
+        self, batch: PanelBatch, given: Mapping[str, Any], observed: Mapping[str, Any]
+    ) -> tuple[FitSummary, LatentFactorState]:
+        """Fit the model, and give what forecaster and mapper learn from."""
+        fit_extract = getattr(self.model, "fit_extract", None)
+        if fit_extract is None:
+            summary = self.model.fit(batch, **given, **observed)
+            return summary, self._extract(batch, None, **observed)
+        summary, state = fit_extract(batch, **given, **observed)
+        return summary, _with_context(state, batch)
+
     def _extract(
         self, batch: PanelBatch, checkpoint: int | None, **observed: Any
     ) -> LatentFactorState:
         state = self.model.extract(batch, checkpoint=checkpoint, **observed)
-        context = getattr(batch, "context_features", None)
-        if context is None or state.context_features is not None:
-            return state
-        return replace(state, context_features=context)
+        return _with_context(state, batch)
+
+
+def _with_context(state: LatentFactorState, batch: PanelBatch) -> LatentFactorState:
+    """Add what the batch knows of its dates, unless the state has some."""
+    context = getattr(batch, "context_features", None)
+    if context is None or state.context_features is not None:
+        return state
+    return replace(state, context_features=context)
 
 
 def _model_type(kind: type) -> str:
@@ -273,7 +288,9 @@ def _options(method: Any, **given: Any) -> dict[str, Any]:
     """Keep the arguments that are given, or refuse one that a model's method does not take."""
     options = {name: value for name, value in given.items() if value is not None}
     for name in options.keys() - inspect.signature(method).parameters.keys():
-        raise ValueError(f"{name} must be None: {type(method.__self__).__name__} takes none")
+        raise ValueError(
+            f"{type(method.__self__).__name__}.{method.__name__}() does not accept {name}"
+        )
     return options
 
 

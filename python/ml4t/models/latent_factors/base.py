@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from dataclasses import replace
 from functools import partial
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 
-from ml4t.models.checks import require_type, window_named
+from ml4t.models.checks import listed, require_type, window_named
 from ml4t.models.configs.base import BaseModelConfig
 from ml4t.models.configs.latent_factor import LatentFactorConfig
 from ml4t.models.latent_factors.statistics import (
@@ -47,6 +48,48 @@ class BaseLatentFactorModel(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
     config
         Settings of the model.
     """
+
+    # Exposures of a date depend on that date alone.
+    sees_each_date_alone: ClassVar[bool] = True
+
+    @abstractmethod
+    def fit(self, batch: Any) -> FitSummary:
+        """Learn from a batch with returns."""
+
+    @abstractmethod
+    def extract(self, batch: Any, *, checkpoint: int | None = None) -> LatentFactorState:
+        """Give the exposures of a batch, and its realised factors where it has returns."""
+
+    def fit_extract(self, batch: Any, **options: Any) -> tuple[FitSummary, LatentFactorState]:
+        """Fit, and extract from the same batch what a forecaster learns from.
+
+        Parameters
+        ----------
+        batch
+            As in `fit`.
+        **options
+            Keyword arguments of `fit`; `extract` gets those that it takes as well.
+
+        Returns
+        -------
+        FitSummary
+        LatentFactorState
+            Realised factors of every date. Exposures may be those of no asset.
+        """
+        summary = self.fit(batch, **options)
+        taken = inspect.signature(self.extract).parameters.keys() & options.keys()
+        return summary, self.extract(batch, **{name: options[name] for name in taken})
+
+    def reference_loadings(self, batch: Any) -> NDArray[Any]:
+        """Give loadings (rows, K) by which the factors of two fits are matched.
+
+        Parameters
+        ----------
+        batch
+            One date; exposures to the factors of this fit are those of its assets.
+        """
+        betas: NDArray[Any] = self.extract(batch).asset_betas[0]
+        return betas
 
 
 class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelConfigT, FitT]):
@@ -181,6 +224,13 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
             metadata=self._metadata(fit),
         )
 
+    def usable_assets(self, batch: PersistentPanelBatch) -> NDArray[np.intp] | None:
+        """Give the columns of the assets with a return, which alone are fitted; None for all."""
+        if not isinstance(batch, PersistentPanelBatch) or batch.returns is None:
+            return None
+        usable = np.isfinite(batch.returns).any(axis=0)
+        return None if usable.all() or not usable.any() else np.flatnonzero(usable)
+
     @property
     def train_factor_returns(self) -> NDArray[Any]:
         """Realised factors of the training dates, shape (T, K), return per period; NaN is none."""
@@ -301,12 +351,6 @@ def require_panel(
             f"{method} requires a finite return for every asset; asset {empty[0]} has none "
             f"({empty.size} of {returns.shape[1]} have none{names}); leave it out of the batch"
         )
-
-
-def listed(names: Sequence[str], most: int = 10) -> str:
-    """Write names, the first of many."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def missing_note(returns: NDArray[Any], handled: str) -> tuple[str, ...]:

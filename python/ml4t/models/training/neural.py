@@ -54,6 +54,9 @@ class Neural(Fittable[ConfigT, FitT]):
         fit: Any = self._fitted("checkpoints")
         return tuple(sorted(fit.checkpoints))
 
+    # Its threads do not exist in a forked process, which waits for them forever.
+    needs_spawn: ClassVar[str] = "torch"
+
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str | None = None) -> Self:
         """Read a file that `save` wrote; see `Fittable.load`."""

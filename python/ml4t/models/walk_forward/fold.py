@@ -1,8 +1,8 @@
 """One fold: estimate on its window, predict each date from what was known before it.
 
 No date is predicted in the sight of its own return. Every prediction gets a batch of its own that
-ends with that date and in which the returns of the date, and of as many before it as the embargo
-says, are missing; realised factors are added to the result afterwards, from a second extraction.
+ends with that date and in which the returns of the date, and of as many before it as the gap says,
+are missing; realised factors are added to the result afterwards, from a second extraction.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml4t.models.latent_factors import IPCAModel
-from ml4t.models.latent_factors.base import BaseLatentFactorModel, StablePanelModel
-from ml4t.models.moments.characteristic_moments import CharacteristicMoments
 from ml4t.models.pipelines import (
     LatentFactorForecastPipeline,
     PipelineFitResult,
@@ -26,11 +23,10 @@ from ml4t.models.types import (
     CrossSectionBatch,
     LatentFactorPrediction,
     LatentFactorState,
-    PersistentPanelBatch,
     PortfolioSequenceBatch,
     StochasticDiscountFactorState,
 )
-from ml4t.models.walk_forward import universe
+from ml4t.models.walk_forward import hooks, universe
 from ml4t.models.walk_forward.spans import Data, date_named, hidden, joined, labelled
 
 if TYPE_CHECKING:
@@ -74,19 +70,11 @@ class Course:
         warm_start: bool,
         observed: NDArray[np.float64] | None = None,
     ) -> Course:
-        """Take the moments once if the model needs no more."""
-        training: Data = data
+        """Ask the estimator what its estimations need of the data."""
         estimator = estimator_of(model)
-        if isinstance(estimator, IPCAModel) and isinstance(data, CrossSectionBatch):
-            unnamed = replace(data, timestamps=())
-            config = estimator.config
-            training = CharacteristicMoments.from_batch(
-                unnamed, dtype=config.dtype, missing=config.missing
-            )
-        if observed is not None and not isinstance(estimator, IPCAModel):
-            raise ValueError(
-                f"observed_factors must be None: {type(estimator).__name__} takes none; IPCA does"
-            )
+        if observed is not None:
+            hooks.require_observed(estimator)
+        training = hooks.training_data(estimator, data)
         return cls(model, training, data, warm_start, observed=observed)
 
     def observed_span(self, start: int, stop: int) -> dict[str, Any]:
@@ -107,10 +95,9 @@ class Course:
     def with_windows(self, folds: Sequence[Fold]) -> Course:
         """Fit all windows together, where a model can and warm starts are wanted."""
         estimator = estimator_of(self.model)
-        if not (self.warm_start and isinstance(estimator, StablePanelModel)):
+        fit_windows = getattr(estimator, "fit_windows", None)
+        if not self.warm_start or fit_windows is None:
             return self
-        if not isinstance(self.training, PersistentPanelBatch):
-            return self  # and let the model refuse it
         groups: dict[tuple[int, ...] | None, list[tuple[int, int]]] = {}
         for fold in folds:
             window = (fold.train_start, fold.train_stop)
@@ -119,10 +106,10 @@ class Course:
             groups.setdefault(key, []).append(window)
         fitted: dict[tuple[int, int], tuple[Any, Any]] = {}
         for key, windows in groups.items():
-            panel = self.training
+            panel: Any = self.training
             if key is not None:
                 panel = universe.narrowed(panel, np.array(key))
-            fitted |= dict(zip(windows, estimator.fit_windows(panel, windows), strict=True))
+            fitted |= dict(zip(windows, fit_windows(panel, windows), strict=True))
         return replace(self, fitted=fitted)
 
     def of_window(self, fold: Fold) -> tuple[Course, NDArray[np.intp] | None]:
@@ -187,10 +174,7 @@ def _worked(course: Course, fold: Fold, previous: Any) -> Outcome:
     else:
         model.model, summary = known
         summary = _completed(model, course, fold, summary)
-    parts = [
-        _predicted(model, course, fold, date)
-        for date in range(fold.predict_start, fold.predict_stop)
-    ]
+    parts = _predictions(model, course, fold)
     result = _with_realised(model, course, fold, joined(parts))
     return Outcome(fold, model, summary, labelled(result, (), ()))
 
@@ -201,87 +185,87 @@ def loadings(outcome: Outcome, course: Course, fold: Fold) -> NDArray[Any] | Non
     Gamma where there is one, else the exposures at the last date of the window of `fold`; NaN for
     assets that the outcome left out.
     """
-    model = outcome.model
-    estimator = estimator_of(model)
-    if isinstance(estimator, IPCAModel):
-        return estimator.gamma
-    if not hasattr(getattr(estimator, "config", None), "n_factors"):
-        return None
     own, columns = course.of_window(outcome.fold)
-    found = exposures_at(model, own, fold.train_stop - 1)
+    date = hidden(own.data.slice(fold.train_stop - 1, fold.train_stop), 1)
+    found = hooks.reference_loadings(estimator_of(outcome.model), date)
     if columns is None or found is None:
         return found
-    whole = np.full((course.data.n_assets, found.shape[1]), np.nan)
+    data: Any = course.data
+    whole = np.full((data.n_assets, found.shape[1]), np.nan)
     whole[columns] = found
     return whole
-
-
-def exposures_at(model: Any, course: Course, date: int) -> NDArray[Any] | None:
-    """Exposures (N, K) of one date, where the model extracts any."""
-    state = estimator_of(model).extract(hidden(course.data.slice(date, date + 1), 1))
-    return state.asset_betas[0] if isinstance(state, LatentFactorState) else None
 
 
 def _fit(model: Any, course: Course, fold: Fold, previous: Any) -> Any:
     estimator, before = estimator_of(model), estimator_of(previous)
     window: Any = course.training.slice(fold.train_start, fold.train_stop)
-    options = {} if before is None else _continued(estimator, before)
-    options |= course.observed_span(fold.train_start, fold.train_stop)
+    options = hooks.continued(estimator, before)
+    observed = course.observed_span(fold.train_start, fold.train_stop)
     if estimator is model:
-        return model.fit(window, **options)
-    if not isinstance(estimator, IPCAModel):
-        return model.fit(window, **({"start": options} if options else {}))
-    return _completed(model, course, fold, estimator.fit(window, **options))
+        return model.fit(window, **options, **observed)
+    if type(course.training) is type(course.data):
+        return model.fit(window, **observed, **({"start": options} if options else {}))
+    summary, state = estimator.fit_extract(window, **options, **observed)
+    return model.fit_forecast(_with_context(state, course, fold), summary)
 
 
 def _completed(
     model: LatentFactorForecastPipeline, course: Course, fold: Fold, summary: Any
 ) -> PipelineFitResult:
-    """Fit what stands behind the fitted estimator of a pipeline."""
+    """Fit the forecaster and mapper of a pipeline whose model is fitted."""
     window = course.training.slice(fold.train_start, fold.train_stop)
-    # Moments know nothing of the context of their dates; the batch they came from does.
+    observed = course.observed_span(fold.train_start, fold.train_stop)
+    state = model.model.extract(window, **observed)
+    return model.fit_forecast(_with_context(state, course, fold), summary)
+
+
+def _with_context(state: LatentFactorState, course: Course, fold: Fold) -> LatentFactorState:
+    """Add the context of the dates, which moments do not have and the data may."""
     context = getattr(course.data, "context_features", None)
     if context is not None:
         context = context[fold.train_start : fold.train_stop]
-    observed = course.observed_span(fold.train_start, fold.train_stop)
-    state = replace(model.model.extract(window, **observed), context_features=context)
-    return model.fit_forecast(state, summary)
+    return replace(state, context_features=context)
 
 
-def _continued(estimator: Any, before: Any) -> dict[str, Any]:
-    """Ask an estimator how its fit goes on from a former one; most begin anew."""
-    if isinstance(before, IPCAModel):
-        fit = before._fitted("a warm start")
-        return {"start": np.hstack([fit.gamma, fit.gamma_observed])}
-    continues = getattr(estimator, "continued_from", None)
-    options: dict[str, Any] = {} if continues is None else continues(before)
-    return options
+def _predictions(model: Any, course: Course, fold: Fold) -> list[Any]:
+    """Predict the dates of a fold, each in a batch that ends with it.
+
+    A causal estimator predicts them in one pass: the dates after one have no influence on it. Where
+    that raises, the dates are predicted one by one, and the error names its date.
+    """
+    dates = range(fold.predict_start, fold.predict_stop)
+    if hooks.is_causal(estimator_of(model)) and not isinstance(model, LatentFactorForecastPipeline):
+        try:
+            return [_predicted(model, course, fold, dates)]
+        except ValueError:
+            pass
+    return [_predicted(model, course, fold, range(date, date + 1)) for date in dates]
 
 
-def _predicted(model: Any, course: Course, fold: Fold, date: int) -> Any:
-    """Predict one date in a batch in which its return is missing."""
-    data = course.data
+def _predicted(model: Any, course: Course, fold: Fold, dates: range) -> Any:
+    """Predict dates in a batch that ends with them and lacks their returns."""
+    data, estimator = course.data, estimator_of(model)
     # What carries a state through time starts where its training did, all else after it; a model
     # that sees each date alone need not predict any other.
-    first = fold.train_start if _carries(model, data) else fold.train_stop
-    if getattr(estimator_of(model), "sees_each_date_alone", False):
-        first = date
-    known = hidden(data.slice(first, date + 1), 1 + fold.predict_start - fold.train_stop)
+    first = fold.train_start if _carries(estimator, data) else fold.train_stop
+    if isinstance(data, PortfolioSequenceBatch) and hooks.sees_each_date_alone(estimator):
+        first = dates.start
+    n_hidden = len(dates) + fold.predict_start - fold.train_stop
+    known = hidden(data.slice(first, dates.stop), n_hidden)
     if isinstance(model, PortfolioAllocationPipeline):
-        model = PortfolioAllocationPipeline(model.model)  # the walk holds one book, made later
-    with date_named(data, date):
+        model = PortfolioAllocationPipeline(model.model)  # the walk has one book, made later
+    with date_named(data, dates.start):
         answer = model.predict(known) if hasattr(model, "predict") else model.extract(known)
-    return answer.slice(date - first, date - first + 1)
+    return answer.slice(dates.start - first, dates.stop - first)
 
 
-def _carries(model: Any, data: Data) -> bool:
-    """Say whether a model may read a date in the light of those before it."""
+def _carries(estimator: Any, data: Data) -> bool:
+    """Whether the output of a date may depend on the dates before it."""
+    if hooks.sees_each_date_alone(estimator):
+        return False
     if isinstance(data, CrossSectionBatch):
-        # Latent factor models of this package see every date for itself.
-        latent = isinstance(estimator_of(model), BaseLatentFactorModel)
-        return data.context_features is not None and not latent
-    alone = getattr(estimator_of(model), "sees_each_date_alone", False)
-    return isinstance(data, PortfolioSequenceBatch) and not alone
+        return data.context_features is not None
+    return isinstance(data, PortfolioSequenceBatch)
 
 
 def _with_realised(model: Any, course: Course, fold: Fold, result: Any) -> Any:
@@ -289,7 +273,7 @@ def _with_realised(model: Any, course: Course, fold: Fold, result: Any) -> Any:
     state = result.state if isinstance(result, LatentFactorPrediction) else result
     if not isinstance(state, (LatentFactorState, StochasticDiscountFactorState)):
         return result
-    first = fold.train_start if _carries(model, course.data) else fold.predict_start
+    first = fold.train_start if _carries(estimator_of(model), course.data) else fold.predict_start
     observed = course.observed_span(first, fold.predict_stop)
     seen = estimator_of(model).extract(course.data.slice(first, fold.predict_stop), **observed)
     seen = seen.slice(fold.predict_start - first, fold.predict_stop - first)

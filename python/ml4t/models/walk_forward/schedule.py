@@ -14,7 +14,7 @@ class Fold:
     train_start, train_stop : int
         Dates that the estimation sees.
     predict_start, predict_stop : int
-        Dates predicted with it; `predict_start - train_stop` is the embargo.
+        Dates predicted with it; `predict_start - train_stop` is the gap.
     """
 
     train_start: int
@@ -33,7 +33,7 @@ class Fold:
 
 
 def schedule(
-    n_dates: int, *, min_periods: int, window: int | None, refit_every: int, embargo: int
+    n_dates: int, *, min_periods: int, window: int | None, refit_every: int, gap: int
 ) -> tuple[Fold, ...]:
     """Lay out the folds.
 
@@ -46,7 +46,7 @@ def schedule(
         Dates in an estimation at most; None expands.
     refit_every : int
         Dates that share an estimation.
-    embargo : int
+    gap : int
         Dates left out between estimation and prediction.
 
     Raises
@@ -54,15 +54,15 @@ def schedule(
     ValueError
         When no date is left to predict.
     """
-    first = min_periods + embargo
+    first = min_periods + gap
     if n_dates <= first:
         raise ValueError(
-            f"min_periods + embargo must be below the number of dates, {n_dates}; got "
-            f"{min_periods} + {embargo}"
+            f"min_periods + gap must be below the number of dates, {n_dates}; got "
+            f"{min_periods} + {gap}"
         )
     folds = []
     for start in range(first, n_dates, refit_every):
-        stop = start - embargo
+        stop = start - gap
         begin = 0 if window is None else max(0, stop - window)
         folds.append(Fold(begin, stop, start, min(start + refit_every, n_dates)))
     return tuple(folds)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ml4t.models.latent_factors.base import StablePanelModel, listed
+from ml4t.models.checks import listed
 from ml4t.models.types import FitSummary, PersistentPanelBatch
+from ml4t.models.walk_forward import hooks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,14 +22,9 @@ _OF_ASSETS = ("asset_betas", "expected_returns")
 """Fields of results whose second axis is that of the assets."""
 
 
-def taking_part(estimator: Any, data: object, start: int, stop: int) -> NDArray[np.intp] | None:
+def taking_part(estimator: Any, data: Any, start: int, stop: int) -> NDArray[np.intp] | None:
     """Give the columns of the assets with a return in the window; None for all, or no choice."""
-    if not (isinstance(estimator, StablePanelModel) and isinstance(data, PersistentPanelBatch)):
-        return None
-    if data.returns is None:
-        return None
-    there = np.isfinite(data.returns[start:stop]).any(axis=0)
-    return None if there.all() or not there.any() else np.flatnonzero(there)
+    return hooks.usable_assets(estimator, data.slice(start, stop))
 
 
 def narrowed(data: PersistentPanelBatch, columns: NDArray[np.intp]) -> PersistentPanelBatch:

@@ -18,7 +18,6 @@ from ml4t.models.panel.masks import observed_columns
 from ml4t.models.parallel import Executor, in_order, require_no_fork
 from ml4t.models.pipelines import PortfolioAllocationPipeline
 from ml4t.models.progress import counting
-from ml4t.models.training.neural import Neural
 from ml4t.models.types import (
     AssetForecastResult,
     AssetSignalResult,
@@ -142,12 +141,12 @@ class WalkForward(Parameters):
     model : estimator or pipeline
         Copied for every estimation; the one passed stays as it is.
     min_periods : int
-        Dates before the first prediction (and the embargo).
+        Dates before the first prediction (and the gap).
     window : int, optional
         Dates in an estimation, at most; by default all so far.
     refit_every : int, default 1
         Dates that share an estimation.
-    embargo : int, default 0
+    gap : int, default 0
         Dates between an estimation and what it predicts, and whose returns a prediction does not
         see: periods by which returns overlap.
     warm_start : bool, default True
@@ -180,7 +179,7 @@ class WalkForward(Parameters):
         min_periods: int,
         window: int | None = None,
         refit_every: int = 1,
-        embargo: int = 0,
+        gap: int = 0,
         warm_start: bool = True,
         executor: Executor | None = None,
         progress: bool = False,
@@ -189,7 +188,7 @@ class WalkForward(Parameters):
         self.min_periods = require_int("min_periods", min_periods, at_least=1)
         self.window = None if window is None else require_int("window", window, at_least=1)
         self.refit_every = require_int("refit_every", refit_every, at_least=1)
-        self.embargo = require_int("embargo", embargo, at_least=0)
+        self.gap = require_int("gap", gap, at_least=0)
         self.warm_start = require_bool("warm_start", warm_start)
         self.executor = executor
         self.progress = require_bool("progress", progress)
@@ -231,14 +230,15 @@ class WalkForward(Parameters):
         require_data(data)
         if folder is not None:
             require_path("folder", folder)
-        if isinstance(estimator_of(self.model), Neural):
-            require_no_fork(self.executor, "torch")
+        library = getattr(estimator_of(self.model), "needs_spawn", None)
+        if library is not None:
+            require_no_fork(self.executor, library)
         folds = schedule(
             data.n_periods,
             min_periods=self.min_periods,
             window=self.window,
             refit_every=self.refit_every,
-            embargo=self.embargo,
+            gap=self.gap,
         )
         observed = _observed(observed_factors, data.n_periods)
         course = Course.of(self.model, data, warm_start=self.warm_start, observed=observed)

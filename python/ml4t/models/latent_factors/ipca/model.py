@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -279,6 +280,33 @@ class IPCAModel(IPCAReading):
             asset_ids=asset_ids,
             metadata=self._metadata(fit),
         )
+
+    def walk_data(
+        self, batch: CrossSectionBatch | CharacteristicMoments
+    ) -> CharacteristicMoments | CrossSectionBatch:
+        """Moments of a batch, without labels: no estimation of a walk needs the rows again."""
+        if not isinstance(batch, CrossSectionBatch):
+            return batch
+        config = self.config
+        return CharacteristicMoments.from_batch(
+            replace(batch, timestamps=()), dtype=config.dtype, missing=config.missing
+        )
+
+    def continued_from(self, previous: IPCAModel) -> dict[str, Any]:
+        """Keyword arguments for a `fit` that starts from the Gamma of another.
+
+        Parameters
+        ----------
+        previous : IPCAModel
+            Fitted, with the same instruments and numbers of factors.
+        """
+        fit = require_type("previous", previous, IPCAModel)._fitted("continued_from")
+        return {"start": np.hstack([fit.gamma, fit.gamma_observed])}
+
+    def reference_loadings(self, batch: object) -> NDArray[Any]:
+        """Gamma: loadings on instruments match factors whatever the date."""
+        del batch
+        return self.gamma
 
     def _metadata(self, fit: IPCAFit) -> dict[str, Any]:
         proof = fit.certificate

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml4t.models import kernels
-from ml4t.models.latent_factors.base import listed
+from ml4t.models.checks import listed
 from ml4t.models.latent_factors.ipca.inputs import factors_for, kernel_settings
 from ml4t.models.latent_factors.ipca.normalization import identity_on, instrument_rows
 from ml4t.models.latent_factors.ipca.penalty_path import shrunk
