@@ -25,7 +25,7 @@ fn everything(z: &Array3<f64>, r: &Array2<f64>) -> Result<Everything> {
         Ok((
             from_panel(z.view(), r.view(), None, true)?,
             managed_portfolios(z.view(), r.view(), None)?,
-            average_ranks(z.view(), RankScale::Centred),
+            average_ranks(z.view(), RankScale::Centred)?,
             cross_sectional_correlation(r.view(), r.view(), None, Correlation::Spearman)?,
         ))
     })

@@ -67,7 +67,7 @@ pub(super) fn whiten(
         true => 1.0,
         false => centred[[j, j]].sqrt(),
     });
-    let correlation = &centred / &scale / &scale.view().insert_axis(ndarray::Axis(1));
+    let correlation = &centred / &scale / scale.view().insert_axis(ndarray::Axis(1));
     let eigen = symmetric_eigen(correlation.view())?;
     let error = second_moment.diag().to_owned() / &scale / &scale * rounding.of_sums;
     let rank = rank(&eigen, &error, rounding.share);
