@@ -312,7 +312,7 @@ def test_dates_and_ids_that_meet_apart_but_never_in_one_row_are_warned_of():
         (pl.col("date") == DATES[0]) == (pl.col("ticker") == "a")
     )  # a on the first date, b on the second
     frame = ResultsFrame(("date", "ticker", "weight"), [(DATES[1], "a", 1.0), (DATES[0], "b", 1.0)])
-    with pytest.warns(UserWarning, match="no row of the signals meets a row of the prices"):
+    with pytest.warns(UserWarning, match="no row of the signals matches a row of the prices"):
         backtest_datafeed_inputs(prices_frame=prices, signals=frame)
 
 

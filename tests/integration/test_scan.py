@@ -333,7 +333,7 @@ ROWS = sample_frame()
     ("source", "options", "error", "message"),
     [
         (ROWS.to_dict(), {}, TypeError, "source must be a polars frame"),
-        ("nowhere/*.parquet", {}, FileNotFoundError, "leads to none"),
+        ("nowhere/*.parquet", {}, FileNotFoundError, "names none"),
         ([], {}, FileNotFoundError, "at least one Parquet file"),
         (ROWS, {"feature_cols": "c0"}, TypeError, "feature_cols must be a sequence of names"),
         (ROWS, {"feature_cols": []}, ValueError, "feature_cols must be unique, at least one"),
@@ -554,7 +554,7 @@ def test_partitions_below_hidden_folders_are_no_data(tmp_path):
 
 def test_a_folder_of_hidden_files_alone_leads_to_none(tmp_path):
     LONG.write_parquet(tmp_path / "_part.parquet")
-    with pytest.raises(FileNotFoundError, match=r"leads to none \(1 hidden: names that begin with"):
+    with pytest.raises(FileNotFoundError, match=r"names none \(1 hidden: names that begin with"):
         scan_long(tmp_path)
 
 

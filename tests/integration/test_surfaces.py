@@ -246,7 +246,7 @@ def test_a_threshold_that_is_no_number_is_refused():
 
 
 def test_a_constant_cannot_take_a_columns_name():
-    with pytest.raises(ValueError, match="column 'asset' is there already"):
+    with pytest.raises(ValueError, match="columns must be unique; got 'asset' twice"):
         predictions_frame_from_asset_forecast(FORECAST, constants={"asset": 1})
 
 

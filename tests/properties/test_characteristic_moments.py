@@ -191,7 +191,11 @@ def test_labels_that_are_equal_are_of_one_date(one, other):
         (lambda: tiny(TIMES).append(tiny(ZONED)), ValueError, "timestamps must be of one kind on"),
         (lambda: tiny().append(tiny((2, 3))), ValueError, "later must begin after 2; got 2"),
         (lambda: tiny().append(tiny(())), ValueError, "later must have timestamps exactly when"),
-        (lambda: tiny().drop([3]), KeyError, "timestamps to drop must be there; 1 are not"),
+        (
+            lambda: tiny().drop([3]),
+            KeyError,
+            "timestamps to drop must be among the dates; 1 are not",
+        ),
         (
             lambda: CharacteristicMoments.from_batch(CrossSectionBatch(np.ones((2, 3, 1)))),
             ValueError,

@@ -219,7 +219,7 @@ def history_of(labels):
 @pytest.mark.parametrize("missing", [None, float("nan"), np.datetime64("NaT"), pd.NaT])
 def test_a_date_that_is_missing_is_refused(missing):
     for use in (moments_of, walk):
-        with pytest.raises(ValueError, match=r"there for every date; got .* at date 1"):
+        with pytest.raises(ValueError, match=r"present for every date; got .* at date 1"):
             use([np.datetime64("2020-01-01"), missing, np.datetime64("2020-01-03")])
 
 

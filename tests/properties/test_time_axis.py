@@ -190,7 +190,7 @@ def test_the_book_before_the_first_date_is_that_of_the_first_part():
     ("names", "message"),
     [
         (("size",), r"feature_names length mismatch: expected 2, got 1"),
-        (("size", "size"), r"feature_names must be unique; 'size' comes twice"),
+        (("size", "size"), r"feature_names must be unique; 'size' appears twice"),
         (("size", 3), r"feature_names must be non-empty texts; got 3 at position 1"),
         ("sv", r"feature_names must be a sequence; got str"),
     ],

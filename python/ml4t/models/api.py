@@ -1,4 +1,4 @@
-"""What the families promise each other: anything of the right shape takes part in a pipeline."""
+"""Protocols of models, forecasters and mappers: the methods that pipelines call."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _Fits(Protocol):
 class _Checkpointed(_Fits, Protocol):
     @property
     def available_checkpoints(self) -> tuple[int, ...]:
-        """Checkpoints that can be asked for."""
+        """Checkpoints of the fit."""
         ...
 
 
@@ -62,7 +62,7 @@ class LatentFactorModel(_Checkpointed, Protocol):
         ...
 
     def extract(self, batch: Any, *, checkpoint: int | None = None) -> LatentFactorState:
-        """Give the exposures of the batch, and its realised factors if it has returns."""
+        """Return the exposures of the batch, and its realised factors if it has returns."""
         ...
 
 
@@ -74,7 +74,7 @@ class FactorForecaster(_Fits, Protocol):
         ...
 
     def predict(self, state: LatentFactorState) -> FactorForecastResult:
-        """Forecast the premia of every period of the state."""
+        """Forecast the premia of every date of the state."""
         ...
 
 
@@ -111,12 +111,12 @@ class PortfolioModel(_Checkpointed, Protocol):
 
 
 class PortfolioPostprocessor(Protocol):
-    """Makes weights obey constraints."""
+    """Applies constraints to weights."""
 
     def transform(
         self, batch: PortfolioSequenceBatch, weights: PortfolioWeightsResult
     ) -> PortfolioWeightsResult:
-        """Give weights that obey."""
+        """Return the constrained weights."""
         ...
 
 
@@ -132,7 +132,7 @@ class AssetPredictionModel(_Checkpointed, Protocol):
     def predict(
         self, batch: CrossSectionBatch, *, checkpoint: int | None = None
     ) -> AssetSignalResult:
-        """Give the signal of every asset at every date."""
+        """Return the signal of every asset at every date."""
         ...
 
 
@@ -141,7 +141,7 @@ class StochasticDiscountFactorEstimator(Protocol):
 
     @property
     def available_checkpoints(self) -> tuple[tuple[str, int], ...]:
-        """Labels that can be asked for: phase and epoch."""
+        """Labels of the fit's checkpoints: phase and epoch."""
         ...
 
     def fit(self, batch: CrossSectionBatch) -> FitSummary:
@@ -151,5 +151,5 @@ class StochasticDiscountFactorEstimator(Protocol):
     def extract(
         self, batch: CrossSectionBatch, *, checkpoint: tuple[str, int] | int | None = None
     ) -> StochasticDiscountFactorState:
-        """Give the weights of the batch, and its realised discount factor if it has returns."""
+        """Return the weights of the batch, and its realised discount factor if it has returns."""
         ...

@@ -1,4 +1,4 @@
-"""Frames in, frames out: the hand-off to data pipelines, backtests and diagnoses."""
+"""Long frames into batches; results into frames for backtests and diagnoses."""
 
 from ml4t.models.integration.backtest import (
     BacktestDataFeedInputs,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         PortfolioWeightsResult,
     )
 
-# What can be no table, whatever the feed reads.
+# Types that are no table.
 _NO_FRAMES = (str, bytes, os.PathLike, numbers.Number, Sequence, Set, np.ndarray, ResultsFrame)
 
 __all__ = [
@@ -49,7 +49,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class BacktestDataFeedInputs:
-    """Everything that `ml4t.backtest.DataFeed` takes.
+    """Arguments of `ml4t.backtest.DataFeed`.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class BacktestDataFeedInputs:
     ValueError
         Without a price source, or with both.
     TypeError
-        When a part is of a type that no feed takes.
+        When a part has another type than a feed takes.
     """
 
     feed_spec: Mapping[str, Any]
@@ -77,7 +77,7 @@ class BacktestDataFeedInputs:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Insist on one price source, and on parts that a feed can take."""
+        """Require one price source, and parts of types that a feed takes."""
         if self.prices_frame is None and self.prices_path is None:
             raise ValueError("give prices_frame or prices_path; got neither")
         if self.prices_frame is not None and self.prices_path is not None:
@@ -96,7 +96,7 @@ class BacktestDataFeedInputs:
             )
 
     def to_datafeed_kwargs(self) -> dict[str, Any]:
-        """Give the keyword arguments of `ml4t.backtest.DataFeed`, those that apply.
+        """Return the keyword arguments of `ml4t.backtest.DataFeed` that apply.
 
         Returns
         -------
@@ -128,11 +128,11 @@ def resolve_feed_spec_mapping(
     Parameters
     ----------
     frame : frame or path of a Parquet file, optional
-        Its key columns must be found among its columns; what is not a frame is passed over.
+        Must have the key columns; any other object is ignored.
     schema : mapping or object, optional
-        Says what the arguments do not; read by ml4t-specs where that is installed.
+        Declares what the arguments leave open; read by ml4t-specs where that is installed.
     calendar : str or None, optional
-        None is kept as "no calendar"; not given, the schema's stays.
+        None means no calendar; by default the schema's.
     timestamp_col, ..., session_start_time : optional
         See `FeedOptions`.
 
@@ -177,7 +177,7 @@ def backtest_datafeed_inputs(
     Raises
     ------
     ValueError
-        Without a price source, with both, or when a key column cannot be found.
+        Without a price source, with both, or when a key column is missing.
     """
     return _Handoff.of(prices_frame, prices_path, schema, feed).inputs(signals, context, metadata)
 
@@ -193,13 +193,13 @@ def backtest_inputs_from_asset_forecast(
     metadata: Mapping[str, Any] | None = None,
     **feed: Unpack[FeedOptions],
 ) -> BacktestDataFeedInputs:
-    """Hand a forecast to a backtest as signals.
+    """Convert a forecast to signals of a backtest.
 
     Parameters
     ----------
     forecast : AssetForecastResult
     constants : mapping, optional
-        Columns that say the same in every row of the signals.
+        Columns with one value for every row of the signals.
     prices_frame, ..., metadata : optional
         See `backtest_datafeed_inputs`.
     """
@@ -219,13 +219,13 @@ def backtest_inputs_from_asset_signal(
     metadata: Mapping[str, Any] | None = None,
     **feed: Unpack[FeedOptions],
 ) -> BacktestDataFeedInputs:
-    """Hand signals to a backtest as signals.
+    """Convert signals to signals of a backtest.
 
     Parameters
     ----------
     signal : AssetSignalResult
     constants : mapping, optional
-        Columns that say the same in every row of the signals.
+        Columns with one value for every row of the signals.
     prices_frame, ..., metadata : optional
         See `backtest_datafeed_inputs`.
     """
@@ -247,7 +247,7 @@ def backtest_inputs_from_weights(
     metadata: Mapping[str, Any] | None = None,
     **feed: Unpack[FeedOptions],
 ) -> BacktestDataFeedInputs:
-    """Hand weights to a backtest, as signals or as a wide context.
+    """Convert weights to signals or a wide context of a backtest.
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ def backtest_inputs_from_weights(
     as_context : bool, default False
         One column `{context_prefix}{asset}` per asset instead of rows of signals.
     constants : mapping, optional
-        Columns that say the same in every row.
+        Columns with one value for every row.
     prices_frame, ..., metadata : optional
         See `backtest_datafeed_inputs`.
 
@@ -291,19 +291,19 @@ class _Handoff:
         schema: Any,
         feed: FeedOptions,
     ) -> _Handoff:
-        # Before anything is read: a hand-off with no price source, or two, is refused.
+        # Reject no price source, or two, before anything is read.
         BacktestDataFeedInputs({}, frame, path)
         source = path if frame is None else frame
         return cls(frame, path, feed_mapping(source, schema, feed))
 
     @property
     def table(self) -> Any:
-        """The prices as a frame whose schema can be read; None where there is none yet."""
+        """The prices as a frame whose schema can be read; None for a path without a file."""
         return open_prices(self.prices_path if self.prices_frame is None else self.prices_frame)
 
     @property
     def keys(self) -> dict[str, Any]:
-        """What the functions of `surfaces` ask for key columns."""
+        """Arguments of the functions of `surfaces` that name key columns."""
         return {"feed_spec": self.feed_spec, "prices": self.table}
 
     def inputs(
@@ -315,15 +315,15 @@ class _Handoff:
         inputs = BacktestDataFeedInputs(
             self.feed_spec, self.prices_frame, self.prices_path, signals, context
         )
-        held = {} if metadata is None else dict(require_mapping("metadata", metadata))
+        merged = {} if metadata is None else dict(require_mapping("metadata", metadata))
         if signals is not None:
-            held["signal_frame_type"] = signals.metadata.get("frame_type")
+            merged["signal_frame_type"] = signals.metadata.get("frame_type")
         return replace(
-            inputs, signals=self._joined(signals), context=self._joined(context), metadata=held
+            inputs, signals=self._joined(signals), context=self._joined(context), metadata=merged
         )
 
     def _joined(self, frame: ResultsFrame | None) -> ResultsFrame | None:
-        """Call and restate the keys as the prices do, and look whether rows meet theirs."""
+        """Restate the keys in names and types of the prices; warn where no row matches."""
         if not isinstance(frame, ResultsFrame):
             return frame
         table, keys = self.table, FrameKeys.find(**self.keys)

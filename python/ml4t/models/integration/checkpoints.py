@@ -36,18 +36,18 @@ def predictions_frame_from_checkpoints(
     Parameters
     ----------
     results : iterable of (fold, checkpoint, result), or a fitted model or pipeline
-        A result is a forecast, signals, weights, or a bundle that holds one of them. A model is
-        asked for each of its `available_checkpoints` in turn (one without any, once).
+        A result is a forecast, signals, weights, or a bundle that holds one of them. A model
+        predicts at each of its `available_checkpoints` (one without any, once).
     batch : batch, optional
-        What a model predicts; only with a model.
+        Batch that a model predicts; only with a model.
     fold : int or str, default 0
         Label of a model's rows; only with a model.
     checkpoints : sequence, optional
-        Those to ask a model for, instead of all.
+        Checkpoints of a model, by default all.
     outcomes : ndarray, batch, or mapping from fold to one of them, optional
         Realised returns, as in `predictions_frame_from_asset_forecast`.
     constants, feed_spec, prices : optional
-        As there.
+        See `predictions_frame_from_asset_forecast`.
 
     Returns
     -------
@@ -59,12 +59,12 @@ def predictions_frame_from_checkpoints(
     Raises
     ------
     ValueError
-        When there is no result, or they give different columns.
+        When there is no result, or results differ in columns.
     TypeError
         When a result holds no predictions.
     """
     rows = list(
-        _asked(results, batch, fold, checkpoints) if _is_model(results) else _triples(results)
+        _predicted(results, batch, fold, checkpoints) if _is_model(results) else _triples(results)
     )
     if not rows:
         raise ValueError("results must hold at least one (fold, checkpoint, result); got none")
@@ -100,7 +100,7 @@ def _is_model(results: Any) -> bool:
     return hasattr(results, "predict") or hasattr(results, "extract")
 
 
-def _asked(
+def _predicted(
     model: Any, batch: Any, fold: int | str, checkpoints: Sequence[Any] | None
 ) -> Iterator[tuple[Any, Any, Any]]:
     if batch is None:
@@ -116,7 +116,7 @@ def _asked(
 
 
 def _metadata(of_first: Mapping[str, Any], steps: Sequence[Any]) -> dict[str, Any]:
-    """Let the frame name all of its checkpoints, not that of its first result."""
+    """Name all checkpoints of the frame, not that of its first result."""
     metadata = {key: value for key, value in of_first.items() if key not in CHECKPOINTS}
     distinct = tuple(dict.fromkeys(step for step in steps if step is not None))
     if distinct:
@@ -137,12 +137,12 @@ def _surface(result: Any) -> Surface:
 
 
 def _labels(values: Iterable[Any]) -> list[Any]:
-    """Keep integers when there is nothing else; read everything else as text."""
-    found = [value.item() if isinstance(value, np.generic) else value for value in values]
-    present = [value for value in found if value is not None]
+    """Keep integers where all are integers; else convert to text."""
+    labels = [value.item() if isinstance(value, np.generic) else value for value in values]
+    present = [value for value in labels if value is not None]
     if all(isinstance(value, int) and not isinstance(value, bool) for value in present):
-        return found
-    return [None if value is None else _text(value) for value in found]
+        return labels
+    return [None if value is None else _text(value) for value in labels]
 
 
 def _text(value: Any) -> str:

@@ -1,8 +1,8 @@
 """Long frames, one row per date and asset, into batches.
 
 Rows may come in any order. Timestamps ascend in the batch; assets come in order of first
-appearance when rows are sorted by (timestamp, text of the entity), so that one entering later comes
-later. What is not a finite number becomes NaN. Time is linear in rows.
+appearance when rows are sorted by (timestamp, text of the asset), so that a later entrant has a
+later column. Values that are not finite numbers become NaN. Time is linear in rows.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def persistent_panel_batch_from_long_frame(
         The L characteristics, in this order.
     timestamp_col, entity_col : str, optional
     metadata : mapping, optional
-        Goes into the batch, the names of the key columns on top.
+        Metadata of the batch, to which the names of the key columns are added.
     context_cols : sequence of str
         The Q columns that all assets of a date share, to 1e-12.
 
@@ -66,7 +66,7 @@ def persistent_panel_batch_from_long_frame(
     Raises
     ------
     ValueError
-        When key columns cannot be found, hold missing values or mix time zones, a
+        When key columns are missing, hold missing values or mix time zones, a
         (timestamp, entity) pair is given twice, or a context column varies within a date.
     KeyError
         When a value column is missing.
@@ -105,7 +105,7 @@ def cross_section_batch_from_long_frame(
         The Q columns that all assets of a date share, to 1e-12.
     timestamp_col, entity_col : str, optional
     metadata : mapping, optional
-        Goes into the batch, the names of the key columns on top.
+        Metadata of the batch, to which the names of the key columns are added.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def cross_section_batch_from_long_frame(
     Raises
     ------
     ValueError
-        When key columns cannot be found, hold missing values or mix time zones, a
+        When key columns are missing, hold missing values or mix time zones, a
         (timestamp, entity) pair is given twice, or a context column varies within a date.
     KeyError
         When a value column is missing.

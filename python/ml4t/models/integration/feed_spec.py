@@ -1,7 +1,7 @@
-"""What a backtest must know about a price frame, as a plain mapping.
+"""Description of a price frame for a backtest, as a plain mapping.
 
 With ml4t-specs installed its `FeedSpec` reads the schema; without, a reader of the same fields.
-Either way only what the schema says is taken from it, so that both give the same mapping.
+Both read only the declared fields, so that both give the same mapping.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ml4t.models.integration.schema import (
 
 
 class Unset(Enum):
-    """An argument that was not given, where None means something."""
+    """Default of an argument for which None is a value."""
 
     UNSET = "unset"
 
@@ -90,7 +90,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def with_feed_options(function: Function) -> Function:
-    """Give a function of ``**feed`` the signature that lists the names of `FeedOptions`."""
+    """Return a function of ``**feed`` the signature that lists the names of `FeedOptions`."""
     own = inspect.signature(function)
     named = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
     options = [
@@ -158,7 +158,7 @@ def feed_mapping(frame: Any, schema: Any, feed: FeedOptions) -> dict[str, Any]:
 
 
 def read_schema(schema: Any) -> dict[str, Any]:
-    """Read what a schema says about a feed, by ml4t-specs where it is installed.
+    """Read the fields of a feed from a schema, by ml4t-specs where it is installed.
 
     Parameters
     ----------
@@ -168,53 +168,53 @@ def read_schema(schema: Any) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        When a calendar, or with ml4t-specs any field, has a value that cannot be.
+        When a calendar, or with ml4t-specs any field, has an invalid value.
     """
     if schema is None:
         return {}
-    said = _read(schema)
-    spec = _by_specs(schema) if said else None
+    declared = _read(schema)
+    spec = _by_specs(schema) if declared else None
     if spec is not None:
-        # The specification fills in defaults; those that nobody asked for are not the schema's.
-        said = {
+        # The specification fills in defaults, which the schema does not declare.
+        declared = {
             name: single(value)
             for name, value in spec.items()
-            if name in said or (value is not None and name not in _spec_defaults())
+            if name in declared or (value is not None and name not in _spec_defaults())
         }
-    disabled = said.get("time_contract_version") == 2 and said.get("calendar", "") is None
-    said = {name: value for name, value in said.items() if value is not None}
-    return {**said, "calendar": None} if disabled else said
+    disabled = declared.get("time_contract_version") == 2 and declared.get("calendar", "") is None
+    declared = {name: value for name, value in declared.items() if value is not None}
+    return {**declared, "calendar": None} if disabled else declared
 
 
 def _read(source: Any) -> dict[str, Any]:
-    unsaid = default_fields(source)
+    defaults = default_fields(source)
     if not isinstance(source, Mapping):
         metadata = getattr(source, "metadata", None)
         if metadata is not None:
             return _read(metadata)
         to_dict = getattr(source, "to_dict", None)
         if callable(to_dict) and not hasattr(source, "columns"):
-            source = {key: value for key, value in to_dict().items() if key not in unsaid}
+            source = {key: value for key, value in to_dict().items() if key not in defaults}
     schema, semantics = entry(source, "schema", _ABSENT), entry(source, "semantics", _ABSENT)
-    said: dict[str, Any] = {}
+    declared: dict[str, Any] = {}
     if schema is not _ABSENT and not callable(schema):
-        said |= _pick(schema, COLUMN_ALIASES)
+        declared |= _pick(schema, COLUMN_ALIASES)
     if semantics is not _ABSENT and not callable(semantics):
-        said |= _pick(semantics, SEMANTICS_ALIASES)
-    return said | _pick(source, {**COLUMN_ALIASES, **SEMANTICS_ALIASES})
+        declared |= _pick(semantics, SEMANTICS_ALIASES)
+    return declared | _pick(source, {**COLUMN_ALIASES, **SEMANTICS_ALIASES})
 
 
 def _pick(source: Any, aliases: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    unsaid = default_fields(source)
+    picked: dict[str, Any] = {}
+    defaults = default_fields(source)
     for name, words in aliases.items():
-        if name in unsaid:
+        if name in defaults:
             continue
         values = (entry(source, word, _ABSENT) for word in words)
         value = next((one for one in values if one is not _ABSENT), _ABSENT)
         if value is not _ABSENT and getattr(value, "name", "") != "UNSET":
-            found[name] = _plain(single(value))
-    return found
+            picked[name] = _plain(single(value))
+    return picked
 
 
 def _plain(value: Any) -> Any:
@@ -225,8 +225,8 @@ def _by_specs(schema: Any) -> dict[str, Any] | None:
     spec = _feed_spec()
     if spec is None:
         return None
-    found: dict[str, Any] = spec.from_any(schema).to_dict()
-    return found
+    mapping: dict[str, Any] = spec.from_any(schema).to_dict()
+    return mapping
 
 
 def _spec_defaults() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Columns of an emitted frame: compact until someone asks for rows."""
+"""Columns of an output frame, compact until rows are read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Values:
         return int(self.array.size)
 
     def to_list(self) -> list[Any]:
-        """Give Python numbers, None for no value."""
+        """Return Python numbers, None for no value."""
         values: list[Any] = self.array.tolist()
         return [None if value != value else value for value in values] if self.nullable else values
 
@@ -56,7 +56,7 @@ class Labels:
     labels : sequence
     codes : ndarray of int, shape (rows,)
     dtype : tuple, optional
-        Column type where the labels do not tell it.
+        Column type, where labels alone do not determine it.
     """
 
     labels: Sequence[Any]
@@ -77,7 +77,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Values from rows that the caller gave."""
+    """Values of rows that the caller passes."""
 
     values: list[Any]
 
@@ -85,7 +85,7 @@ class Given:
         return len(self.values)
 
     def to_list(self) -> list[Any]:
-        """Give them back."""
+        """Return the values."""
         return self.values
 
     def to_polars(self, pl: Any, name: str) -> Any:
@@ -106,7 +106,7 @@ def series_of(pl: Any, name: str, values: Sequence[Any], dtype: Dtype | None) ->
     name : str
     values : sequence
     dtype : tuple, optional
-        Used when the labels fit it; by default what they say themselves.
+        Used when the labels fit it; by default the type of the labels.
     """
     labels = [plain(value) for value in values]
     present = [label for label in labels if label is not None]

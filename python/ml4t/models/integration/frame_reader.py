@@ -1,6 +1,6 @@
-"""The one door for frames: names and columns of whatever the caller has.
+"""Reader of frames: names, types and columns.
 
-polars (eager and lazy), pandas, pyarrow and all else that narwhals knows go through narwhals; a
+narwhals reads polars (eager and lazy), pandas, pyarrow and the other libraries that it supports; a
 mapping of columns and any object with `columns` and `frame[name]` are read as they are.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a frame, in whatever form it came.
+    """One column of a frame.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Column:
         return getattr(self.data, "dtype", None)
 
     def is_single(self) -> bool:
-        """Say whether the column holds float32."""
+        """Return whether the column holds float32."""
         import narwhals as nw  # noqa: PLC0415 - with the first frame
 
         # No equality: numpy reads every class, nw.Float32 too, as its type of objects.
@@ -53,20 +53,20 @@ class Column:
         return isinstance(kind, nw.Float32) or (isinstance(kind, np.dtype) and kind == np.float32)
 
     def to_list(self) -> list[Any]:
-        """Give Python objects; a null is None."""
+        """Return Python objects; a null is None."""
         data = self.data
         return list(data) if isinstance(data, list) else list(data.to_list())
 
     def numeric(self) -> Column:
-        """Give a column whose cells are numbers; what is missing or infinite stays so.
+        """Return a column whose cells are numbers; missing and infinite cells stay so.
 
         Booleans are 0 and 1, decimals and integers the nearest float; text that states a number is
-        read. Cells that hold anything else become NaN, with a warning.
+        read. Other cells become NaN, with a warning.
 
         Raises
         ------
         ValueError
-            When no cell holds a number, though some hold something: text, dates, durations.
+            When no cell holds a number and some hold text, dates or durations.
         """
         import narwhals as nw  # noqa: PLC0415 - with the first frame
 
@@ -75,7 +75,7 @@ class Column:
             if kind.is_numeric() or kind == nw.Boolean:
                 return self
             if (kind.is_temporal() or kind.is_nested()) and not data.is_null().all():
-                self._refuse(f"its type is {kind}")
+                self._reject(f"its type is {kind}")
         elif isinstance(data, np.ndarray) and data.dtype.kind in "biuf":
             return self
         values = list(data) if isinstance(data, np.ndarray) else self.to_list()
@@ -85,7 +85,7 @@ class Column:
             shown = ", ".join(f"{reprlib.repr(values[row])} at row {row}" for row in unreadable[:3])
             count = f"{len(unreadable)} of {len(values)} cells do not: {shown}"
             if all(number is None or math.isnan(number) for number in numbers):
-                self._refuse(count)
+                self._reject(count)
             warnings.warn(
                 f"column {self.name!r} must hold numbers; {count}. They become NaN",
                 UserWarning,
@@ -94,13 +94,13 @@ class Column:
         floats = [np.nan if number is None else number for number in numbers]
         return Column(self.name, np.array(floats, dtype=np.float64))
 
-    def _refuse(self, why: str) -> NoReturn:
+    def _reject(self, why: str) -> NoReturn:
         raise ValueError(
             f"column {self.name!r} must hold numbers; {why}. Convert it first, or leave it out"
         )
 
     def floats(self, start: int, stop: int, dtype: DTypeLike) -> NDArray[np.floating[Any]]:
-        """Give rows `start` to `stop` of a numeric column as floats; null is NaN."""
+        """Return rows `start` to `stop` of a numeric column as floats; null is NaN."""
         import narwhals as nw  # noqa: PLC0415 - with the first frame
 
         part = self.data[start:stop]
@@ -127,14 +127,14 @@ def _number(value: Any) -> float | None:
 
 
 def has_columns(frame: object) -> bool:
-    """Say whether columns can be read from it."""
+    """Return whether columns can be read from it."""
     if isinstance(frame, Mapping) or _narwhals(frame) is not None:
         return True
     return hasattr(frame, "columns") and hasattr(frame, "__getitem__")
 
 
 def column_names(frame: Any) -> tuple[str, ...]:
-    """List the columns; a lazy frame is asked for its schema only.
+    """List the columns; of a lazy frame by its schema.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def column_names(frame: Any) -> tuple[str, ...]:
 
 
 def column_types(frame: Any, names: Iterable[str]) -> dict[str, Any]:
-    """Look up types without reading rows; nothing for a frame that narwhals does not know."""
+    """Return types without reading rows; empty for a frame that narwhals does not support."""
     import narwhals as nw  # noqa: PLC0415 - with the first frame
 
     known = None if isinstance(frame, Mapping) else _narwhals(frame)
@@ -165,7 +165,7 @@ def column_types(frame: Any, names: Iterable[str]) -> dict[str, Any]:
     types = {name: schema[name] for name in names if name in schema}
     if isinstance(known, nw.DataFrame) and known.implementation.is_pandas():
         native = known.to_native()
-        # pandas says more about a zone than narwhals passes on.
+        # pandas has time zones that narwhals does not pass on.
         types = {name: _zoned(native[name].dtype) or kind for name, kind in types.items()}
     return types
 
@@ -208,12 +208,12 @@ def _narwhals(frame: Any) -> nw.DataFrame[Any] | nw.LazyFrame[Any] | None:
 
     if _is_one_chunk(frame) and hasattr(frame, "columns"):
         frame = import_module("pyarrow").table(frame)
-    found: Any = nw.from_native(frame, pass_through=True)
-    return found if isinstance(found, (nw.DataFrame, nw.LazyFrame)) else None
+    native: Any = nw.from_native(frame, pass_through=True)
+    return native if isinstance(native, (nw.DataFrame, nw.LazyFrame)) else None
 
 
 def _is_one_chunk(data: Any) -> bool:
-    """Say whether it is a record batch or array of Arrow; narwhals knows only tables of chunks."""
+    """Return whether it is a record batch or array of Arrow; narwhals supports tables of chunks."""
     return hasattr(data, "__arrow_c_array__")
 
 

@@ -26,19 +26,19 @@ BLOCK = 8192
 """Rows per block: 20 columns of float64 are 1.3 MB."""
 
 SAME = 1e-12
-"""How far values that must be constant may lie apart, relative to the first or to 1."""
+"""Largest difference of values that must be constant, relative to the first or to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Where each row of a long frame belongs.
+    """Cell of each row of a long frame.
 
     Attributes
     ----------
     timestamps : tuple of length T
         Ascending.
     asset_ids : tuple of str, length N
-        In order of first appearance when rows are sorted by (timestamp, str(entity)).
+        In order of first appearance when rows are sorted by (timestamp, text of the asset).
     cells : ndarray of int64, shape (rows,)
         Flat index into (T, N).
     mask : ndarray of bool, shape (T, N)
@@ -66,7 +66,7 @@ def lay_out(timestamps: Column, entities: Column) -> Grid:
     Raises
     ------
     ValueError
-        When a key is missing or given twice, or timestamps cannot be ordered.
+        When a key is missing or duplicated, or timestamps have no order.
     """
     times = _sorted_times(timestamps.name, code(timestamps))
     assets = by_id(entities.name, code(entities))
@@ -79,7 +79,7 @@ def lay_out(timestamps: Column, entities: Column) -> Grid:
     mask = np.zeros(n_dates * n_assets, dtype=bool)
     mask[cells] = True
     if int(np.count_nonzero(mask)) != cells.size:
-        _refuse_duplicate(cells, times, assets)
+        _reject_duplicate(cells, times, assets)
     return Grid(
         times.labels,
         assets.labels,
@@ -124,7 +124,7 @@ def shared_by_date(column: Column, grid: Grid, dtype: np.dtype[Any]) -> NDArray[
     Returns
     -------
     ndarray, shape (T,)
-        The first finite value by text of the entity; NaN where there is none.
+        The first finite value by text of the asset; NaN without one.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def shared_by_date(column: Column, grid: Grid, dtype: np.dtype[Any]) -> NDArray[
     if bad is not None:
         raise ValueError(
             f"context column {column.name!r} must be constant within timestamp; got "
-            f"{_apart(values[bad])} at {grid.timestamps[bad]}"
+            f"{_range(values[bad])} at {grid.timestamps[bad]}"
         )
     return shared
 
@@ -150,7 +150,7 @@ def shared_by_asset(column: Column, grid: Grid, dtype: np.dtype[Any]) -> NDArray
     if bad is not None:
         raise ValueError(
             f"column {column.name!r} must be constant within entity; got "
-            f"{_apart(values[bad])} for {grid.asset_ids[bad]!r}"
+            f"{_range(values[bad])} for {grid.asset_ids[bad]!r}"
         )
     return shared
 
@@ -161,13 +161,13 @@ def _first_of_each(values: NDArray[Any]) -> tuple[NDArray[Any], int | None]:
         return np.full(len(values), np.nan, dtype=values.dtype), None
     finite = np.isfinite(values)
     first = values[np.arange(len(values)), finite.argmax(axis=1)]
-    # NaN compares as not greater: absent cells agree with everything.
+    # NaN compares as not greater: absent cells agree with any value.
     gap = np.abs(values - first[:, None]) > SAME * np.maximum(1.0, np.abs(first))[:, None]
     differ = gap.any(axis=1)
     return first, int(differ.argmax()) if differ.any() else None
 
 
-def _apart(values: NDArray[Any]) -> str:
+def _range(values: NDArray[Any]) -> str:
     return f"values from {np.nanmin(values):.17g} to {np.nanmax(values):.17g}"
 
 
@@ -188,7 +188,7 @@ def _sorted_times(name: str, coded: Coded) -> Coded:
 
 
 def by_id(name: str, coded: Coded) -> Coded:
-    """Name entities by their ids, in order of the text; 1, 1.0 and "1" are one entity.
+    """Name assets by their ids, in order of the text; 1, 1.0 and "1" are one asset.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def by_id(name: str, coded: Coded) -> Coded:
     return Coded(tuple(names), place[coded.codes], dtype)
 
 
-def _refuse_duplicate(cells: NDArray[np.int64], times: Coded, assets: Coded) -> None:
+def _reject_duplicate(cells: NDArray[np.int64], times: Coded, assets: Coded) -> None:
     order = np.argsort(cells, kind="stable")
     again = np.flatnonzero(cells[order][1:] == cells[order][:-1])
     first, second = (int(row) for row in order[again[0] : again[0] + 2])

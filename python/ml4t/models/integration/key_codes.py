@@ -1,4 +1,4 @@
-"""From key columns to integer codes and labels."""
+"""Key columns as integer codes into labels."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Coded:
     codes : ndarray of int64, shape (rows,)
         `labels[codes[r]]` is row r.
     dtype : tuple, optional
-        The column's own type, where the labels alone do not tell it.
+        Type of the column, where labels alone do not determine it.
     """
 
     labels: tuple[Any, ...]
@@ -58,7 +58,7 @@ class Coded:
 
 
 def code(column: Column) -> Coded:
-    """Give numbers to the distinct values of a key column.
+    """Return numbers to the distinct values of a key column.
 
     Raises
     ------
@@ -80,13 +80,13 @@ def code(column: Column) -> Coded:
 
 
 def type_of(dtype: Any) -> Dtype | None:
-    """Translate a narwhals or pandas type to the name and arguments that polars knows it by."""
+    """Translate a narwhals or pandas type to the name and arguments of the polars type."""
     import narwhals as nw  # noqa: PLC0415 - with the first frame
 
     if isinstance(dtype, nw.Datetime):
         return ("Datetime", _unit(dtype.time_unit), dtype.time_zone)
     zone = getattr(dtype, "tz", None)
-    if isinstance(zone, tzinfo):  # pandas; narwhals does not know every one of its zones
+    if isinstance(zone, tzinfo):  # pandas; narwhals does not support all of its zones
         return ("Datetime", _unit(dtype.unit), zone_name(zone))
     name = type(dtype).__name__
     if isinstance(dtype, nw.Enum):
@@ -198,7 +198,7 @@ def _code_objects(name: str, values: list[Any]) -> Coded:
     for value in table:
         if value is None or _is_nan(value):
             at = next(row for row, one in enumerate(values) if one is value or _is_nan(one))
-            _refuse_null(name, at)
+            _reject_null(name, at)
     labels = [plain(value) for value in table]
     if labels and all(isinstance(label, datetime) for label in labels):
         require_one_zone(f"column {name!r}", labels)
@@ -210,7 +210,7 @@ def _code_objects(name: str, values: list[Any]) -> Coded:
 
 
 def _code_folded(values: list[datetime]) -> Coded:
-    """Tell apart the two passes of an hour that clocks go through twice, which == does not."""
+    """Code by instant: == takes the two passes of a repeated hour as one."""
     _, where, codes = np.unique(to_ticks(values, "ns"), return_index=True, return_inverse=True)
     return Coded(tuple(values[i] for i in where), codes.astype(np.int64, copy=False), None)
 
@@ -219,13 +219,13 @@ def _is_nan(value: object) -> bool:
     try:
         return bool(value != value)
     except (TypeError, ValueError):
-        return True  # pandas.NA says neither yes nor no
+        return True  # pandas.NA has no truth value
 
 
 def _require_no_null(name: str, null: NDArray[np.bool_]) -> None:
     if null.any():
-        _refuse_null(name, int(np.argmax(null)))
+        _reject_null(name, int(np.argmax(null)))
 
 
-def _refuse_null(name: str, row: int) -> None:
+def _reject_null(name: str, row: int) -> None:
     raise ValueError(f"column {name!r} must name every row; got a missing value at row {row}")

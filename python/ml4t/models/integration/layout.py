@@ -44,7 +44,7 @@ class Surface:
 
     @classmethod
     def of(cls, result: Any, field: str) -> Surface:
-        """Read the field of a result; labels that it lacks are numbered."""
+        """Read the field of a result; missing labels are numbered."""
         if not hasattr(result, field):
             name = ROLES.get(field, "result")
             raise TypeError(f"{name}: result must have {field}; got {type(result).__name__}")
@@ -64,7 +64,7 @@ class Surface:
 
 
 def _dates_of(labelled: Any, n_windows: int, n_dates: int) -> list[Any]:
-    """List the dates of a batch or result, those of several windows one after the other."""
+    """List the dates of a batch or result, those of several windows in sequence."""
     if len(labelled.timestamps):
         return list(labelled.timestamps)
     windows = window_dates(labelled.metadata, n_windows, n_dates)
@@ -122,12 +122,12 @@ def long_columns(
 
 
 def wide_columns(surface: Surface, prefix: str, keys: FrameKeys) -> dict[str, AnyColumn]:
-    """Lay out one row per date with one column per asset; what is not finite is 0.
+    """Lay out one row per date with one column per asset; cells that are not finite are 0.
 
     Raises
     ------
     ValueError
-        When there are several windows, or an asset's column would be called like the timestamp.
+        When there are several windows, or an asset's column has the name of the timestamp.
     """
     if surface.shape[0] != 1:
         raise ValueError(
@@ -145,7 +145,7 @@ def wide_columns(surface: Surface, prefix: str, keys: FrameKeys) -> dict[str, An
 def add_constants(
     columns: dict[str, AnyColumn], constants: Mapping[str, Any] | None
 ) -> dict[str, AnyColumn]:
-    """Append columns that say the same in every row."""
+    """Append columns with one value for every row."""
     rows = len(next(iter(columns.values())))
     given = {} if constants is None else require_mapping("constants", constants)
     for name, value in given.items():
@@ -154,14 +154,14 @@ def add_constants(
 
 
 def add(columns: dict[str, AnyColumn], name: str, column: AnyColumn) -> None:
-    """Append a column; a name that is taken is refused."""
+    """Append a column under a new name."""
     if name in columns:
-        raise ValueError(f"column {name!r} is there already; got it twice for one frame")
+        raise ValueError(f"columns must be unique; got {name!r} twice for one frame")
     columns[name] = column
 
 
 def concatenate(parts: Sequence[Mapping[str, AnyColumn]]) -> dict[str, AnyColumn]:
-    """Put frames of the same columns below one another."""
+    """Concatenate frames of the same columns."""
     for part in parts[1:]:
         if tuple(part) != tuple(parts[0]):
             raise ValueError(
@@ -188,7 +188,7 @@ def _join(parts: list[AnyColumn]) -> AnyColumn:
 
 
 def _require_same_labels(outcomes: Any, surface: Surface) -> None:
-    """Refuse a batch of other assets or dates; labels that one side lacks say nothing."""
+    """Reject a batch of other assets or dates; missing labels match any."""
     if outcomes.returns is None:
         raise ValueError("outcomes must hold returns; the batch has none")
     if len(outcomes.asset_ids) and tuple(outcomes.asset_ids) != tuple(surface.asset_ids):

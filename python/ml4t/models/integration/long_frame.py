@@ -1,4 +1,4 @@
-"""A long frame that has been read: its columns, its keys and its grid."""
+"""Long frame in memory: columns, keys and grid."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LongFrame:
     Attributes
     ----------
     columns : dict of str to Column
-        Those asked for.
+        Columns that the caller names.
     grid : Grid
     keys : ResolvedDatasetSchema
     dtype : numpy dtype
@@ -66,10 +66,10 @@ class LongFrame:
         return None if name is None else self.tensor([name])[:, :, 0]
 
     def metadata(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Put the key columns' names on top of what the caller gave.
+        """Add the names of the key columns to the caller's metadata.
 
-        Their types are added only where labels cannot tell: entities that are not text, and the
-        timestamps of a frame without rows.
+        Types are added where labels do not determine them: ids that are not text, and timestamps
+        of a frame without rows.
         """
         given = {} if given is None else require_mapping("metadata", given)
         metadata = {**given, **self.keys.metadata}
@@ -81,10 +81,10 @@ class LongFrame:
 
 
 def listed(argument: str, names: Sequence[str]) -> list[str]:
-    """Take a sequence of column names; one bare name is refused, since it is a sequence too."""
+    """Check a sequence of column names; a text is not one."""
     return list(require_names(argument, names))
 
 
 def one_name(argument: str, name: str | None) -> list[str]:
-    """Take the name of a column, if there is one."""
+    """Check the name of a column; empty for None."""
     return [] if name is None else [require_text(argument, name)]

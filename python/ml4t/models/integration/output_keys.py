@@ -1,4 +1,4 @@
-"""What the key columns of an emitted frame are called, and of which type they are."""
+"""Names and types of the key columns of output frames."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class FrameKeys:
     def find(
         cls, *, feed_spec: Any = None, prices: Any = None, metadata: Mapping[str, Any] | None = None
     ) -> FrameKeys:
-        """Ask the feed spec, then the price frame, then the result's metadata, then the defaults.
+        """Resolve names by feed spec, price frame, metadata of the result, then defaults.
 
-        Of a price frame's columns, one that the metadata names is the key before its candidates.
+        A column of the price frame that the metadata names precedes the candidates.
 
         Parameters
         ----------
         feed_spec : mapping or object, optional
-            Names key columns as in `resolve_dataset_schema`; the metadata of a batch will do.
+            Names key columns as in `resolve_dataset_schema`; such as the metadata of a batch.
         prices : frame or path of a Parquet file, optional
             Its schema is read, none of its rows.
         metadata : mapping, optional
@@ -64,13 +64,13 @@ class FrameKeys:
         TypeError
             When `feed_spec` cannot describe columns, or `prices` is no frame.
         FileNotFoundError
-            When the path leads to no file.
+            When the path names no file.
         ValueError
             When the ids of the prices are neither text nor numbers.
         """
-        held = metadata or {}
-        named = {key: held[key] for key in ("timestamp_col", "entity_col") if key in held}
-        types: dict[str, Dtype | None] = {**_types(held), **_types(feed_spec)}
+        given = metadata or {}
+        named = {key: given[key] for key in ("timestamp_col", "entity_col") if key in given}
+        types: dict[str, Dtype | None] = {**_types(given), **_types(feed_spec)}
         declared = declared_keys(require_schema("feed_spec", feed_spec))
         table = require_prices("prices", prices)
         if table is not None:
@@ -78,9 +78,9 @@ class FrameKeys:
             known = {key: name for key, name in named.items() if name in present}
             keys = resolve_dataset_schema(table, schema={**known, **declared})
             named = {**named, **keys.metadata}
-            seen = column_types(table, keys.metadata.values())
-            timestamp = type_of(seen.get(keys.timestamp_col))
-            entity = _entity_type(keys.entity_col, seen.get(keys.entity_col))
+            kinds = column_types(table, keys.metadata.values())
+            timestamp = type_of(kinds.get(keys.timestamp_col))
+            entity = _entity_type(keys.entity_col, kinds.get(keys.entity_col))
             types["timestamp_dtype"] = timestamp or types.get("timestamp_dtype")
             types["entity_dtype"] = entity or types.get("entity_dtype")
         named = {**named, **declared}
@@ -99,7 +99,7 @@ class FrameKeys:
         Parameters
         ----------
         columns : mapping
-            Of the frame; its keys are called as `metadata` says, else `timestamp` and `asset`.
+            Of the frame; `metadata` names its keys, by default `timestamp` and `asset`.
         metadata : mapping
             Of the frame.
         """
@@ -115,7 +115,7 @@ class FrameKeys:
         return {names.get(name, name): column for name, column in made.items()}
 
     def times(self, labels: Sequence[Any]) -> tuple[list[Any], Dtype | None]:
-        """Restate labels of periods in the price frame's type, where that says the same."""
+        """Restate labels of dates in the price frame's type, where that names the same dates."""
         if not len(labels):
             return [], self.timestamp_dtype or ("Int64",)
         if self.timestamp_dtype is None:
@@ -126,7 +126,7 @@ class FrameKeys:
         return restated, self.timestamp_dtype if whole else None
 
     def assets(self, ids: Sequence[Any]) -> tuple[list[Any], Dtype]:
-        """Restate ids of assets: numbers again where the frame had numbers."""
+        """Restate ids of assets: numbers where the frame has numbers."""
         dtype = self.entity_dtype or ("String",)
         texts = [_text(self.entity, one) for one in ids]
         if dtype[0] in (*INTEGERS, *FLOATS):
@@ -154,9 +154,11 @@ def _restated(
 
 
 def require_prices(name: str, prices: Any) -> Any:
-    """Give a frame whose schema can be read: the frame, or a scan of the Parquet file."""
+    """Return a frame whose schema can be read: the frame, or a scan of the Parquet file."""
     if isinstance(prices, (str, os.PathLike)) and not Path(prices).is_file():
-        raise FileNotFoundError(f"{name} must be a frame or the path of a file; no file {prices}")
+        raise FileNotFoundError(
+            f"{name} must be a frame or the path of a file; there is no file {prices}"
+        )
     table = open_prices(prices)
     if table is None and prices is not None and not isinstance(prices, (str, os.PathLike)):
         raise TypeError(
@@ -166,7 +168,7 @@ def require_prices(name: str, prices: Any) -> Any:
 
 
 def open_prices(prices: Any) -> Any:
-    """Give a frame whose schema can be read; None for what is none, or not there yet.
+    """Return a frame whose schema can be read; None for another object, or a path without a file.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Whether the rows of a hand-over can be loaded, and joined to the rows of its prices."""
+"""Match of the rows of signals with the rows of prices."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Key:
 
     @classmethod
     def of(cls, labels: Sequence[Any], codes: NDArray[Any]) -> _Key:
-        """Give equal labels, such as the dates of overlapping windows, one code."""
+        """Return equal labels, such as the dates of overlapping windows, one code."""
         number: dict[Hashable, int] = {}
         first = [number.setdefault(_name(label), len(number)) for label in labels]
         kept = dict(zip(reversed(first), reversed(labels), strict=True))
@@ -43,20 +43,20 @@ class _Key:
         return cls(distinct, np.asarray(first, dtype=np.int64)[codes.astype(np.int64)])
 
     def places_in(self, other: _Key) -> NDArray[np.int64]:
-        """Give the codes of the other column; -1 for labels that it lacks."""
+        """Return the codes of the other column; -1 for labels that it lacks."""
         number = {_name(label): place for place, label in enumerate(other.labels)}
         places = [number.get(_name(label), -1) for label in self.labels]
         return np.asarray(places, dtype=np.int64)[self.codes]
 
 
 def require_unique_keys(columns: Mapping[str, AnyColumn], keys: FrameKeys) -> None:
-    """Refuse signals in which a date and asset, or context in which a date, has several rows.
+    """Reject signals with several rows per date and asset, or context with several per date.
 
     Raises
     ------
     ValueError
-        Naming the key. A data feed has one value for each; windows over the same dates must be
-        handed over one by one.
+        Naming the key. A data feed has one value per key; windows over the same dates are passed
+        one by one.
     """
     ours = _keys_of(columns, keys)
     if not ours or not len(ours[0].codes):
@@ -69,12 +69,12 @@ def require_unique_keys(columns: Mapping[str, AnyColumn], keys: FrameKeys) -> No
     raise ValueError(
         "a data feed loads one row per date and asset; got "
         f"{int(counts[distinct == rows[at]][0])} for {_shown(ours, at)}. Windows over the same "
-        "dates are handed over one by one"
+        "dates are passed one by one"
     )
 
 
 def warn_without_match(columns: Mapping[str, AnyColumn], prices: Any, keys: FrameKeys) -> None:
-    """Warn when no row of the signals has the keys of a row of the prices: nothing would trade."""
+    """Warn when no row of the signals has the keys of a row of the prices."""
     ours = _keys_of(columns, keys)
     names = [keys.timestamp, keys.entity][: len(ours)]
     if not ours or not len(ours[0].codes) or not set(names) <= set(column_names(prices)):
@@ -83,11 +83,11 @@ def warn_without_match(columns: Mapping[str, AnyColumn], prices: Any, keys: Fram
     sizes = [len(one.labels) for one in theirs]
     places = [mine.places_in(other) for mine, other in zip(ours, theirs, strict=True)]
     known = np.all([place >= 0 for place in places], axis=0)
-    met = _numbered([place[known] for place in places], sizes)
-    if np.isin(met, _numbered([one.codes for one in theirs], sizes)).any():
+    matched = _numbered([place[known] for place in places], sizes)
+    if np.isin(matched, _numbered([one.codes for one in theirs], sizes)).any():
         return
     warnings.warn(
-        f"no row of the signals meets a row of the prices on {names}: the signals have "
+        f"no row of the signals matches a row of the prices on {names}: the signals have "
         f"{_shown(ours, 0)}, the prices {_shown(theirs, 0)}. Nothing would be traded: give both "
         "the same dates and ids",
         UserWarning,
@@ -97,21 +97,21 @@ def warn_without_match(columns: Mapping[str, AnyColumn], prices: Any, keys: Fram
 
 def _keys_of(columns: Mapping[str, AnyColumn], keys: FrameKeys) -> list[_Key]:
     """Read dates and, in a long frame, ids; nothing from a frame without dates."""
-    found = []
+    parts: list[_Key] = []
     for name in (keys.timestamp, keys.entity):
         column = columns.get(name)
         if isinstance(column, Labels):
-            found.append(_Key.of(column.labels, column.codes))
+            parts.append(_Key.of(column.labels, column.codes))
         elif column is not None:
             coded = code(Column(name, column.to_list()))
-            found.append(_Key.of(coded.labels, coded.codes))
-        elif not found:
+            parts.append(_Key.of(coded.labels, coded.codes))
+        elif not parts:
             return []
-    return found
+    return parts
 
 
 def _keys_of_prices(prices: Any, names: Sequence[str]) -> Iterator[_Key]:
-    """Read the same of the prices, without rows in which a key is missing."""
+    """Read the keys of the prices, without rows in which one is missing."""
     columns = read_columns(prices, names)
     missing = np.any([_is_null(columns[name]) for name in names], axis=0)
     for place, name in enumerate(names):
@@ -134,7 +134,7 @@ def _is_null(column: Column) -> NDArray[np.bool_]:
 
 
 def _numbered(columns: Sequence[NDArray[np.int64]], sizes: Sequence[int]) -> NDArray[np.int64]:
-    """Give one number per row, the same for the same keys."""
+    """Return one number per row, the same for the same keys."""
     rows = columns[0]
     for column, size in zip(columns[1:], sizes[1:], strict=True):
         rows = rows * size + column

@@ -1,13 +1,13 @@
-"""Publication of an artifact directory: readers see one whole generation or the other.
+"""Publication of an artifact directory: readers see one whole generation.
 
 The new generation is written into a sibling directory, `.{name}.staging-...`, and flushed. Files of
 others are hard-linked into it (copied where the file system has no links), so that they stay. Then
 the staging directory takes the place of the old one:
 
 1. ``os.replace(staging, target)``, which is all when the target is absent or empty;
-2. a directory that is not empty cannot be replaced so. Linux and macOS can exchange two
+2. a directory that is not empty cannot be replaced in this way. Linux and macOS can exchange two
    directories in one step; a crash at any moment leaves the old generation or the new one;
-3. elsewhere (Windows, some network file systems) the old directory first steps aside as
+3. elsewhere (Windows, some network file systems) the old directory is first renamed to
    `.{name}.backup-...`. A crash between the two steps leaves no directory of that name, and the old
    generation whole under the other; the next publication puts it back before it begins.
 
@@ -46,7 +46,7 @@ RENAME_EXCHANGE = 2  # the same number on Linux and macOS
 
 
 def publish(artifact_dir: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a staging directory, then put it in the place of `artifact_dir`.
+    """Fill a staging directory by `write`, then replace `artifact_dir` by it.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def publish(artifact_dir: Path, write: Callable[[Path], None]) -> None:
     Raises
     ------
     ValueError
-        When something other than a directory is there.
+        When `artifact_dir` is something other than a directory.
     OSError
         When the directory is read-only, or the generation cannot be written; the old one stays.
     """
@@ -92,7 +92,7 @@ def publish(artifact_dir: Path, write: Callable[[Path], None]) -> None:
 def _require_replaceable(target: Path, given: Path) -> None:
     if (target.exists() or target.is_symlink()) and not target.is_dir():
         raise ValueError(f"artifact_dir must be a directory; got the file {given}")
-    # A directory without write permission is meant to stay, although its parent would let us.
+    # A directory without write permission stays, although its parent allows the swap.
     if target.is_dir() and not (target.stat().st_mode & 0o222 and os.access(target, os.W_OK)):
         message = "artifact_dir must be writable; it is read-only"
         raise PermissionError(errno.EACCES, message, str(given))
@@ -111,7 +111,7 @@ def write_spec(
     n_rows: int,
     metadata: Mapping[str, Any],
 ) -> Path:
-    """Say beside a Parquet file which model, configuration, data and checkpoint made it.
+    """Write a JSON beside a Parquet file: its model, configuration, data and checkpoint.
 
     The file is `{stem}.spec.json`. It holds hashes of data and content, never data. `checkpoint` is
     a list when the frame holds several.
@@ -149,7 +149,7 @@ def _digest(path: Path) -> str:
 
 
 def _working_directory(target: Path) -> Path | None:
-    """Where this process works, when that is inside what the swap takes away."""
+    """Working directory of the process, where the swap would remove it."""
     try:
         here = Path.cwd()
     except FileNotFoundError:
@@ -175,12 +175,12 @@ def _restore_after_crash(target: Path) -> None:
 
 
 def _swap(staging: Path, target: Path) -> Path | None:
-    """Put staging at target; say where the old generation went, None when there was none."""
+    """Move staging to target; return the place of the old generation, None without one."""
     try:
         _replace(staging, target)
     except OSError as error:
-        refused = error.errno in NOT_EMPTY or (os.name == "nt" and target.is_dir())
-        if not refused:
+        occupied = error.errno in NOT_EMPTY or (os.name == "nt" and target.is_dir())
+        if not occupied:
             raise
     else:
         return None
@@ -213,7 +213,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _carry(old: Path, new: Path) -> None:
-    """Link everything that is not ours into the new generation; ours keeps its permissions."""
+    """Link the files of others into the new generation; own files keep their permissions."""
     for entry in old.iterdir():
         if entry.name not in OWN:
             _link(entry, new / entry.name)
@@ -237,7 +237,7 @@ def _link(source: Path, copy: Path) -> None:
 
 
 def _carry_latecomers(old: Path, new: Path) -> None:
-    """Move what others wrote into the old generation after it was linked."""
+    """Move files that others write into the old generation after the links are made."""
     for entry in old.iterdir():
         if entry.name not in OWN:
             with contextlib.suppress(OSError):
@@ -254,7 +254,7 @@ def _move_newer(source: Path, kept: Path) -> None:
 
 
 def _flush(directory: Path) -> None:
-    """Have the disk hold our files and their names before the swap makes them visible."""
+    """Flush own files and their names to disk before the swap."""
     for name in OWN:
         path = directory / name
         if path.is_file():

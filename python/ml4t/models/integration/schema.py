@@ -1,4 +1,4 @@
-"""Which columns name the period and the entity of a row."""
+"""Key columns of a long frame: those of the date and the asset of a row."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def resolve_dataset_schema(
     timestamp_candidates: tuple[str, ...] = TIMESTAMP_CANDIDATES,
     entity_candidates: tuple[str, ...] = ENTITY_CANDIDATES,
 ) -> ResolvedDatasetSchema:
-    """Find the key columns: an argument first, then the schema, then the first candidate there.
+    """Resolve the key columns: by argument, by schema, or the first candidate in the frame.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def resolve_dataset_schema(
 
 
 def require_schema(name: str, schema: Any) -> Any:
-    """Return what can describe columns: a mapping, an object with fields of a schema, or None.
+    """Return a schema: a mapping, an object with fields of a schema, or None.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def require_schema(name: str, schema: Any) -> Any:
 
 
 def declared_keys(schema: Any) -> dict[str, str]:
-    """Read what a schema says about key columns; only what it says."""
+    """Read the key columns that a schema declares."""
     if schema is None:
         return {}
     metadata = entry(schema, "metadata")

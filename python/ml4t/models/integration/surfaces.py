@@ -48,7 +48,7 @@ class ResultsFrame:
     rows : tuple of tuple
         One tuple per row, of Python objects; built when first read.
     metadata : dict
-        `frame_type` and what the result said about itself.
+        `frame_type` and the metadata of the result.
     """
 
     columns: tuple[str, ...]
@@ -56,7 +56,7 @@ class ResultsFrame:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse rows that do not fit the columns."""
+        """Reject rows that do not fit the columns."""
         names = require_names("columns", self.columns)
         object.__setattr__(self, "columns", names)
         object.__setattr__(self, "rows", _rows(self.rows))
@@ -79,7 +79,7 @@ class ResultsFrame:
         return frame
 
     def __getattr__(self, name: str) -> Any:
-        # Reached for `rows` only while they have not been built.
+        # `rows` are built at their first use.
         compact = self.__dict__.get("_compact")
         if name != "rows" or compact is None:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -97,15 +97,15 @@ class ResultsFrame:
         return f"{type(self).__name__}(columns={self.columns!r}, n_rows={self.n_rows})"
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Give one dict per row."""
+        """Return one dict per row."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
     def to_columnar(self) -> dict[str, list[Any]]:
-        """Give one list of Python objects per column."""
+        """Return one list of Python objects per column."""
         return {name: column.to_list() for name, column in self._columns()}
 
     def to_polars(self) -> Any:
-        """Give a polars DataFrame; time zones, units and the schema of an empty frame stay.
+        """Return a polars DataFrame; time zones, units and the schema of an empty frame stay.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class ResultsFrame:
         return pl.DataFrame([column.to_polars(pl, name) for name, column in self._columns()])
 
     def write_parquet(self, path: AnyPath, *, compression: str = "zstd") -> Path:
-        """Write a Parquet file whole, or leave what was there; its folder is created if missing.
+        """Write a Parquet file whole, or keep an earlier file; its folder is created.
 
         Parameters
         ----------
@@ -139,7 +139,7 @@ class ResultsFrame:
         ValueError
             When a column holds objects that Parquet has no type for.
         OSError
-            When the target cannot be written; what was there stays.
+            When the target cannot be written; an earlier file stays.
         """
         table = self.to_polars()
         for column in table:
@@ -153,14 +153,14 @@ class ResultsFrame:
         return disk.write_whole(path, content.getbuffer())
 
     def with_keys(self, keys: FrameKeys) -> Self:
-        """Call the key columns as `keys` does, in its types; itself when they are so already."""
+        """Give the key columns the names and types of `keys`."""
         given = dict(self._columns())
         made = keys.put_on(given, self.metadata)
         same = list(made) == list(given) and all(made[name] is given[name] for name in given)
         return self if same else self.from_columns(made, self.metadata)
 
     def as_columns(self) -> dict[str, AnyColumn]:
-        """Give the columns as they are kept: compact, without rows."""
+        """Return the compact columns, without rows."""
         return dict(self._columns())
 
     def _columns(self) -> Iterator[tuple[str, AnyColumn]]:
@@ -191,7 +191,7 @@ class WeightsFrame(ResultsFrame):
 
 
 class ContextFrame(ResultsFrame):
-    """What all assets of a date share, wide: one row per date."""
+    """Values shared by the assets of a date, wide: one row per date."""
 
 
 def predictions_frame_from_asset_forecast(
@@ -208,14 +208,14 @@ def predictions_frame_from_asset_forecast(
     ----------
     forecast : AssetForecastResult
     constants : mapping, optional
-        Columns that say the same in every row.
+        Columns with one value for every row.
     outcomes : ndarray of shape (T, N), or a batch with returns, optional
         Realised returns of the same dates and assets, as `realized_return`, so that a diagnosis can
         compute information coefficients; null where missing.
     feed_spec : mapping or object, optional
         Names the key columns (the metadata of a batch will do).
     prices : frame or path of a Parquet file, optional
-        The frame keys are called as there, and restated in its types.
+        Key columns get the names and types of this frame.
 
     Returns
     -------
@@ -255,7 +255,7 @@ def signals_frame_from_asset_weights(
     ----------
     weights : AssetWeightsResult or PortfolioWeightsResult
     constants : mapping, optional
-        Columns that say the same in every row.
+        Columns with one value for every row.
     selected_threshold : float, default 1e-9
         `selected` is True where the weight lies farther from 0.
     feed_spec, prices : optional
@@ -289,7 +289,7 @@ def weights_frame_from_asset_weights(
     return WeightsFrame.from_columns(add_constants(columns, constants), metadata)
 
 
-# One weight matrix or windows of them: the shape says which.
+# One weight matrix or windows of them, by shape.
 signals_frame_from_portfolio_weights = signals_frame_from_asset_weights
 weights_frame_from_portfolio_weights = weights_frame_from_asset_weights
 
@@ -302,7 +302,7 @@ def context_frame_from_weights(
     feed_spec: Any = None,
     prices: Any = None,
 ) -> ContextFrame:
-    """Turn weights into a wide frame, one column per asset; what is not finite is 0.
+    """Turn weights into a wide frame, one column per asset; cells that are not finite are 0.
 
     Parameters
     ----------
@@ -311,7 +311,7 @@ def context_frame_from_weights(
     prefix : str, default "w_"
         Before the asset's id in the name of its column.
     constants : mapping, optional
-        Columns that say the same in every row.
+        Columns with one value for every row.
     feed_spec, prices : optional
         Name the key column; see `predictions_frame_from_asset_forecast`.
 
@@ -340,19 +340,19 @@ def write_backtest_frames(
     compression: str = "zstd",
     fit_record: FitRunRecord | None = None,
 ) -> dict[str, Path]:
-    """Publish frames as one generation of a directory: all of it or nothing.
+    """Publish frames as one generation of a directory: whole or not at all.
 
     Parameters
     ----------
     artifact_dir : path
         Holds `predictions.parquet`, `weights.parquet` and `manifest.json` afterwards, and the files
-        of others that were there before. Files of an earlier generation are gone.
+        of others that were there before. Files of an earlier generation are removed.
     predictions, weights : ResultsFrame, optional
     compression : str, default "zstd"
         As polars names it.
     fit_record : FitRunRecord, optional
-        Of the fit behind the frames: adds a JSON beside each Parquet file that says which model,
-        configuration, data and checkpoint made it.
+        Of the fit behind the frames: adds a JSON beside each Parquet file with its model,
+        configuration, data and checkpoint.
 
     Returns
     -------
@@ -364,7 +364,7 @@ def write_backtest_frames(
     ValueError
         When `artifact_dir` is a file.
     TypeError
-        When something else than a frame is given for one.
+        When `predictions` or `weights` is no frame.
     OSError
         When a file cannot be written; the earlier generation is untouched.
     """

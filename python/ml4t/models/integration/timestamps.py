@@ -1,6 +1,6 @@
-"""Which column type holds labels of periods, and labels restated in another one.
+"""Column types of date labels, and labels restated in another type.
 
-A label is what a batch carries in `timestamps`: a `datetime` (aware when the column has a time
+A label is an entry of `timestamps` of a batch: a `datetime` (aware when the column has a time
 zone), a `date`, an integer or a text; see `types.timestamp`.
 """
 
@@ -42,7 +42,7 @@ Dtype: TypeAlias = tuple[str | None, ...]
 
 
 def common_dtype(labels: Sequence[Any]) -> Dtype | None:
-    """Say which column type holds all of the labels; None when no single one does.
+    """Return the column type that holds all labels; None when no single one does.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def common_dtype(labels: Sequence[Any]) -> Dtype | None:
 
 
 def require_one_zone(name: str, moments: Iterable[datetime]) -> tzinfo | None:
-    """Return the zone that all moments share; refuse a mixture."""
+    """Return the zone that all moments share; reject a mixture."""
     zones = {str(moment.tzinfo): moment.tzinfo for moment in moments}
     if len(zones) > 1:
         raise ValueError(
@@ -78,7 +78,7 @@ def require_one_zone(name: str, moments: Iterable[datetime]) -> tzinfo | None:
 
 
 def align(labels: Sequence[Any], dtype: Dtype | None) -> list[Any]:
-    """Restate labels in a column type that says the same moments, else leave them as they are.
+    """Restate labels in a column type that names the same moments, else return them as they are.
 
     Units change, zones change among labels that have one, a date becomes its midnight and back.
     A moment without a zone is never given one.

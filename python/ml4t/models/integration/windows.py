@@ -35,7 +35,7 @@ class Windows:
     step: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what can never be right; whether the panel is long enough shows later."""
+        """Check the settings."""
         require_int("length", self.length, at_least=1)
         require_int("step", self.step, at_least=1)
 
@@ -103,18 +103,18 @@ def portfolio_sequence_batch_from_long_frame(
     ]
     one_name("group_col", group_col)
     long = LongFrame.read(frame, keys, [*features, *panels], label=group_col)
-    held = long.metadata(metadata)
-    cut = _Cut.of(windows, long.grid, held)
+    merged = long.metadata(metadata)
+    cut = _Cut.of(windows, long.grid, merged)
     return PortfolioSequenceBatch(
         features=cut.cut(long.tensor(features)),
         returns=cut.optional(long.panel(return_col)),
         vol_scale=cut.optional(long.panel(vol_scale_col)),
         mask=cut.cut(long.grid.mask),
-        group_ids=_groups(long, group_col, held),
+        group_ids=_groups(long, group_col, merged),
         costs=_costs(long, cost_col),
         timestamps=cut.timestamps,
         asset_ids=long.grid.asset_ids,
-        metadata=held,
+        metadata=merged,
         feature_names=tuple(features),
     )
 
@@ -190,7 +190,7 @@ def _groups(
 
 
 def _numbers(name: str, coded: Coded, metadata: dict[str, Any]) -> NDArray[np.int64]:
-    """Give integers as they are, other labels their place among the known."""
+    """Return integers as they are, other labels their place among the known."""
     texts = coded.labels
     if coded.dtype is not None and coded.dtype[0] in INTEGERS and "group_labels" not in metadata:
         return as_integers(f"column {name!r}", [int(text) for text in texts])

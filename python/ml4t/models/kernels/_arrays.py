@@ -1,4 +1,4 @@
-"""How arrays reach the compiled kernels."""
+"""Conversion of arrays for the compiled kernels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _of_dimension(name: str, array: NDArray[Any], ndim: int) -> NDArray[Any]:
 
 
 def _aligned(array: NDArray[Any]) -> NDArray[Any]:
-    """Copy only where the elements are not aligned, which no kernel can read."""
+    """Copy only where the elements are not aligned, as the kernels require."""
     return array if array.flags.aligned else array.copy()
 
 

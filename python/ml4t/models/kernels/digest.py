@@ -1,4 +1,4 @@
-"""The kernel that tells whether an array changed."""
+"""Digest of the content of an array."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SCRATCH = 1 << 16
 
 
 def content_digest(array: NDArray[Any]) -> bytes:
-    """Digest what an array holds, read in C order; 16 bytes.
+    """Digest the content of an array, read in C order; 16 bytes.
 
     Memory layout, byte order of the machine's words in memory, NaN payloads and the number of
     threads do not change it; dtype and shape are not part of it. A contiguous array is read in

@@ -130,7 +130,7 @@ def pca(returns: ArrayLike, n_factors: int, *, missing: str = "mean") -> PCAFact
     Notes
     -----
     A factor whose mean is nothing beside its variation has its largest loading positive.
-    Eigenvectors are found by block Krylov iteration to an angle of about 1e-12 where the gaps of
+    Eigenvectors come from block Krylov iteration to an angle of about 1e-12 where the gaps of
     the spectrum allow it, else by full decomposition.
     """
     count = count_of_factors(n_factors)

@@ -84,14 +84,14 @@ def ipca_bootstrap(
 def ipca_bootstrap_noise(
     n_dates: int, *, draws: range = range(1), seed: int = 0, t_variance: float = 1.0
 ) -> tuple[NDArray[np.float64], NDArray[np.uint64]]:
-    """Give the random numbers of `ipca_bootstrap`.
+    """Return the random numbers of `ipca_bootstrap`.
 
     Parameters
     ----------
     n_dates : int
         T, the dates used.
     draws, seed, t_variance
-        As there.
+        See `ipca`.
 
     Returns
     -------

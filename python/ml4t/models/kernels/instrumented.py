@@ -64,7 +64,7 @@ class IPCACertificate:
     Attributes
     ----------
     stopping : {"converged", "max_iter"}
-        Nothing but "converged" is convergence.
+        Convergence is "converged" alone.
     gamma_condition, factor_condition : float
         ||sum_t e_t f_t'|| / ||sum_t Z_t'r_t f_t'|| and ||Gamma'e|| / ||Gamma'Z'r||: relative
         norms of the first-order conditions.
@@ -93,7 +93,7 @@ class IPCACertificate:
     monotone : bool
         Whether no sweep raised the objective beyond rounding.
     objectives : tuple of float, length n_als + n_newton + 1
-        `objective` at the start and after each sweep; empty in files from before it was kept.
+        `objective` at the start and after each sweep; empty in earlier files.
     steps : tuple of float, length n_als + n_newton
         `subspace_step` of each sweep; empty likewise.
     """
@@ -136,7 +136,7 @@ class IPCASolution:
     ridge : float
         Pseudo-assets a date.
     certificate : IPCACertificate
-        Why the solution may be believed.
+        Evidence of convergence.
     unidentified : ndarray of int64
         Instruments that take part in directions that no date spans, ascending.
     """
@@ -152,7 +152,7 @@ class IPCASolution:
 
     @property
     def converged(self) -> bool:
-        """Whether the certificate says so."""
+        """Whether the fit converged by its certificate."""
         return self.certificate.stopping == "converged"
 
 
@@ -200,7 +200,7 @@ def ipca(
     start : array_like, shape (P, K + M), optional
         Loadings to start from, latent ones first.
     near : bool, default False
-        Take `start` only where the data's own leads there as well, beyond doubt.
+        Take `start` only where the default start reaches the same solution with certainty.
     **settings
         See `IPCASettings`.
 
@@ -219,7 +219,7 @@ def ipca(
     ----------
     Kelly, Pruitt and Su (2019), Characteristics are covariances, JFE 134(3), 501-524.
     """
-    found = _core.ipca(
+    solution = _core.ipca(
         moments.arrays,
         require_int("n_factors", n_factors, at_least=0),
         optional_panel("observed", observed, len(moments.n_assets)),
@@ -227,7 +227,7 @@ def ipca(
         require_bool("near", near),
         ipca_options(**settings),
     )
-    gamma, gamma_observed, factors, dates, second_moment, ridge, unidentified, evidence = found
+    gamma, gamma_observed, factors, dates, second_moment, ridge, unidentified, evidence = solution
     stopping, steps, changes, sweeps, sizes, lost, monotone, *paths = evidence
     numbers = (*steps, *changes, *sweeps, *sizes, *lost, monotone)
     path = (tuple(one) for both in paths for one in both)
@@ -344,5 +344,5 @@ def ipca_options(
 
 
 def optional_panel(name: str, values: ArrayLike | None, n_rows: int) -> NDArray[np.float64]:
-    """Give `values`, or no column at all."""
+    """Return `values`, or an array without columns."""
     return np.zeros((n_rows, 0)) if values is None else float64s(name, values, 2)

@@ -94,14 +94,14 @@ def rolling_pca(
         K, between 1 and the lesser of N and the shortest window.
     windows : iterable of (int, int), B of them
         First date and the date after the last, as in a slice. Windows that follow one another
-        closely are found fastest.
+        closely are fastest.
     missing : {"mean", "em"}
         As in `pca`.
 
     Raises
     ------
     ValueError
-        When a window is empty or not within the panel, or `pca` refuses one.
+        When a window is empty or not within the panel, or `pca` rejects one.
     """
     count, spans = count_of_factors(n_factors), _spans(windows)
     panel, completed = floats("returns", returns, 2), is_em(missing)
@@ -138,7 +138,7 @@ def rolling_rp_pca(
     Raises
     ------
     ValueError
-        When a window is empty or not within the panel, or `rp_pca` refuses one.
+        When a window is empty or not within the panel, or `rp_pca` rejects one.
     """
     settings = rp_settings(
         n_factors,

@@ -28,7 +28,7 @@ def normalize_weights(
     short side of mass (gross - net) / 2. Scores that differ by no more than rounding are constant:
     the later assets share the long mass, the earlier ones the short, in proportion of the masses.
     With a cap the result is the Euclidean-nearest point to the scores that has both masses and
-    `|w| <= cap`, found exactly in O(N log N): of equal scores the later asset counts as the higher,
+    `|w| <= cap`, exactly in O(N log N): of equal scores the later asset counts as the higher,
     and of two equally near splits into longs and shorts the one with more longs is taken.
 
     Parameters
@@ -81,23 +81,23 @@ def walk_within_turnover(
     straight line from those of p to their targets, as far as the budget reaches.
 
     Turnover and caps always hold, and so do the exposures when a book within the budget has them
-    (under group caps: when one is found). The problem is convex once every asset is on a side, and
-    is then solved exactly. Up to ten assets, all combinations of sides are tried, so that the book
-    is the nearest of all. Beyond, a search chooses the sides: assets stay where they are held,
-    those most wanted on the other side flip, as many as is best, then single ones, and up to 32
-    assets pairs, while the book gets better. On random books of up to ten assets this search misses
-    the nearest in less than one case of two hundred.
+    (under group caps: when the search reaches one). The problem is convex once every asset is on a
+    side, and is then solved exactly. Up to ten assets, all combinations of sides are tried, so that
+    the book is the nearest of all. Beyond, a search chooses the sides: assets stay where they are
+    held, those most wanted on the other side flip, as many as is best, then single ones, and up to
+    32 assets pairs, while the book gets better. On random books of up to ten assets this search
+    misses the nearest in less than one case of two hundred.
 
     Parameters
     ----------
     wanted : array_like, shape (B, T, N)
-        What `normalize_weights` gives under the same limits and groups.
+        Output of `normalize_weights` under the same limits and groups.
     mask : array_like of bool, shape (B, T, N), optional
     previous : array_like, shape (B, N), optional
         Books before the first date; flat when left out.
     limits : (gross, net, cap or None)
     turnover_limit : float
-        Largest sum of absolute changes of a date; what leaves the universe is not counted.
+        Largest sum of absolute changes of a date; assets that leave the universe do not count.
     groups : (array_like of int of shape (N,), float), optional
         As in `normalize_weights`.
 

@@ -36,7 +36,7 @@ BLOCK_BYTES = 1 << 27
 
 _MOST_ROWS = 1 << 20
 MOST_BLOCKS = 4
-"""A date of more rows than so many blocks have is cut: what is held at a time has an end."""
+"""A date with more rows than this many blocks is cut, which bounds memory."""
 _AT_A_TIME = 24
 """Columns that are read at a time."""
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -44,7 +44,7 @@ WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 
 def polars() -> Any:
-    """Import polars, now that a frame is touched."""
+    """Import polars with the first frame."""
     return import_module("polars")
 
 
@@ -125,16 +125,16 @@ class PlanRows:
     def read(self, columns: Sequence[str]) -> pl.DataFrame:
         """Read these rows of some columns, and no others."""
         rows = self.rows.select(columns)
-        found = rows.collect() if self.at_once else _collected(rows, columns)
-        if len(found) != self.n_rows:
+        frame = rows.collect() if self.at_once else _collected(rows, columns)
+        if len(frame) != self.n_rows:
             raise ValueError(
                 "source must give the same rows whenever it is read; from row "
-                f"{self.first} it gave {self.n_rows} rows, then {len(found)}"
+                f"{self.first} it gave {self.n_rows} rows, then {len(frame)}"
             )
-        return found
+        return frame
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as rows: what a plan reads need not be where the worker is."""
+        """Pickle as rows: a worker may lack the files of the plan."""
         return FrameRows, (self.read(self.rows.collect_schema().names()), self.first, self.cut)
 
 
@@ -151,19 +151,19 @@ def _collected(rows: pl.LazyFrame, columns: Sequence[str]) -> pl.DataFrame:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A source that was looked at, not yet read.
+    """Columns and blocks of a source, not yet read.
 
     Attributes
     ----------
     schemas : dict of str to mapping
         Types of the columns, by file; one entry under "the frame" where there are no files.
     n_rows : int or None
-        None where only reading tells.
+        None where it needs a read.
     blocks : callable
         `blocks(columns, n)` yields the rows in order: whole dates, which the first column names,
         of n rows together at most, or one date that is larger.
     ahead : int
-        Blocks that may be under way at a time: many of files, few that hold rows.
+        Blocks in flight at a time: many of files, few of rows in memory.
     """
 
     schemas: Mapping[str, Mapping[str, Any]]
@@ -172,23 +172,23 @@ class Table:
     ahead: int
 
 
-def opened(source: Source, *, apart: bool = False) -> Table:
-    """Look at a source: columns, types, number of rows.
+def opened(source: Source, *, distributed: bool = False) -> Table:
+    """Open a source: columns, types, number of rows.
 
     Parameters
     ----------
     source : as in `CharacteristicMoments.scan`
-    apart : bool, default False
-        Whether blocks are worked off elsewhere: then it pays to look which dates files share.
+    distributed : bool, default False
+        Whether workers read the blocks; the dates that files share are then read first.
 
     Raises
     ------
     FileNotFoundError
-        When a path leads to no file.
+        When a path names no file.
     ValueError
         When a file is named twice, or is not readable as Parquet.
     TypeError
-        When it is no source.
+        When `source` has another type.
     """
     pl = polars()
     if isinstance(source, pl.DataFrame):
@@ -201,12 +201,12 @@ def opened(source: Source, *, apart: bool = False) -> Table:
         with _naming(path):
             schemas[path] = _lazy(path).collect_schema()
             sizes[path] = int(_lazy(path).select(pl.len()).collect().item())
-    return Table(schemas, sum(sizes.values()), _of_files(sizes, apart=apart), 4096)
+    return Table(schemas, sum(sizes.values()), _of_files(sizes, distributed=distributed), 4096)
 
 
 @contextlib.contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """Say which file it is that polars cannot read."""
+    """Name the file that polars cannot read."""
     try:
         yield
     except polars().exceptions.PolarsError as error:
@@ -214,24 +214,24 @@ def _naming(path: str) -> Iterator[None]:
 
 
 def _lazy(path: str) -> pl.LazyFrame:
-    found: pl.LazyFrame = polars().scan_parquet(path, glob=False)
+    rows: pl.LazyFrame = polars().scan_parquet(path, glob=False)
     named = {name: text for name, text in map(_split, Path(path).parent.parts) if name}
     if not named:
-        return found
-    own = found.collect_schema()
-    return found.with_columns(
+        return rows
+    own = rows.collect_schema()
+    return rows.with_columns(
         _literal(name, text) for name, text in named.items() if name not in own
     )
 
 
 def _split(folder: str) -> tuple[str, str]:
-    """Take ``date=2001-01-31`` apart, as partitioned data sets name folders; else nothing."""
+    """Split ``date=2001-01-31``, the folder name of partitioned data; empty for other names."""
     name, sign, text = folder.partition("=")
     return (name, unquote(text)) if sign else ("", "")
 
 
 def _literal(name: str, text: str) -> pl.Expr:
-    """Say in every row what the folder says: an integer, a date, or text."""
+    """Column of the value in a folder name: an integer, a date, or text."""
     value: int | date | str | None = text
     if text == NO_VALUE:
         value = None
@@ -240,8 +240,8 @@ def _literal(name: str, text: str) -> pl.Expr:
     else:
         with contextlib.suppress(ValueError):
             value = date.fromisoformat(text) if text.count("-") == 2 else text
-    said: pl.Expr = polars().lit(value).alias(name)
-    return said
+    column: pl.Expr = polars().lit(value).alias(name)
+    return column
 
 
 def _files(source: Any) -> list[str]:
@@ -257,7 +257,7 @@ def _files(source: Any) -> list[str]:
     files = [path for one in source for path in _expanded(os.fspath(one))]
     real = {path if "://" in path else os.path.realpath(path) for path in files}
     if len(real) != len(files):
-        raise ValueError("source must name every file once; a file is there twice")
+        raise ValueError("source must name every file once; a file appears twice")
     if not files:
         raise FileNotFoundError("source must name at least one Parquet file; got an empty list")
     return files
@@ -269,8 +269,8 @@ def _expanded(path: str) -> list[str]:
         return [path]
     folder = Path(path).is_dir()
     pattern = str(Path(glob.escape(path)) / "**" / "*.parquet") if folder else _pattern(path)
-    found = sorted(glob.glob(pattern, recursive=True), key=_by_number)  # noqa: PTH207 - absolute
-    shown = [one for one in found if not _is_hidden(one, pattern)]
+    matched = sorted(glob.glob(pattern, recursive=True), key=_by_number)  # noqa: PTH207 - absolute
+    shown = [one for one in matched if not _is_hidden(one, pattern)]
     files: dict[str, None] = {}  # in order; a pattern may match a folder and what is in it
     for one in shown:
         if not Path(one).is_dir():
@@ -278,15 +278,13 @@ def _expanded(path: str) -> list[str]:
         elif not folder:
             files |= dict.fromkeys(_expanded(one))
     if not files:
-        hidden = f" ({len(found)} hidden: names that begin with _ or .)" if found else ""
-        raise FileNotFoundError(
-            f"source must lead to Parquet files; {path!r} leads to none{hidden}"
-        )
+        hidden = f" ({len(matched)} hidden: names that begin with _ or .)" if matched else ""
+        raise FileNotFoundError(f"source must name Parquet files; {path!r} names none{hidden}")
     return list(files)
 
 
 def _is_hidden(path: str, pattern: str) -> bool:
-    """Say whether a wildcard led to a name such as `_temporary`, `_delta_log` or `.crc`.
+    """Return whether a wildcard matches a name such as `_temporary`, `_delta_log` or `.crc`.
 
     Writers keep their notes under names that begin with _ or a dot. A name that is spelled out in
     the pattern is wanted.
@@ -327,24 +325,24 @@ def _of_frame(frame: pl.DataFrame) -> Callable[[Sequence[str], int], Iterator[Bl
 
 
 def _of_files(
-    sizes: Mapping[str, int], *, apart: bool
+    sizes: Mapping[str, int], *, distributed: bool
 ) -> Callable[[Sequence[str], int], Iterator[Block]]:
     def blocks(columns: Sequence[str], n_rows: int) -> Iterator[Block]:
         def dates(path: str, first: int, n: int) -> pl.Series:
             return FileRows(path, first, n, (False, False)).read(columns[:1]).to_series()
 
         paths = [path for path, size in sizes.items() if size]
-        ends = [_ends(path, columns[0]) if apart else (None, None) for path in paths]
+        ends = [_ends(path, columns[0]) if distributed else (None, None) for path in paths]
         following = [*ends[1:], (None, None)][: len(ends)]
-        # Where nobody looked, two ends are equal: they may be of one date.
+        # Ends that are not read count as equal: they may be of one date.
         shared = False  # Whether the file before ends with the date that this one begins with.
         for path, (_, last), (then, _) in zip(paths, ends, following, strict=True):
-            size, goes_on = sizes[path], instant(last) == instant(then)
+            size, continues = sizes[path], instant(last) == instant(then)
             for first, stop, (before, after) in _whole_dates(partial(dates, path), n_rows, size):
                 earlier = before or (first == 0 and shared)
-                later = after or (stop == size and goes_on)
+                later = after or (stop == size and continues)
                 yield FileRows(path, first, stop - first, (earlier, later))
-            shared = goes_on
+            shared = continues
 
     return blocks
 
@@ -373,18 +371,18 @@ def _of_lazy_frame(frame: pl.LazyFrame) -> Callable[[Sequence[str], int], Iterat
             yield from _of_frame(wanted.collect())(columns, n_rows)
             return
         concat = polars().concat
-        held: pl.DataFrame = polars().DataFrame(schema=wanted.collect_schema())
+        pending: pl.DataFrame = polars().DataFrame(schema=wanted.collect_schema())
         batches = wanted.collect_batches(chunk_size=n_rows, maintain_order=True)
 
         def dates(_first: int, n: int) -> pl.Series:
-            nonlocal held
-            while held.height < n and (batch := next(batches, None)) is not None:
-                held = concat([held, batch])
-            return held[columns[0]].slice(0, n)
+            nonlocal pending
+            while pending.height < n and (batch := next(batches, None)) is not None:
+                pending = concat([pending, batch])
+            return pending[columns[0]].slice(0, n)
 
         for first, stop, cut in _whole_dates(dates, n_rows, None):
-            yield FrameRows(held.slice(0, stop - first), first, cut)
-            held = held.slice(stop - first)
+            yield FrameRows(pending.slice(0, stop - first), first, cut)
+            pending = pending.slice(stop - first)
 
     return blocks
 
@@ -405,7 +403,7 @@ def _whole_dates(
     Parameters
     ----------
     dates : callable
-        `dates(first, n)` gives the dates of n rows, or as many as there are.
+        `dates(first, n)` gives the dates of at most n rows.
     n_rows : int
     size : int or None
         Number of rows, where it is known.
@@ -428,7 +426,7 @@ def _end_of_block(
     if len(near) <= n_rows:
         return first + len(near), False
     runs = near.rle().struct.field("len")
-    if len(runs) > 1:  # the last one goes on, or begins, with the row too many
+    if len(runs) > 1:  # the last run includes the row beyond the block
         return first + len(near) - int(runs[-1]), False
     most = MOST_BLOCKS * n_rows
     run = int(dates(first, most + 1).rle().struct.field("len")[0])

@@ -108,14 +108,14 @@ class CharacteristicMoments(DatedRecord):
     feature_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Take read-only views and hold the parts to each other."""
-        cross = _held("cross", self.cross, np.float64)
+        """Store read-only views of parts whose shapes agree."""
+        cross = _view("cross", self.cross, np.float64)
         if cross.ndim != 2 or cross.shape[1] < 1:
             raise ValueError(f"cross must have shape (T, P); got {cross.shape}")
         n_dates, n_instruments = cross.shape
-        packed = _held("packed_gram", self.packed_gram, np.float64)
-        squares = _held("return_squares", self.return_squares, np.float64)
-        counts = _held("n_assets", self.n_assets, np.uint32)
+        packed = _view("packed_gram", self.packed_gram, np.float64)
+        squares = _view("return_squares", self.return_squares, np.float64)
+        counts = _view("n_assets", self.n_assets, np.uint32)
         n_pairs = n_instruments * (n_instruments + 1) // 2
         require_shape("packed_gram", (n_dates, n_pairs), packed.shape)
         require_shape("return_squares", (n_dates,), squares.shape)
@@ -154,7 +154,7 @@ class CharacteristicMoments(DatedRecord):
             below 1e-6. A float64 panel is computed in float64 always.
         missing : {"skip", "middle"}
             Leave out rows with a missing characteristic, or give it the median of its date (0 where
-            none is known). The mask says which rows are there; without one, rows that have some
+            none is known). Rows are those of the mask, or by default those with any
             characteristic.
 
         Raises
@@ -192,8 +192,8 @@ class CharacteristicMoments(DatedRecord):
     ) -> CharacteristicMoments:
         """Take the moments of a long frame that need not fit into memory.
 
-        Rows are read once, in blocks, and only the columns named; what is held at a time does not
-        grow with the number of rows. Products are computed in float64.
+        Rows are read once, in blocks, and only the columns named; memory does not grow with
+        the number of rows. Products are computed in float64.
 
         Parameters
         ----------
@@ -212,7 +212,7 @@ class CharacteristicMoments(DatedRecord):
         timestamp_col : str, optional
             By default the first of timestamp, datetime, date, time.
         entity_col : str, optional
-            Read only to refuse an asset that a date has twice (rows in no order: in one block).
+            Read to reject an asset twice at a date (rows in no order: in one block).
         rank : bool, default False
             Replace each characteristic by (rank - 1) / (n - 1) - 1/2 within its date, ties
             averaged, missing values 0, with or without a return. Needs rows in order of date.
@@ -228,10 +228,10 @@ class CharacteristicMoments(DatedRecord):
         Raises
         ------
         FileNotFoundError, KeyError
-            When a path leads to no file, or a column is missing.
+            When a path names no file, or a column is missing.
         ValueError
-            When a timestamp is missing, a column is not numeric, an asset comes twice at a date, or
-            `rank` or `missing="middle"` meets rows out of order.
+            When a timestamp is missing, a column is not numeric, an asset appears twice at a date,
+            or `rank` or `missing="middle"` meets rows out of order.
         """
         keys = {"timestamp_col": timestamp_col, "entity_col": entity_col}
         plan = Plan.of(feature_cols, return_col, rank=rank, missing=missing, **keys)
@@ -259,7 +259,7 @@ class CharacteristicMoments(DatedRecord):
         return int(self.cross.shape[1])
 
     def __add__(self, other: object) -> CharacteristicMoments:
-        """Merge with moments of other rows: dates known to both are added.
+        """Merge with moments of other rows: dates of both are added.
 
         Raises
         ------
@@ -275,11 +275,11 @@ class CharacteristicMoments(DatedRecord):
         return _of(merged(self._dated(), other._dated()), self.feature_names)
 
     def __radd__(self, other: object) -> CharacteristicMoments:
-        """Let `sum` merge shards: it starts from 0."""
+        """Merge shards by `sum`, which starts from 0."""
         return self if isinstance(other, int) and other == 0 else NotImplemented
 
     def append(self, later: CharacteristicMoments) -> CharacteristicMoments:
-        """Put later dates after these.
+        """Append later dates.
 
         Raises
         ------
@@ -302,35 +302,35 @@ class CharacteristicMoments(DatedRecord):
         return _of(self._dated().followed_by(later._dated()), self.feature_names)
 
     def drop(self, timestamps: Sequence[Any]) -> CharacteristicMoments:
-        """Leave out the dates of these labels.
+        """Return the moments without the dates of these labels.
 
         Raises
         ------
         KeyError
-            When a label is not there.
+            When a label is not among the timestamps.
         """
         unwanted = set(map(instant, require_items("timestamps", timestamps)))
-        there = list(map(instant, self.timestamps))
-        if unknown := unwanted.difference(there):
-            raise KeyError(f"timestamps to drop must be there; {len(unknown)} are not")
-        kept = [i for i, label in enumerate(there) if label not in unwanted]
+        labels = list(map(instant, self.timestamps))
+        if unknown := unwanted.difference(labels):
+            raise KeyError(f"timestamps to drop must be among the dates; {len(unknown)} are not")
+        kept = [i for i, label in enumerate(labels) if label not in unwanted]
         if not unwanted:
             return self
         return _of(self._dated().select(np.array(kept, dtype=np.intp)), self.feature_names)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write all into one file, whole or not at all.
+        """Write one file, whole or not at all.
 
         Raises
         ------
         OSError
-            When the target cannot be written; what was there stays.
+            When the target cannot be written; an earlier file stays.
         """
         return records.save_record(path, _MODEL_TYPE, self, name="moments")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CharacteristicMoments:
-        """Read what `save` wrote; every bit is the same.
+        """Read a file of `save`; every bit is the same.
 
         Raises
         ------
@@ -356,18 +356,18 @@ class CharacteristicMoments(DatedRecord):
 
 
 def _of(dated: Dated, names: Sequence[str]) -> CharacteristicMoments:
-    found = dated.moments
+    moments = dated.moments
     return CharacteristicMoments(
-        packed_gram=found.gram,
-        cross=found.cross,
-        return_squares=found.return_squares,
-        n_assets=found.n_assets,
+        packed_gram=moments.gram,
+        cross=moments.cross,
+        return_squares=moments.return_squares,
+        n_assets=moments.n_assets,
         timestamps=dated.labels,
         feature_names=tuple(names),
     )
 
 
-def _held(name: str, value: Any, dtype: type[np.generic]) -> NDArray[Any]:
+def _view(name: str, value: Any, dtype: type[np.generic]) -> NDArray[Any]:
     array = np.asarray(value)
     if array.dtype != dtype:
         raise ValueError(f"{name} must hold {dtype.__name__}; got dtype {array.dtype}")

@@ -1,4 +1,4 @@
-"""Which column of a long frame names the period, and which the entity."""
+"""Names of the key columns of a long frame."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ENTITY_CANDIDATES = ("asset", "symbol", "ticker", "instrument", "security")
 def resolve_column(
     role: str, named: str | None, candidates: Sequence[str], names: Sequence[str]
 ) -> str:
-    """Find a key column: the one that was named, else the first candidate there.
+    """Resolve a key column: the named one, else the first candidate in the frame.
 
     Parameters
     ----------

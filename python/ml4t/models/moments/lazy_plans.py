@@ -1,9 +1,9 @@
 """Rows of a lazy frame a part at a time, where a part costs no more than its own rows.
 
-Polars' engine reads ahead of whom it streams to, by row groups and threads: some GiB of wide files.
+Polars' engine reads ahead by row groups and threads: some GiB of wide files.
 A slice, or a range of dates, that polars pushes into the scan of Parquet files needs none of that.
-Whatever the plan, `LazyFrame.slice` and `LazyFrame.filter` give its rows; what polars says that it
-would do with them decides about cost alone.
+Whatever the plan, `LazyFrame.slice` and `LazyFrame.filter` give its rows; the plan that polars
+explains decides about cost alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _MOST_FILES = 64
-"""Looking up a part in more files costs as much as reading it."""
+"""The search for a part in more files costs as much as a read."""
 
 _SCAN = re.compile(r"Parquet SCAN \[.*?(?:, \.\.\. (\d+) other sources?)?\]")
 _SLICE = re.compile(r"SLICE: (?:Positive \{ offset: \d+, len: \d+ \}|\(\d+, \d+\))")
@@ -33,10 +33,10 @@ _PYTHON = re.compile(r"\b(?:python_udf|map\w*|apply\w*)\(")
 
 
 def slices_are_cheap(frame: pl.LazyFrame) -> bool:
-    """Say whether a slice reads its own rows of a few local Parquet files, and no others.
+    """Return whether a slice reads its own rows of a few local Parquet files, and no others.
 
-    So it is where polars pushes a slice into the only scan of the plan. A line of the plan that is
-    not known, or a function of the user's, make the answer no.
+    True where polars pushes a slice into the only scan of the plan. A line of the plan that is
+    not known, or a function of the user's, makes the result False.
 
     Parameters
     ----------
@@ -50,9 +50,9 @@ def ranges_of_dates(
 ) -> list[tuple[int, pl.LazyFrame]]:
     """Cut a frame into ranges of whole dates, where it is in order and a range reads little else.
 
-    So it is where polars pushes a filter by date into the only scan of the plan, whose statistics
-    then tell which row groups to read. The column of dates is read here; what is kept of it is how
-    many rows a date has.
+    Possible where polars pushes a filter by date into the only scan of the plan, whose statistics
+    then select the row groups. The column of dates is read here, and the number of rows by date
+    kept.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def ranges_of_dates(
     """
     column, dates = frame.select(key), import_module("polars").col(key)
     kind = column.collect_schema()[key]
-    # Dates that a window makes are refused: polars 1.10 filters before it.
+    # Dates computed by a window do not count: polars 1.10 filters before it.
     if not _COMPARED.fullmatch(str(kind)) or has_windows(column):
         return []
     if _lines_of_a_scan(frame.filter(dates >= dates), _SELECTION) != 1:
@@ -88,7 +88,7 @@ def _lines_of_a_scan(frame: pl.LazyFrame, what: re.Pattern[str]) -> int | None:
     """Count such lines of a plan that scans a few local files and goes row by row; else None."""
     lines = [line.strip() for line in frame.explain().splitlines()]
     others = [line for line in lines if not what.fullmatch(line)]
-    scans = [found for line in others if (found := _SCAN.fullmatch(line))]
+    scans = [scan for line in others if (scan := _SCAN.fullmatch(line))]
     known = all(_SCAN.fullmatch(line) or _ROW_BY_ROW.fullmatch(line) for line in others)
     if not known or len(scans) != 1 or int(scans[0][1] or 0) >= _MOST_FILES:
         return None
@@ -117,19 +117,19 @@ def _rows_of_dates(column: pl.LazyFrame) -> dict[Any, int]:
 
 def _together(sizes: Mapping[Any, int], n_rows: int) -> Iterator[tuple[Any, Any, int]]:
     """Yield the first date, the last and the rows of as many dates as fit into a block."""
-    held: list[Any] = []
+    dates: list[Any] = []
     total = 0
     for date, size in sizes.items():
-        if held and total + size > n_rows:
-            yield held[0], held[-1], total
-            held, total = [], 0
-        held.append(date)
+        if dates and total + size > n_rows:
+            yield dates[0], dates[-1], total
+            dates, total = [], 0
+        dates.append(date)
         total += size
-    yield held[0], held[-1], total
+    yield dates[0], dates[-1], total
 
 
 def has_windows(frame: pl.LazyFrame) -> bool:
-    """Say whether some column looks at other rows: chance may play a part, so it is read once.
+    """Return whether a column depends on other rows, perhaps at random: it is read once.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Moments of a long frame, block by block.
 
-Where rows are in order of date, a block is some whole dates. A date that two files share travels as
-rows and is put together, so that every date is ranked and summed whole, as it would be in memory.
-Where rows are in no order, a block gives what it knows of each date; dates are sums over blocks.
+Where rows are in order of date, a block is some whole dates. The rows of a date that two files
+share are joined, so that every date is ranked and summed whole, as in memory. Where rows are in no
+order, a block has part of each date; dates are sums over blocks.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 _TEXT = ("String", "Categorical", "Enum", "Null")
 CUT_ROWS = 1 << 14
-"""A cut date with more rows than this is summed in parts, where it can be, and does not travel."""
+"""A cut date with more rows than this is summed in parts where possible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to read, and what to do with it.
+    """Columns to read, and the treatment of gaps.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Plan:
         rank: bool,
         missing: str,
     ) -> Plan:
-        """Check the arguments of a scan, as far as that goes without the source."""
+        """Check the arguments of a scan that do not depend on the source."""
         features = require_names("feature_cols", feature_cols)
         keys = {"timestamp_col": timestamp_col, "entity_col": entity_col}
         for argument, name in {"return_col": return_col, **keys}.items():
@@ -87,7 +87,7 @@ class Plan:
 
     @property
     def whole_dates(self) -> str:
-        """Name the setting that must see all rows of a date at once; empty where none must."""
+        """Name the setting that needs all rows of a date at once; empty without one."""
         if self.rank:
             return "rank=True"
         return "missing='middle'" if self.missing == "middle" else ""
@@ -99,7 +99,7 @@ class Plan:
         return (*(key for key in keys if key is not None), *self.features)
 
     def resolved(self, schemas: Mapping[str, Mapping[str, Any]]) -> Plan:
-        """Find the columns in every file, and refuse types that hold no numbers."""
+        """Resolve the columns in every file, and reject types that hold no numbers."""
         plan = self
         for where, schema in schemas.items():
             named = resolve_column("timestamp", plan.timestamp, TIMESTAMP_CANDIDATES, [*schema])
@@ -142,13 +142,13 @@ class Day:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """What a block says.
+    """Moments and open dates of a block.
 
     Attributes
     ----------
     n_rows : int
     first, last : Day or None
-        Dates that other blocks may know more of; `last` is None where there is one date only.
+        Dates that other blocks may continue; `last` is None where there is one date.
     body : Dated
         The other dates, or all of a block that is not in order.
     """
@@ -162,7 +162,7 @@ class Piece:
 def scan(source: Source, plan: Plan, *, executor: Executor | None, progress: bool) -> Dated:
     """Take the moments of a source; see `CharacteristicMoments.scan`."""
     require_no_fork(executor, "polars")
-    table = opened(source, apart=executor is not None)
+    table = opened(source, distributed=executor is not None)
     plan = plan.resolved(table.schemas)
     n_rows = block_rows(len(plan.columns))
     blocks = table.blocks(plan.columns, n_rows)
@@ -213,7 +213,7 @@ def _worked_off(block: Block, frame: pl.DataFrame, plan: Plan) -> Piece:
         times = frame[key]
     if plan.entity is not None:
         frame = frame.with_columns(_ids(frame[plan.entity], block.first))
-        _refuse_duplicates(frame.select(key, plan.entity), plan.entity)
+        _reject_duplicates(frame.select(key, plan.entity), plan.entity)
     runs = times.rle().struct
     labels, sizes = _labels(runs.field("value")), runs.field("len").to_numpy()
     ends = np.concatenate([[0], sizes.cumsum(dtype=np.int64)])
@@ -239,7 +239,7 @@ def _worked_off(block: Block, frame: pl.DataFrame, plan: Plan) -> Piece:
 
 
 class _Assembly:
-    """Puts pieces together in the order of the source."""
+    """Sum of pieces in the order of the source."""
 
     def __init__(self, plan: Plan, most_rows: int) -> None:
         self._plan = plan
@@ -249,26 +249,26 @@ class _Assembly:
         self._latest: Any = None
 
     def take(self, piece: Piece) -> None:
-        """Take what the next block says."""
+        """Add the next block."""
         if piece.first is not None:
-            self._go_on(piece.first)
+            self._continue(piece.first)
         if piece.body.labels:
             self._close()
             self._add(piece.body)
         if piece.last is not None:
-            self._go_on(piece.last)
+            self._continue(piece.last)
 
     def total(self) -> Dated:
-        """Give all dates."""
+        """Return the moments of all dates."""
         self._close()
         return self._sum.total(1 + len(self._plan.features))
 
-    def _go_on(self, day: Day) -> None:
+    def _continue(self, day: Day) -> None:
         """Add rows to the open date, or close it and open another."""
         if self._open and instant(self._open[0].label) != instant(day.label):
             self._close()
         self._open.append(day)
-        # A date that is larger than some blocks is summed in parts, unless it must be seen whole.
+        # A date larger than some blocks is summed in parts, unless a setting needs it whole.
         if (
             not self._plan.whole_dates
             and sum(len(one.returns) for one in self._open) > self._most_rows
@@ -280,7 +280,7 @@ class _Assembly:
             return
         days, self._open = self._open, []
         if self._plan.entity is not None:
-            _refuse_duplicates(_joined_entities(days), self._plan.entity)
+            _reject_duplicates(_joined_entities(days), self._plan.entity)
         z = np.concatenate([day.characteristics for day in days])
         r = np.concatenate([day.returns for day in days])
         ends = np.array([0, len(r)])
@@ -336,7 +336,7 @@ def _numbers(frame: pl.DataFrame, names: Sequence[str], *, double: bool = False)
 
 
 def _labels_column(times: pl.Series, first: int) -> pl.Series:
-    """Refuse rows without a date, and types that name no date or lose part of it."""
+    """Reject rows without a date, and types that name no date or lose part of it."""
     if times.null_count():
         row = first + int(times.is_null().arg_max() or 0)
         raise ValueError(
@@ -359,7 +359,7 @@ def _labels_column(times: pl.Series, first: int) -> pl.Series:
 
 
 def _labels(times: pl.Series) -> list[Any]:
-    """Give the labels of dates, with unit, time zone and declared order."""
+    """Return the labels of dates, with unit, time zone and declared order."""
     kind: Any = times.dtype
     if str(kind).startswith("Datetime"):
         zone = None if kind.time_zone is None else zone_of(kind.time_zone)
@@ -375,7 +375,7 @@ def _names_entities(kind: Any) -> bool:
 
 
 def _ids(entities: pl.Series, first: int) -> pl.Series:
-    """Restate whole floats as the integers that they are, and refuse all others."""
+    """Convert whole floats to integers, and reject others."""
     if not entities.dtype.is_float():
         return entities
     whole = entities.is_finite() & (entities.floor() == entities) & (entities.abs() < EXACT)
@@ -388,7 +388,7 @@ def _ids(entities: pl.Series, first: int) -> pl.Series:
     return entities.cast(polars().Int64)
 
 
-def _refuse_duplicates(keys: pl.DataFrame, entity: str) -> None:
+def _reject_duplicates(keys: pl.DataFrame, entity: str) -> None:
     repeated = keys.is_duplicated()
     if repeated.any():
         label, asset = keys.row(int(repeated.arg_max() or 0))

@@ -1,7 +1,7 @@
-"""From what callers have to what batches and results hold.
+"""Conversion of arguments to the arrays and labels of batches and results.
 
-Every array that leaves here is a read-only view. A float32, float64, bool or int64 array is viewed
-where it lies: no copy, and the caller's own array stays writable. Bools with another byte than 0 or
+Every array is returned as a read-only view. A float32, float64, bool or int64 array is viewed
+in place: no copy, and the caller's array stays writable. Bools with another byte than 0 or
 1 are copied: elsewhere a bool is one of the two.
 """
 
@@ -27,10 +27,10 @@ EXACT = 2.0**53
 
 
 class Timestamps(Protocol):
-    """Labels of periods: a tuple, a list, an array, an index. What they are is the caller's."""
+    """Labels of dates of any kind: a tuple, a list, an array, an index."""
 
     def __len__(self) -> int:
-        """Count the periods."""
+        """Count the dates."""
         ...
 
     def __iter__(self) -> Iterator[Any]:
@@ -38,12 +38,12 @@ class Timestamps(Protocol):
         ...
 
     def __getitem__(self, key: Any, /) -> Any:
-        """Give the label of one period, or of several."""
+        """Return the label of one date, or of several."""
         ...
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """Look at the same memory without the right to write."""
+    """Return a read-only view."""
     view = array.view()
     view.flags.writeable = False
     return view
@@ -55,7 +55,7 @@ def as_floats(name: str, value: object, axes: str) -> FloatArray:
     Parameters
     ----------
     name : str
-        What the caller calls it.
+        Name of the argument.
     value : array_like or frame
         float32 and float64 stay as they are, everything else real becomes float64: booleans,
         integers (beyond 2**53 the nearest float), decimals. Masked entries of a masked array
@@ -123,7 +123,7 @@ def as_integers(name: str, value: object) -> IntArray:
 
 
 def as_timestamps(value: Any) -> Timestamps:
-    """Take labels of periods as they are; only that they can be counted matters."""
+    """Check that labels of dates are a sequence, and return them as they are."""
     if value is None:
         return ()
     _require_sequence("timestamps", value)
@@ -167,7 +167,7 @@ def as_names(argument: str, value: Any, count: int) -> tuple[str, ...]:
             )
     if len(set(names)) != len(names):
         twice = next(name for at, name in enumerate(names) if name in names[:at])
-        raise ValueError(f"{argument} must be unique; {twice!r} comes twice")
+        raise ValueError(f"{argument} must be unique; {twice!r} appears twice")
     if len(names) not in (0, count):
         raise ValueError(f"{argument} length mismatch: expected {count}, got {len(names)}")
     return names
@@ -181,9 +181,9 @@ def with_frame_labels(
     Parameters
     ----------
     timestamps, asset_ids : sequence, optional
-        As the caller gave them.
+        Arguments of the record.
     given : mapping of str to (array_like or frame, axes)
-        The arrays as the caller gave them. The index of a pandas frame names dates, columns of a
+        Array arguments. The index of a pandas frame names dates, columns of a
         frame of any kind name assets, where the axes are those of dates and assets.
 
     Raises
@@ -197,10 +197,10 @@ def with_frame_labels(
         if value is None or isinstance(value, np.ndarray):
             continue
         labels = wide.axis_labels(name, value, axes)
-        found = as_timestamps(labels.get("T"))
+        own_times = as_timestamps(labels.get("T"))
         if not len(times):
-            times, whose_times = found, name
-        elif len(found) == len(times) and (at := wide.same_times(times, found)) is not None:
+            times, whose_times = own_times, name
+        elif len(own_times) == len(times) and (at := wide.same_times(times, own_times)) is not None:
             raise ValueError(
                 f"{whose_times} and {name} must name the same dates; position {at} differs. "
                 f"Align the frames, or pass {name}.to_numpy()"
@@ -229,7 +229,7 @@ def _ids_of_frame(name: str, labels: Any) -> tuple[str, ...]:
 def require_label_counts(
     timestamps: Timestamps, n_periods: int, ids: tuple[str, ...] = (), n_assets: int = 0
 ) -> None:
-    """Refuse labels that are there but are not as many as what they label."""
+    """Reject labels whose number is not that of the dates or assets."""
     if len(timestamps) not in (0, n_periods):
         raise ValueError(f"timestamps length mismatch: expected {n_periods}, got {len(timestamps)}")
     if len(ids) not in (0, n_assets):
@@ -237,13 +237,13 @@ def require_label_counts(
 
 
 def require_agreement(what: str, expected: tuple[int, ...], got: tuple[int, ...]) -> None:
-    """Refuse two shapes that differ; `what` says which arrays, on which axes."""
+    """Reject two shapes that differ; `what` names the arrays and axes."""
     if expected != got:
         raise ValueError(f"{what}: expected {expected}, got {got}")
 
 
 def _require_sequence(name: str, value: object) -> None:
-    """Refuse what has no length, no order, or more than one axis."""
+    """Reject objects without length or order, or with several axes."""
     no_sequence = (
         isinstance(value, (str, bytes, Set, Mapping))
         or not isinstance(value, Sized)
@@ -255,7 +255,7 @@ def _require_sequence(name: str, value: object) -> None:
 
 
 def asset_id(value: object) -> str | None:
-    """Give the text of an asset's id: text as it is, an integer in digits, 10001.0 as "10001".
+    """Return the text of an asset's id: text as it is, an integer in digits, 10001.0 as "10001".
 
     None for everything else: bools, 1.5, NaN, and floats from 2**53 on, where they skip integers.
     """
@@ -311,7 +311,7 @@ def _of_frame(name: str, frame: Any) -> NDArray[Any]:
         part = np.asarray(column)
         part = _without_na(part) if part.dtype == object else part
         if got := _no_numbers(part):
-            raise wide.refuse_column(name, frame, label, got)
+            raise wide.column_error(name, frame, label, got)
         parts.append(part)
     return np.stack(parts, axis=1) if parts else np.empty((len(frame), 0))
 
@@ -327,7 +327,7 @@ def _without_na(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _no_numbers(array: NDArray[Any]) -> str:
-    """Say what an array holds beside numbers; empty text for nothing."""
+    """Describe the cells of an array that are no numbers; empty without one."""
     if array.dtype.kind in "biuf":
         return ""
     if array.dtype != object:
@@ -343,7 +343,7 @@ def _no_numbers(array: NDArray[Any]) -> str:
 
 
 def is_number(kind: type) -> bool:
-    """Say whether values of a type are real numbers, or None, which is a missing one.
+    """Return whether values of a type are real numbers, or None, which is a missing one.
 
     Text, dates and durations are none, though NumPy makes floats of their digits and ticks.
     """

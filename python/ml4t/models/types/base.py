@@ -1,4 +1,4 @@
-"""What every batch and result shares: equality, pickling, a short repr."""
+"""Equality, pickling and a short repr of every batch and result."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Record:
 
 
 def same_value(left: object, right: object) -> bool:
-    """Say whether two field values agree; never raises on arrays, tables or NaN."""
+    """Return whether two field values agree; never raises on arrays, tables or NaN."""
     if left is right:
         return True
     if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):

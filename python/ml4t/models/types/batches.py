@@ -1,6 +1,6 @@
-"""What models are fed: panels, cross-sections, windows of portfolio features.
+"""Inputs of models: panels, cross-sections, windows of portfolio features.
 
-Axes: `T` periods, `N` assets or slots, `L` characteristics, `Q` context features, `B` windows,
+Axes: `T` dates, `N` assets or slots, `L` characteristics, `Q` context features, `B` windows,
 `F` portfolio features. Returns are simple returns per period, as fractions. NaN marks what is
 missing. Arrays are read-only views of the caller's memory.
 """
@@ -47,9 +47,9 @@ class PersistentPanelBatch(DatedRecord):
         columns of a frame (pandas, polars, Arrow) among the arrays. Labels that are given beside
         a frame must agree with its own.
     metadata : dict
-        The caller's own; never looked at.
+        Passed through; no model reads it.
     context_features : ndarray of float, shape (T, Q), optional
-        What all assets of a date share, known before its returns are earned.
+        Shared by all assets of a date, known before its returns are earned.
     feature_names : tuple of str, length L, optional
         Names of the characteristics.
     context_names : tuple of str, length Q, optional
@@ -76,7 +76,7 @@ class PersistentPanelBatch(DatedRecord):
     context_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Take the arrays and labels, then check that all have the same axes."""
+        """Convert the arrays and labels, and validate shapes."""
         given = {
             "returns": (self.returns, "T N"),
             "context_features": (self.context_features, "T Q"),
@@ -139,8 +139,8 @@ class CrossSectionBatch(DatedRecord):
     factor_returns : ndarray of float, shape (T, N), optional
         Continuous returns of the assets, from which managed portfolios are built.
     context_features : ndarray of float, shape (T, Q), optional
-        What all assets of a date share, known, as characteristics are, before its returns are
-        earned.
+        Shared by all assets of a date, known before its returns are earned, as characteristics
+        are.
     timestamps : sequence of length T, optional
         Stored as given. By default the index of a pandas frame among the arrays.
     asset_ids : tuple of str, length N, optional
@@ -148,9 +148,9 @@ class CrossSectionBatch(DatedRecord):
         columns of a frame (pandas, polars, Arrow) among the arrays. Labels that are given beside
         a frame must agree with its own.
     mask : ndarray of bool, shape (T, N), optional
-        True where the asset is there. Nothing but 0 and 1 is accepted as well.
+        True where the asset exists. An array of 0 and 1 is accepted.
     metadata : dict
-        The caller's own; never looked at.
+        Passed through; no model reads it.
     feature_names : tuple of str, length L, optional
         Names of the characteristics.
     context_names : tuple of str, length Q, optional
@@ -181,7 +181,7 @@ class CrossSectionBatch(DatedRecord):
     context_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Take the arrays and labels, then check them against the characteristics."""
+        """Convert the arrays and labels, and validate shapes."""
         given = {
             "returns": (self.returns, "T N"),
             "factor_returns": (self.factor_returns, "T N"),
@@ -238,9 +238,9 @@ class PortfolioSequenceBatch(DatedRecord):
     vol_scale : ndarray of float, shape (B, T, N), optional
         Positions per unit of weight.
     prev_weights : ndarray of float, shape (B, N), optional
-        Weights held before the first period.
+        Weights before the first date.
     mask : ndarray of bool, shape (B, T, N), optional
-        True where the slot can be held. Nothing but 0 and 1 is accepted as well.
+        True where the slot is available. An array of 0 and 1 is accepted.
     group_ids : ndarray of int64, shape (N,), optional
     costs : ndarray of float, shape (N, 1), optional
         Cost per unit traded, as a fraction. Shape (N,) is accepted.
@@ -253,7 +253,7 @@ class PortfolioSequenceBatch(DatedRecord):
         columns of a frame (pandas, polars, Arrow) among the arrays. Labels that are given beside
         a frame must agree with its own.
     metadata : dict
-        The caller's own; never looked at.
+        Passed through; no model reads it.
     feature_names : tuple of str, length F, optional
 
     Raises
@@ -283,7 +283,7 @@ class PortfolioSequenceBatch(DatedRecord):
     feature_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Take the arrays and labels, then check them against the features."""
+        """Convert the arrays and labels, and validate shapes."""
         given = {
             "prev_weights": (self.prev_weights, "B N"),
             "group_ids": (self.group_ids, "N"),
@@ -334,7 +334,7 @@ class PortfolioSequenceBatch(DatedRecord):
 
     @property
     def n_periods(self) -> int:
-        """Number of periods of a window, T."""
+        """Number of dates of a window, T."""
         return int(self.features.shape[1])
 
     @property
@@ -344,7 +344,7 @@ class PortfolioSequenceBatch(DatedRecord):
 
 
 def _named(argument: str, names: Any, array: FloatArray | None) -> tuple[str, ...]:
-    """Names of the last axis of an array; without the array there is nothing to name."""
+    """Names of the last axis of an array; none without the array."""
     return as_names(argument, names, 0 if array is None else array.shape[-1])
 
 

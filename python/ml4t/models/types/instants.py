@@ -1,4 +1,4 @@
-"""Where labels of dates lie in time: the one place that compares, orders and hashes them.
+"""Order, equality and hash of labels of dates.
 
 Python compares datetimes of one time zone by the wall clock, so that two instants of the hour at
 the end of daylight saving are equal to it; and it compares text by letters. Here a moment is its
@@ -78,7 +78,7 @@ class Category(str):
 
 
 def instant(label: Any) -> Instant:
-    """Give what labels of one date share, and nothing else: equal, hashable, of any time zone.
+    """Return a hashable key of a date: equal for labels of one date, in any time zone.
 
     A date is its midnight, 1 is 1.0, a category its text. Fold and nanoseconds count.
     """
@@ -129,7 +129,7 @@ def is_missing(label: Any) -> bool:
     try:
         return bool(label != label)
     except (TypeError, ValueError):
-        return True  # pandas.NA says neither yes nor no
+        return True  # pandas.NA has no truth value
 
 
 def first_difference(one: Iterable[Any], other: Iterable[Any]) -> int | None:
@@ -141,12 +141,12 @@ def first_difference(one: Iterable[Any], other: Iterable[Any]) -> int | None:
 def in_time(
     subject: str, labels: Sequence[Any], *, at: Callable[[int], str] = "date {}".format
 ) -> list[Any]:
-    """Give the places of labels in time, which sort as the dates do.
+    """Return the places of labels in time, which sort as the dates do.
 
     Parameters
     ----------
     subject : str
-        How a message begins, such as "timestamps must be".
+        Begin of a message, such as "timestamps must be".
     labels : sequence
     at : callable
         Names the position of a label.
@@ -164,7 +164,7 @@ def in_time(
     for number, label in enumerate(labels):
         kind, place = instant(label)
         if kind == "missing":
-            raise ValueError(f"{subject} there for every date; got {label!r} at {at(number)}")
+            raise ValueError(f"{subject} present for every date; got {label!r} at {at(number)}")
         if kind == "local" and isinstance(label, date) and not isinstance(label, datetime):
             kind = "date"
         first = first or (kind, label)
@@ -184,14 +184,14 @@ def in_time(
 
 
 def require_ascending(name: str, timestamps: Iterable[Any], *, opaque: bool = False) -> None:
-    """Refuse labels that do not strictly ascend in time.
+    """Reject labels that do not strictly ascend in time.
 
     Parameters
     ----------
     name : str
     timestamps : iterable
     opaque : bool, default False
-        Whether labels without an order, such as text that is no date, are the caller's own.
+        Whether labels without an order, such as text that is no date, pass.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def require_ascending(name: str, timestamps: Iterable[Any], *, opaque: bool = Fa
 
 
 def require_one_kind(name: str, one: Sequence[Any], other: Sequence[Any]) -> None:
-    """Refuse two sides without an order among each other: a date and a text never name one day."""
+    """Reject two sides without a common order, such as dates and text."""
     try:
         in_time("labels must be", (one[0], other[0]))
     except ValueError as error:
@@ -227,7 +227,7 @@ def _is_unordered(timestamps: Any) -> bool:
 
 
 def _places_of_one_type(labels: Sequence[Any]) -> list[Any] | None:
-    """Give the places of many plain labels at once; None where it takes a closer look."""
+    """Return the places of many plain labels at once; None for other labels."""
     kinds = set(map(type, labels))
     if kinds == {int}:
         return list(labels)
@@ -240,7 +240,7 @@ def _places_of_one_type(labels: Sequence[Any]) -> list[Any] | None:
 
 
 def _plainly_ascend(labels: Sequence[Any]) -> bool:
-    """Say whether labels ascend that Python and NumPy compare by instant."""
+    """Return whether labels ascend, of kinds that Python and NumPy compare by instant."""
     kinds = set(map(type, labels))
     kind = kinds.pop() if len(kinds) == 1 else object
     known = kind in (int, float, date) or issubclass(kind, np.datetime64)
@@ -307,14 +307,14 @@ def declared(categories: Sequence[Any]) -> dict[Any, Any]:
 
 @lru_cache(maxsize=1 << 16)
 def iso_form(text: str) -> str | None:
-    """Say of which form of ISO 8601 a text is; None when it is no date of the calendar.
+    """Return the form of ISO 8601 of a text; None when it is no date of the calendar.
 
     Texts of one form sort as their dates do: as many digits, the same signs, the same offset.
     """
-    found = _ISO.fullmatch(text)
-    if found is None:
+    match = _ISO.fullmatch(text)
+    if match is None:
         return None
-    day, between, clock, zone = found.groups(default="")
+    day, between, clock, zone = match.groups(default="")
     try:
         _require_day(day)
         if clock:

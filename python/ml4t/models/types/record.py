@@ -17,7 +17,7 @@ Label: TypeAlias = int | tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class FitRunRecord:
-    """How a fit ran: enough to tell whether two fits are the same, nothing of the data itself.
+    """Record of a fit: enough to compare two fits, without the data.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class FitRunRecord:
     error_type: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a record that no fit can have written; `load` relies on it."""
+        """Reject a record that no fit writes."""
         if require_int("schema_version", self.schema_version) != SCHEMA_VERSION:
             raise ValueError(f"schema_version must be {SCHEMA_VERSION}; got {self.schema_version}")
         for name in ("package_version", "model_name"):
@@ -82,7 +82,7 @@ class FitRunRecord:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FitSummary(Record):
-    """What a fit found.
+    """Result of a fit.
 
     Attributes
     ----------

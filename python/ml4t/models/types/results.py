@@ -1,7 +1,7 @@
 """What models give back: states, forecasts, signals, weights.
 
-Axes: `T` periods, `N` assets or slots, `K` factors, `B` windows. Returns and premia are simple
-returns per period, as fractions; weights are fractions of capital. NaN marks what is not there.
+Axes: `T` dates, `N` assets or slots, `K` factors, `B` windows. Returns and premia are simple
+returns per period, as fractions; weights are fractions of capital. NaN marks missing.
 Arrays are read-only views of what the model computed.
 """
 
@@ -103,7 +103,7 @@ class LatentFactorState(DatedRecord):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FactorForecastResult(DatedRecord):
-    """Expected factor returns, known before the period they are for.
+    """Expected factor returns, known before the date of the returns.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ class FactorForecastResult(DatedRecord):
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Take the array and its labels."""
+        """Convert the array and its labels, and validate shapes."""
         given = {"factor_premia": (self.factor_premia, "T K")}
         self._hold(
             factor_premia=as_floats("factor_premia", self.factor_premia, "T K"),
@@ -148,7 +148,7 @@ class AssetForecastResult(DatedRecord):
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Take the array and its labels."""
+        """Convert the array and its labels, and validate shapes."""
         _hold_panel(self, "expected_returns")
 
 
@@ -172,7 +172,7 @@ class AssetSignalResult(DatedRecord):
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Take the array and its labels."""
+        """Convert the array and its labels, and validate shapes."""
         _hold_panel(self, "signal_values")
 
 
@@ -196,7 +196,7 @@ class AssetWeightsResult(DatedRecord):
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Take the array and its labels."""
+        """Convert the array and its labels, and validate shapes."""
         _hold_panel(self, "weights")
 
 
@@ -265,13 +265,13 @@ class PortfolioWeightsResult(DatedRecord):
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Take the array and its labels."""
+        """Convert the array and its labels, and validate shapes."""
         _hold_panel(self, "weights", "B T N")
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class LatentFactorPrediction(DatedRecord):
-    """What a latent factor pipeline predicts, step by step.
+    """Predictions of a latent factor pipeline, by step.
 
     Attributes
     ----------
@@ -287,7 +287,7 @@ class LatentFactorPrediction(DatedRecord):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class PortfolioPrediction(DatedRecord):
-    """What an allocation pipeline predicts, before and after its postprocessors.
+    """Predictions of an allocation pipeline, before and after its postprocessors.
 
     Attributes
     ----------

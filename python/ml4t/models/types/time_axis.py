@@ -1,4 +1,4 @@
-"""Records with dates: cut, chosen and joined along time."""
+"""Records with dates: slice, select and concatenate along time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ml4t.models.types.base import Record, same_value
 from ml4t.models.types.instants import instant, require_ascending
 from ml4t.models.types.window_dates import windows_of, with_windows
 
-# Labels and notes: joined by rules of their own, or taken from the last part.
+# Joined by rules of their own, or taken from the last part.
 _FREE = {"timestamps", "metadata", "checkpoint_epoch", "checkpoint_step"}
 
 
@@ -27,7 +27,7 @@ class DatedRecord(Record):
 
     __slots__ = ()
     time_axes: ClassVar[Mapping[str, int]] = {}
-    # A container of dates is neither iterated nor made an array of by accident.
+    # A record is not iterable, and no array.
     __iter__: ClassVar[None] = None
     __contains__: ClassVar[None] = None
 
@@ -45,8 +45,8 @@ class DatedRecord(Record):
     def slice(self, start: int | None = None, stop: int | None = None) -> Self:
         """Take the dates from position `start` up to `stop`, as Python slices do; no copy.
 
-        Everything without an axis of time stays as it is: `prev_weights` is then the book held
-        before the first date of the slice.
+        Fields without an axis of time stay: `prev_weights` is then the book before the first date
+        of the slice.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ def along_time(record: Any, dates: slice | NDArray[np.intp]) -> Any:
 
 
 def concatenated(parts: Sequence[Any]) -> Any:
-    """Join records of one class, which must agree in all that has no axis of time."""
+    """Join records of one class that agree in all fields without an axis of time."""
     first, last = parts[0], parts[-1]
     changes: dict[str, Any] = {}
     for name, _ in _dated_fields(last):
@@ -166,7 +166,7 @@ def n_dates_of(record: Any) -> int:
 
 
 def positions(dates: Any, n_dates: int, timestamps: Any) -> slice | NDArray[np.intp]:
-    """Turn what `record[dates]` is given into a slice or positions."""
+    """Convert the argument of `record[dates]` to a slice or positions."""
     if isinstance(dates, slice):
         return dates
     array = np.asarray(dates) if isinstance(dates, (int, list, np.ndarray, np.integer)) else None

@@ -27,12 +27,12 @@ UNITS: tuple[Unit, ...] = ("ms", "us", "ns")
 
 
 class Timestamp(datetime):
-    """A `datetime` that remembers the unit of its column, and its nanoseconds.
+    """A `datetime` with the unit of its column, and nanoseconds.
 
     Attributes
     ----------
     unit : {"ms", "us", "ns"}
-        Unit of the column that it came from.
+        Unit of the column.
     nanosecond : int
         0 to 999, beyond the microseconds that a `datetime` holds.
     """
@@ -52,7 +52,7 @@ class Timestamp(datetime):
 
     @classmethod
     def of(cls, moment: datetime, unit: Unit, nanosecond: int = 0) -> Timestamp:
-        """Give a `datetime` a unit."""
+        """Return a `datetime` a unit."""
         fields = (moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second)
         return cls(
             *fields,
@@ -71,11 +71,11 @@ class Timestamp(datetime):
         return Timestamp.of(self._plain().replace(*fields, **named), self.unit, self.nanosecond)
 
     def astimezone(self, tz: tzinfo | None = None) -> Timestamp:
-        """Give the same instant in another zone; unit and nanoseconds stay."""
+        """Return the same instant in another zone; unit and nanoseconds stay."""
         return Timestamp.of(self._plain().astimezone(tz), self.unit, self.nanosecond)
 
     def isoformat(self, sep: str = "T", timespec: str = "auto") -> str:
-        """Write ISO 8601, with nine decimals where there are nanoseconds."""
+        """Write ISO 8601, with nine decimals for nanoseconds."""
         text = super().isoformat(sep, timespec)
         if not self.nanosecond or timespec != "auto":
             return text
@@ -126,9 +126,9 @@ class Timestamp(datetime):
 
 
 def nanoseconds(moment: datetime) -> int:
-    """Count nanoseconds since 1970: of the instant where there is a zone, else of the wall clock.
+    """Count nanoseconds since 1970: of the instant with a zone, else of the wall clock.
 
-    The fold of an hour that clocks pass twice counts.
+    The fold of a repeated hour counts.
     """
     seconds = (moment.toordinal() - FIRST_DAY) * 86_400
     seconds += moment.hour * 3_600 + moment.minute * 60 + moment.second
@@ -145,14 +145,14 @@ def zone_of(name: str) -> tzinfo:
         return ZoneInfo("UTC")
     offset = name.removeprefix("UTC")
     if offset[:1] in ("+", "-"):
-        found = datetime.strptime(offset, "%z").tzinfo
-        if found is not None:
-            return found
+        zone = datetime.strptime(offset, "%z").tzinfo
+        if zone is not None:
+            return zone
     return ZoneInfo(name)
 
 
 def zone_name(zone: tzinfo | None) -> str | None:
-    """Name a zone as polars knows it; a bare offset has no such name and becomes UTC."""
+    """Return the polars name of a zone; an offset without a name becomes UTC."""
     if zone is None:
         return None
     name = getattr(zone, "key", None) or getattr(zone, "zone", None)
@@ -160,7 +160,7 @@ def zone_name(zone: tzinfo | None) -> str | None:
 
 
 def from_ticks(ticks: NDArray[np.int64], unit: Unit, zone: tzinfo | None) -> list[datetime]:
-    """Turn counts of `unit` since 1970 (UTC when there is a zone) into labels."""
+    """Turn counts of `unit` since 1970 (UTC for labels with a zone) into labels."""
     return [_moment(int(tick), unit, zone) for tick in ticks.tolist()]
 
 
@@ -189,7 +189,7 @@ def _tick(moment: datetime, unit: Unit) -> int:
 
 
 def plain(value: Any) -> Any:
-    """Turn a scalar of NumPy or Arrow into its label; everything else is a label already."""
+    """Turn a scalar of NumPy or Arrow into its label; other values are labels."""
     if isinstance(value, np.datetime64):
         unit = np.datetime_data(value.dtype)[0]
         if unit in ("Y", "M", "W", "D"):

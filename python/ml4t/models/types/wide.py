@@ -1,7 +1,7 @@
 """Frames where an array is expected: their columns, and the labels on their axes.
 
 A wide frame has one row per date and, where the second axis is that of assets, one column per
-asset. pandas, polars and Arrow are recognised by what they offer, so that none is imported.
+asset. pandas, polars and Arrow are recognised by their attributes, so that none is imported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FLOATS = frozenset(("float32", "float64", "Float32", "Float64", "float", "doubl
 
 
 def is_frame(value: Any) -> bool:
-    """Say whether it is a table of columns: of pandas, polars or Arrow."""
+    """Return whether a value is a table of pandas, polars or Arrow."""
     if hasattr(value, "iloc"):
         return hasattr(value, "columns")
     return hasattr(value, "get_columns") or hasattr(value, "column_names")
@@ -45,8 +45,8 @@ def as_one_block(frame: Any) -> NDArray[Any] | None:
     return whole if whole.dtype in (np.float32, np.float64) else None
 
 
-def refuse_column(name: str, frame: Any, label: Any, got: str) -> ValueError:
-    """Say which column of a frame holds no numbers, and where its values belong."""
+def column_error(name: str, frame: Any, label: Any, got: str) -> ValueError:
+    """Return the error of a column that holds no numbers, with the next step."""
     indexed = f"frame.set_index({label!r}) makes dates of it"
     beside = "give its values as timestamps= and drop it"
     step = indexed if hasattr(frame, "iloc") else beside
@@ -60,13 +60,13 @@ def refuse_column(name: str, frame: Any, label: Any, got: str) -> ValueError:
 def axis_labels(name: str, value: Any, axes: str) -> dict[str, Any]:
     """Take the labels that a frame or series has for its dates (T) and assets (N).
 
-    Numbering, which says nothing, is left out: 0, 1, 2 and so on, and the `column_0` of polars.
+    Numbering names nothing and is left out: 0, 1, 2 and so on, and the `column_0` of polars.
 
     Raises
     ------
     ValueError
-        When rows or columns have labels of several levels, or a column of numbers is called as
-        dates are.
+        When rows or columns have labels of several levels, or a column of numbers has a name
+        of dates.
     """
     letters = axes.split()
     labels: dict[str, Any] = {}
@@ -80,7 +80,7 @@ def axis_labels(name: str, value: Any, axes: str) -> dict[str, Any]:
         _require_one_level(name, "columns", columns)
         for label in columns:
             if isinstance(label, str) and label.casefold() in TIME_NAMES:
-                raise refuse_column(name, value, label, "values under a name of dates")
+                raise column_error(name, value, label, "values under a name of dates")
         if not _is_numbering(columns):
             labels["N"] = columns
     return labels
@@ -89,7 +89,7 @@ def axis_labels(name: str, value: Any, axes: str) -> dict[str, Any]:
 def same_times(one: Iterable[Any], other: Iterable[Any]) -> int | None:
     """Find the first position where two sequences of labels name different dates.
 
-    Labels of two kinds, a text and a date, cannot be compared: nothing is said of them.
+    Labels of two kinds, a text and a date, are not compared.
     """
     for position, (left, right) in enumerate(zip(listed(one), listed(other), strict=False)):
         ours, theirs = instant(left), instant(right)

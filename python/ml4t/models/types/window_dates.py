@@ -1,4 +1,4 @@
-"""Dates of several windows of a portfolio: every window has its own, so metadata carries them."""
+"""Dates of several windows of a portfolio: every window has its own, in the metadata."""
 
 from __future__ import annotations
 
@@ -50,6 +50,6 @@ def windows_of(record: Any) -> tuple[tuple[Any, ...], ...]:
 
 
 def with_windows(metadata: Mapping[str, Any], windows: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    """Put the dates of windows into metadata, or take them away."""
+    """Put the dates of windows into metadata, or remove them."""
     kept = {key: value for key, value in metadata.items() if key != WINDOW_TIMESTAMPS}
     return {**kept, WINDOW_TIMESTAMPS: tuple(map(tuple, windows))} if len(windows) else kept
