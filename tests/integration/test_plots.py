@@ -35,7 +35,7 @@ def batch():
     z = rng.uniform(-0.5, 0.5, (T, N, L))
     f = 0.02 + 0.05 * rng.standard_normal((T, 2))
     r = (1 + z[:, :, 0]) * f[:, :1] + z[:, :, 1] * f[:, 1:] + 0.01 * rng.standard_normal((T, N))
-    return CrossSectionBatch(z, returns=r)
+    return CrossSectionBatch(z, returns=r, feature_names=NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def rendered(figure):
 
 
 def test_the_heat_map_is_gamma(model):
-    figure = rendered(plots.plot_gamma(model, feature_names=NAMES))
+    figure = rendered(plots.plot_gamma(model))
     (heat,) = figure.data
     np.testing.assert_array_equal(heat.z, np.column_stack([model.gamma, model.alpha]))
     assert tuple(heat.x) == ("f1", "f2", "alpha")
@@ -86,7 +86,7 @@ def test_paths_of_a_model_are_its_training_factors(model, batch):
 
 
 def test_bars_are_the_importance_in_order(model, batch):
-    importance = model.characteristic_importance(batch, feature_names=NAMES)
+    importance = model.characteristic_importance(batch)
     (bars,) = rendered(plots.plot_importance(importance)).data
     assert dict(zip(bars.y, bars.x, strict=True)) == dict(
         zip(importance.names, importance.drop, strict=True)

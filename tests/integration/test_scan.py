@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
@@ -52,7 +53,7 @@ def in_memory(panel, names, characteristics=None):
         mask=panel.mask[there],
         timestamps=[DAY + timedelta(days=int(t)) for t in there],
     )
-    return CharacteristicMoments.from_batch(batch, feature_names=names)
+    return CharacteristicMoments.from_batch(replace(batch, feature_names=tuple(names)))
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def test_large_dates_have_the_bits_of_the_panel_in_memory(tmp_path, blocks, size
     panel[at, np.concatenate([np.arange(n) for n in sizes])] = np.column_stack([z, returns])
     days = [DAY + timedelta(days=int(t)) for t in range(len(sizes))]
     batch = CrossSectionBatch(panel[..., :3], returns=panel[..., 3], timestamps=days)
-    in_one = CharacteristicMoments.from_batch(batch, feature_names=["c0", "c1", "c2"])
+    in_one = CharacteristicMoments.from_batch(replace(batch, feature_names=("c0", "c1", "c2")))
     frame = pl.DataFrame({"date": [days[t] for t in at], "ret": returns}).with_columns(
         pl.Series(f"c{i}", z[:, i]) for i in range(3)
     )
@@ -289,7 +290,7 @@ def test_labels_are_the_values_of_the_column(times):
 def test_a_frame_without_rows_has_no_dates():
     got = scan(sample_frame().clear(), ["c0", "c1"])
     assert got.n_periods == 0
-    assert got.feature_names == ("constant", "c0", "c1")
+    assert got.instrument_names == ("constant", "c0", "c1")
 
 
 def test_single_precision_files_are_computed_in_double(tmp_path):
@@ -348,7 +349,7 @@ ROWS = sample_frame()
         (ROWS, {"rank": 1}, ValueError, "rank must be"),
         (ROWS, {"entity_col": "date"}, ValueError, "columns must have one role each"),
         (ROWS, {"return_col": "c0", "feature_cols": ["date"]}, ValueError, "one role each"),
-        (ROWS, {"feature_cols": ["constant"]}, ValueError, "feature_names must be unique"),
+        (ROWS, {"feature_cols": ["constant"]}, ValueError, "instrument_names must be unique"),
         (ROWS, {"executor": 2}, TypeError, r"executor must have submit\(function, \*arguments\)"),
         (ROWS[::-1], {"rank": True}, ValueError, "rank=True needs rows in order of 'date'"),
         (pl.concat([ROWS, ROWS[:3]]), {"entity_col": "symbol"}, ValueError, "Duplicate"),
@@ -559,7 +560,7 @@ def test_a_folder_of_hidden_files_alone_leads_to_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"entity_col": "id"}, {"rank": True}, {"missing": "middle"}]
+    "options", [{}, {"entity_col": "id"}, {"rank": True}, {"missing": "median"}]
 )
 @pytest.mark.parametrize("form", ["frame", "lazy", "file", "files", "lazy file"])
 def test_a_source_without_rows_gives_no_dates(tmp_path, form, options):

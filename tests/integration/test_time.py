@@ -95,7 +95,7 @@ def test_the_hour_that_clocks_pass_twice_is_read_in_order(form, zone, freq):
         scanned = CharacteristicMoments.scan(
             frame, feature_cols=["x"], return_col="ret", timestamp_col="date"
         )
-        assert scanned == CharacteristicMoments.from_batch(cross, feature_names=["x"])
+        assert scanned == CharacteristicMoments.from_batch(cross)
 
 
 @pytest.mark.parametrize("zone", ENDS)
@@ -273,7 +273,7 @@ def test_nanoseconds_are_scanned_as_they_are_read(tmp_path):
     got = scan(frame)
     assert [label.nanosecond for label in got.timestamps] == [1, 2, 3]
     assert all(isinstance(label, Timestamp) for label in got.timestamps)
-    want = CharacteristicMoments.from_batch(READERS["cross-sections"](frame), feature_names=["x"])
+    want = CharacteristicMoments.from_batch(READERS["cross-sections"](frame))
     assert got == want
     assert CharacteristicMoments.load(got.save(tmp_path / "m")) == want
 

@@ -151,4 +151,4 @@ def test_old_ids_that_come_twice_are_refused(name, monkeypatch):
 
 def test_rows_of_an_old_gamma_have_names():
     model = loaded("IPCAModel")
-    assert model.feature_names == ("constant", "characteristic_0", "characteristic_1")
+    assert model.instrument_names == ("constant", "characteristic_0", "characteristic_1")

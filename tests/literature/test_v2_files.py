@@ -67,6 +67,7 @@ def test_former_moments_are_those_of_their_panel():
     np.testing.assert_allclose(moments.packed_gram, again.packed_gram, rtol=1e-12)
     np.testing.assert_allclose(moments.cross, again.cross, rtol=1e-12)
     assert moments.timestamps == again.timestamps
+    assert moments.instrument_names == ("constant", "size", "value")
 
 
 def test_former_names_become_present_ones(monkeypatch):
@@ -87,6 +88,6 @@ def test_a_former_name_beside_the_present_one_is_left_to_the_reader(monkeypatch)
     assert both["fields"] == {"old": 1, "new": 2}
 
 
-def test_former_settings_have_their_meaning():
+def test_former_settings_keep_their_meaning():
     config = loaded("IPCAModel-penalty").config
-    assert (config.gamma_penalty, config.missing) == (1e-3, "middle")
+    assert (config.penalty, config.missing) == (1e-3, "median")

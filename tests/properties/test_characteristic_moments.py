@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -35,7 +36,7 @@ def batch_of(panel, kind="dates", rows=slice(None)):
 def assert_close(got, want, tolerance=1e-13):
     """Relative to the norms of the two columns of a product."""
     assert got.timestamps == want.timestamps
-    assert got.feature_names == want.feature_names
+    assert got.instrument_names == want.instrument_names
     np.testing.assert_array_equal(got.n_assets, want.n_assets)
     norm = np.sqrt(np.diagonal(want.gram, axis1=1, axis2=2))
     r_norm = np.sqrt(want.return_squares)
@@ -143,7 +144,7 @@ def test_doubling_every_row_doubles_everything(panel):
 
 def tiny(timestamps=(1, 2), names=("a",)):
     batch = CrossSectionBatch(np.ones((2, 3, 1)), returns=np.ones((2, 3)), timestamps=timestamps)
-    return CharacteristicMoments.from_batch(batch, feature_names=names)
+    return CharacteristicMoments.from_batch(replace(batch, feature_names=tuple(names)))
 
 
 DAYS = (date(2001, 1, 31), date(2001, 2, 28))
@@ -175,9 +176,9 @@ def test_labels_that_are_equal_are_of_one_date(one, other):
         (lambda: tiny((2, 1)), ValueError, "timestamps must ascend; got 1 after 2 at date 1"),
         (lambda: tiny((1, 1)), ValueError, "timestamps must ascend; got 1 after 1"),
         (lambda: tiny((1, "b")), ValueError, "timestamps must be of one kind"),
-        (lambda: tiny(names=("a", "b")), ValueError, "feature_names must have shape"),
-        (lambda: tiny(names=("constant",)), ValueError, "feature_names must be unique"),
-        (lambda: tiny() + tiny(names=("b",)), ValueError, "feature_names must be the same on"),
+        (lambda: tiny(names=("a", "b")), ValueError, "instrument_names must have shape"),
+        (lambda: tiny(names=("constant",)), ValueError, "instrument_names must be unique"),
+        (lambda: tiny() + tiny(names=("b",)), ValueError, "instrument_names must be the same on"),
         (lambda: tiny() + tiny(()), ValueError, "timestamps must name the dates of both sides"),
         (
             lambda: tiny() + tiny(("2001", "2002")),

@@ -200,7 +200,7 @@ NEW = {
         "normalization": "orthonormal",
         "identity_on": (),
         "n_starts": 1,
-        "gamma_penalty": 0.0,
+        "penalty": 0.0,
         "l1_ratio": 0.5,
     },
     CAEConfig: {"factor_inputs": "managed", "l1_scope": "beta_hidden"},
@@ -279,7 +279,7 @@ POSITIVES_OF = {
     LinearPortfolioConfig: ["gross_exposure", "max_abs_weight"],
 }
 NON_NEGATIVES_OF = {
-    IPCAConfig: ["factor_ridge", "gamma_ridge", "gamma_penalty", "l1_ratio"],
+    IPCAConfig: ["factor_ridge", "gamma_ridge", "penalty", "l1_ratio"],
     CAEConfig: ["lambda_l1"],
     SAEConfig: ["noise_std", "alpha", "aux_weight"],
     SDFConfig: ["weight_decay"],

@@ -118,6 +118,6 @@ def test_an_interrupt_at_any_line_of_a_refit_leaves_the_earlier_state_whole(fres
 def test_a_copy_of_ipca_has_no_sample_and_the_model_itself_has():
     model = fresh_ipca()
     copied = pickle.loads(pickle.dumps(model))
-    assert model._sample is not None
-    assert copied._sample is None
+    assert model._state.result.sample is not None
+    assert copied._state.result.sample is None
     np.testing.assert_array_equal(copied.gamma, model.gamma)

@@ -18,7 +18,7 @@ from ml4t.models import (
     IPCAModel,
     kernels,
 )
-from ml4t.models.latent_factors.ipca.bootstrap import verdict
+from ml4t.models.latent_factors.ipca.inference import verdict
 from oracles import ipca_inference as oracle
 
 T, N, L, K = 80, 60, 4, 2
@@ -207,9 +207,9 @@ def test_a_failed_draw_counts_against_significance_and_is_reported():
 def test_moments_of_the_same_rows_give_the_same_test():
     batch, _ = panel(1)
     names = ["size", "value", "momentum", "quality"]
-    moments = CharacteristicMoments.from_batch(batch, feature_names=names)
+    moments = CharacteristicMoments.from_batch(replace(batch, feature_names=tuple(names)))
     by_moments, by_batch = fitted(moments), fitted(batch)
-    assert by_moments.feature_names == ("constant", *names)
+    assert by_moments.instrument_names == ("constant", *names)
     got = by_moments.test_characteristics("momentum", n_draws=20)
     want = by_batch.test_characteristics(3, n_draws=20)
     np.testing.assert_array_equal(got.draws, want.draws)

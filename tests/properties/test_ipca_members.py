@@ -163,7 +163,7 @@ def filled(batch):
 
 def test_without_a_mask_a_row_of_gaps_is_no_asset():
     gaps = holes(panel()[0])
-    model = fitted(gaps, missing="middle")
+    model = fitted(gaps, missing="median")
     other = fitted(filled(gaps))
     np.testing.assert_array_equal(model.gamma, other.gamma)
     betas = model.extract(gaps).asset_betas
@@ -176,7 +176,7 @@ def test_without_a_mask_a_row_of_gaps_is_no_asset():
 
 def test_walking_forward_fills_as_the_fits_do():
     gaps = holes(panel()[0])
-    model = IPCAModel(IPCAConfig(n_factors=K, missing="middle"))
+    model = IPCAModel(IPCAConfig(n_factors=K, missing="median"))
     got = WalkForward(model, min_periods=40, refit_every=5).run(gaps)
     want = WalkForward(IPCAModel(IPCAConfig(n_factors=K)), min_periods=40, refit_every=5).run(
         filled(gaps)

@@ -142,6 +142,20 @@ def test_characteristics_other_than_those_of_the_fit_are_refused(read, form, oth
         READS[read](model, data)
 
 
+@pytest.mark.parametrize("form", ["batch", "moments"])
+@pytest.mark.parametrize("constant", [True, False])
+def test_instruments_are_the_constant_and_the_characteristics_of_the_batch(
+    constant, form, tmp_path
+):
+    data = named(NAMES)
+    data = CharacteristicMoments.from_batch(data) if form == "moments" else data
+    model = fitted(data, constant=constant)
+    for same in (model, IPCAModel.load(model.save(tmp_path / "model"))):
+        assert same.instrument_names == (("constant", *NAMES) if constant else NAMES)
+        assert same.feature_names == data.feature_names == NAMES
+        assert len(same.instrument_names) == len(same.gamma)
+
+
 @pytest.mark.parametrize("fit_form", ["batch", "moments"])
 def test_names_that_agree_or_are_not_known_are_taken_by_position(fit_form):
     data = named(NAMES)

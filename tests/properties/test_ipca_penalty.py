@@ -42,7 +42,7 @@ def fitted(batch, g=None, **settings):
 
 def solved(batch, g, penalty, *, n_factors, tol=1e-9):
     model, _ = fitted(batch, g, n_factors=n_factors)
-    sample, first = model._sample, model._fitted("test")
+    sample, first = model._state.result.sample, model._fitted("test")
     first = _Estimate(first, len(batch.returns))
     problem = Problem.of(sample, first, "panel")
     start = _start(problem, sample, first)
@@ -63,7 +63,7 @@ class _Estimate:
 @given(SEEDS, SIZES, RATIOS)
 def test_one_observed_factor_alone_is_the_elastic_net_of_scikit_learn(seed, size, l1_ratio):
     batch, g, full = panel(seed)
-    model, summary = fitted(batch, g, n_factors=0, gamma_penalty=size, l1_ratio=l1_ratio)
+    model, summary = fitted(batch, g, n_factors=0, penalty=size, l1_ratio=l1_ratio)
     x = (full * g[:, :, None]).reshape(-1, L + 1)
     scale = np.sqrt((full**2).mean(axis=(0, 1)) * (g**2).mean())
     r = batch.returns.ravel()
@@ -134,7 +134,7 @@ def test_no_sweep_raises_the_objective(seed, size, l1_ratio, n_factors):
 
 def test_the_scales_of_characteristics_returns_and_factors_change_nothing():
     batch, g, _ = panel()
-    settings = {"gamma_penalty": 0.01, "l1_ratio": 0.8}
+    settings = {"penalty": 0.01, "l1_ratio": 0.8}
     model, _ = fitted(batch, g, **settings)
     scale = np.array([10.0, 0.01, 3.0, 1e4])
     moved = CrossSectionBatch(batch.characteristics * scale, returns=1e-3 * batch.returns)
@@ -150,7 +150,7 @@ def test_the_scales_of_characteristics_returns_and_factors_change_nothing():
 
 def test_silent_characteristics_leave_and_the_others_stay():
     batch, _, _ = panel(2, silent=2, noise=0.03)
-    model, summary = fitted(batch, gamma_penalty=0.045, l1_ratio=1.0)
+    model, summary = fitted(batch, penalty=0.045, l1_ratio=1.0)
     assert summary.converged
     assert summary.train_metrics["n_active_instruments"] == 3
     np.testing.assert_array_equal(model.gamma[3:], 0.0)
@@ -164,7 +164,7 @@ def test_silent_characteristics_leave_and_the_others_stay():
 
 def test_a_penalty_that_leaves_nothing_leaves_zeros():
     batch, _, _ = panel()
-    model, summary = fitted(batch, intercept=True, gamma_penalty=10.0, l1_ratio=1.0)
+    model, summary = fitted(batch, intercept=True, penalty=10.0, l1_ratio=1.0)
     assert summary.converged
     assert not model.gamma.any()
     assert not model.alpha.any()
@@ -174,7 +174,7 @@ def test_a_penalty_that_leaves_nothing_leaves_zeros():
 
 def test_walking_forward_goes_on_where_a_penalty_left_nothing():
     batch, _, _ = panel()
-    model = IPCAModel(IPCAConfig(n_factors=1, gamma_penalty=10.0, l1_ratio=1.0))
+    model = IPCAModel(IPCAConfig(n_factors=1, penalty=10.0, l1_ratio=1.0))
     result = WalkForward(model, min_periods=20, refit_every=5).run(batch)
     assert all(not one.gamma.any() for one in result.models)
 
@@ -182,14 +182,14 @@ def test_walking_forward_goes_on_where_a_penalty_left_nothing():
 def test_no_penalty_is_the_usual_estimate_and_a_small_one_is_close():
     batch, g, _ = panel()
     usual, _ = fitted(batch, g)
-    near, _ = fitted(batch, g, gamma_penalty=1e-9)
+    near, _ = fitted(batch, g, penalty=1e-9)
     np.testing.assert_allclose(near.gamma, usual.gamma, atol=1e-6)
     np.testing.assert_allclose(near.gamma_observed, usual.gamma_observed, atol=1e-6)
 
 
 def test_tests_refuse_a_penalised_estimate():
     batch, _, _ = panel()
-    model, _ = fitted(batch, intercept=True, gamma_penalty=0.01)
+    model, _ = fitted(batch, intercept=True, penalty=0.01)
     with pytest.raises(ValueError, match=r"inference needs an estimate without penalty"):
         model.test_alpha(n_draws=2)
     with pytest.raises(ValueError, match=r"inference needs an estimate without penalty"):
@@ -202,15 +202,15 @@ def test_the_path_is_the_estimates_and_blocks_choose_among_them():
     path = model.penalty_path(batch, penalties=8, n_folds=3)
     assert not model.is_fitted
     assert (np.diff(path.penalties) < 0).all()
-    assert path.scores.shape == (8, 3)
+    assert path.fold_scores.shape == (8, 3)
     assert path.converged.all()
     assert path.n_instruments[0] == 0
     assert path.n_instruments[-1] >= path.n_instruments[1]
-    assert path.best == path.penalties[np.argmax(path.score)]
-    assert path.sparsest >= path.best
-    chosen = IPCAModel(IPCAConfig(n_factors=1, l1_ratio=1.0, gamma_penalty=path.best, **NO_RIDGE))
+    assert path.best_penalty == path.penalties[np.argmax(path.mean_score)]
+    assert path.one_se_penalty >= path.best_penalty
+    chosen = IPCAModel(IPCAConfig(n_factors=1, l1_ratio=1.0, penalty=path.best_penalty, **NO_RIDGE))
     chosen.fit(batch)
-    gamma = path.gammas[np.argmax(path.score)]
+    gamma = path.gammas[np.argmax(path.mean_score)]
     np.testing.assert_allclose(chosen.gamma, gamma, atol=1e-4)
 
 
@@ -221,11 +221,11 @@ def test_scores_are_of_dates_that_were_not_seen():
     block = np.arange(10, 20)
     rest = np.setdiff1d(np.arange(T), block)
     seen = CrossSectionBatch(batch.characteristics[rest], returns=batch.returns[rest])
-    part, _ = fitted(seen, g[rest], n_factors=0, gamma_penalty=0.01)
+    part, _ = fitted(seen, g[rest], n_factors=0, penalty=0.01)
     slopes = g[block] @ part.gamma_observed.T
     error = batch.returns[block] - np.einsum("tnp,tp->tn", full[block], slopes)
     want = 1 - (error**2).sum() / (batch.returns[block] ** 2).sum()
-    np.testing.assert_allclose(path.scores[0, 1], want, atol=1e-5)
+    np.testing.assert_allclose(path.fold_scores[0, 1], want, atol=1e-5)
 
 
 def test_a_path_refuses_by_name():

@@ -145,7 +145,7 @@ def test_every_seed_of_64_bits_draws(seed):
 
 @pytest.mark.usefixtures("frugal")
 def test_penalties_of_a_path_have_an_upper_limit():
-    model = IPCAModel(IPCAConfig(n_factors=1, gamma_penalty=0.0))
+    model = IPCAModel(IPCAConfig(n_factors=1, penalty=0.0))
     with pytest.raises(ValueError, match="penalties must be an integer >= 1 and <= 10000"):
         model.penalty_path(cross_section(), penalties=10**9)
 

@@ -38,7 +38,7 @@ def cross_sections(seed=0):
     z = rng.uniform(-0.5, 0.5, (T, N, L))
     f = np.array([0.03, 0.01]) + 0.05 * rng.standard_normal((T, 2))
     r = (1 + z[:, :, 0]) * f[:, :1] + z[:, :, 1] * f[:, 1:] + 0.01 * rng.standard_normal((T, N))
-    return CrossSectionBatch(z, returns=r)
+    return CrossSectionBatch(z, returns=r, feature_names=NAMES)
 
 
 def panel(seed=0):
@@ -215,8 +215,8 @@ def test_ipca_reports_gamma_its_certificate_and_its_fit(intercept):
     model, batch = ipca(intercept=intercept), cross_sections()
     g = 0.01 * np.random.default_rng(5).standard_normal((T, 1))
     model.fit(batch, observed_factors=g)
-    found = model.summary(feature_names=NAMES)
-    whole = model.summary(batch, observed_factors=g, feature_names=NAMES)
+    found = model.summary()
+    whole = model.summary(batch, observed_factors=g)
     assert whole.table("Gamma") == found.table("Gamma")
     columns = ("f1", "f2", "g1", "alpha")[: 3 + intercept]
     gamma = found.table("Gamma")
@@ -261,22 +261,18 @@ def test_ipca_reports_gamma_its_certificate_and_its_fit(intercept):
             assert kept[name] == pytest.approx(want)
 
 
-def test_names_come_from_the_moments_where_they_have_some():
+def test_names_of_instruments_come_from_the_moments():
     model, batch = ipca(), cross_sections()
-    moments = CharacteristicMoments.from_batch(batch, feature_names=NAMES)
+    moments = CharacteristicMoments.from_batch(batch)
     model.fit(moments)
     rows = model.summary(moments).table("Gamma").rows
     assert [name for name, _ in rows] == ["constant", *NAMES]
-    with pytest.raises(ValueError, match="feature_names must name the 3 characteristics; got 2"):
-        model.summary(feature_names=("a", "b"))
-    with pytest.raises(TypeError, match="feature_names must be a sequence of names"):
-        model.summary(feature_names="abc")
 
 
 def test_without_a_constant_there_is_no_row_for_one():
     model = ipca(constant=False)
     model.fit(cross_sections())
-    rows = model.summary(feature_names=NAMES).table("Gamma").rows
+    rows = model.summary().table("Gamma").rows
     assert [name for name, _ in rows] == list(NAMES)
 
 
@@ -348,8 +344,8 @@ def test_html_is_escaped():
 def test_importance_is_the_r2_lost_without_a_row():
     model, batch = ipca(intercept=True), cross_sections()
     model.fit(batch)
-    found = model.characteristic_importance(feature_names=NAMES)
-    assert found == model.characteristic_importance(batch, feature_names=NAMES)
+    found = model.characteristic_importance()
+    assert found == model.characteristic_importance(batch)
     assert found.names == ("constant", *NAMES)
     z = np.pad(batch.characteristics, ((0, 0), (0, 0), (1, 0)), constant_values=1.0)
     gamma = np.column_stack([model.gamma, model.alpha])
@@ -381,6 +377,6 @@ def test_all_characteristics_zeroed_give_zero_importance():
     nothing = np.zeros((L + 1, 2))
     factors = np.asarray(model.extract(batch).factor_returns)
     assert ipca_fit_measures(moments.moments, nothing, factors).total == pytest.approx(0.0)
-    none = characteristic_importance(moments.moments, nothing, factors, model.feature_names)
+    none = characteristic_importance(moments.moments, nothing, factors, model.instrument_names)
     np.testing.assert_array_equal(none.drop, 0.0)
     np.testing.assert_array_equal(none.share, 0.0)

@@ -223,8 +223,8 @@ def test_names_travel_from_a_long_frame_to_the_fit():
     for data in (batch, moments):
         model = m.IPCAModel(m.IPCAConfig(n_factors=1))
         model.fit(data)
-        assert model.feature_names == ("constant", "value", "size")
-        assert [name for name, _ in model.summary().tables[-1].rows] == list(model.feature_names)
+        assert model.instrument_names == ("constant", "value", "size")
+        assert [name for name, _ in model.summary().tables[-1].rows] == list(model.instrument_names)
     by_name = m.IPCAModel(
         m.IPCAConfig(n_factors=1, normalization="identity", identity_on=("size",))
     )

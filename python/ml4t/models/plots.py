@@ -15,23 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ml4t.models.checks import require_type
-from ml4t.models.latent_factors.ipca.bootstrap import BootstrapTest
+from ml4t.models.latent_factors.ipca.inference import BootstrapTest
 from ml4t.models.latent_factors.ipca.model import IPCAModel
-from ml4t.models.latent_factors.ipca.report import (
-    CharacteristicImportance,
-    labelled,
-    loading_names,
-)
+from ml4t.models.latent_factors.ipca.report import CharacteristicImportance, loading_names
 from ml4t.models.latent_factors.statistics import factor_names
 from ml4t.models.types import FitSummary, LatentFactorState
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = [
     "plot_bootstrap",
@@ -46,14 +39,13 @@ _DIVERGING = "RdBu"
 _HEIGHT_OF_A_ROW = 22
 
 
-def plot_gamma(model: IPCAModel, *, feature_names: Sequence[str] = ()) -> Any:
+def plot_gamma(model: IPCAModel) -> Any:
     """Heat map of Gamma: instruments down, factors across.
 
     Parameters
     ----------
     model : IPCAModel
         Fitted.
-    feature_names : sequence of str, length L, optional
 
     Returns
     -------
@@ -77,7 +69,7 @@ def plot_gamma(model: IPCAModel, *, feature_names: Sequence[str] = ()) -> Any:
     heat = graphs.Heatmap(
         z=gamma,
         x=list(columns),
-        y=list(labelled(model.feature_names, feature_names, constant=model.config.constant)),
+        y=list(model.instrument_names),
         zmin=-reach,
         zmax=reach,
         colorscale=_DIVERGING,

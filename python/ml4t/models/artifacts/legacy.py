@@ -56,9 +56,15 @@ State: TypeAlias = Mapping[str, Any]
 
 FORMER_DEFAULTS: dict[str, dict[str, JSON]] = {"PCAConfig": {"missing": "mean"}}
 """Value of a field by record, in files from before there was a choice."""
-FORMER_FIELDS: dict[str, dict[str, str]] = {}
+FORMER_FIELDS: dict[str, dict[str, str]] = {
+    "IPCAConfig": {"gamma_penalty": "penalty"},
+    "IPCAFit": {"feature_names": "instrument_names"},
+    "CharacteristicMoments": {"feature_names": "instrument_names"},
+}
 """Present name of a field by record and former name, in files of this version."""
-FORMER_VALUES: dict[str, dict[tuple[str, JSON], JSON]] = {}
+FORMER_VALUES: dict[str, dict[tuple[str, JSON], JSON]] = {
+    "IPCAConfig": {("missing", "middle"): "median"},
+}
 """Present value by record, field and former value."""
 
 _MANIFEST = "manifest.json"

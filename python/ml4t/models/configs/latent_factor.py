@@ -113,7 +113,7 @@ class IPCAConfig(LatentFactorConfig):
         Put a constant before the characteristics.
     min_assets : int, default 2
         Dates with fewer usable assets are left out.
-    missing : {"skip", "middle"}
+    missing : {"skip", "median"}
         What becomes of a row with a missing characteristic: it does not count, or the gap takes the
         median of its date (0 where none is known). Rows are those that the mask admits or, without
         a mask, those with some characteristic. Moments were taken by a policy of their own.
@@ -124,7 +124,7 @@ class IPCAConfig(LatentFactorConfig):
         Instruments by name, or by row of Gamma, for `normalization="identity"`.
     n_starts : int, default 1
         Estimate from so many starts, all but the first random by `seed`; the best one wins.
-    gamma_penalty : float, default 0.0
+    penalty : float, default 0.0
         Elastic net on the slopes of each instrument, 0 for none; free of the scale of returns,
         factors and characteristics (docs/decisions.md has the formula).
     l1_ratio : float, default 0.5
@@ -143,11 +143,11 @@ class IPCAConfig(LatentFactorConfig):
     weighting: Annotated[str, one_of("panel", "portfolio")] = "panel"
     constant: Flag = True
     min_assets: Count = 2
-    missing: Annotated[str, one_of("skip", "middle")] = "skip"
+    missing: Annotated[str, one_of("skip", "median")] = "skip"
     normalization: Annotated[str, one_of("orthonormal", "identity")] = "orthonormal"
     identity_on: Labels = ()
     n_starts: Members = 1
-    gamma_penalty: NonNegative = 0.0
+    penalty: NonNegative = 0.0
     l1_ratio: Share = 0.5
 
     def _require_consistent(self) -> None:

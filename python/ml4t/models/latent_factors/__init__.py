@@ -1,13 +1,16 @@
 """Latent factor models: exposures and realised factors."""
 
 from ml4t.models.latent_factors.cae.model import CAEModel
-from ml4t.models.latent_factors.ipca.bootstrap import BootstrapTest
-from ml4t.models.latent_factors.ipca.measures import FitLevel, FitMeasures, RSquared
+from ml4t.models.latent_factors.ipca.evaluation import (
+    FactorPortfolio,
+    FitLevel,
+    FitMeasures,
+    RSquared,
+)
+from ml4t.models.latent_factors.ipca.inference import BootstrapTest, IPCAStandardErrors
 from ml4t.models.latent_factors.ipca.model import IPCAModel
 from ml4t.models.latent_factors.ipca.penalty_path import IPCAPenaltyPath
-from ml4t.models.latent_factors.ipca.portfolios import FactorPortfolio
 from ml4t.models.latent_factors.ipca.report import CharacteristicImportance
-from ml4t.models.latent_factors.ipca.standard_errors import IPCAStandardErrors
 from ml4t.models.latent_factors.pca import PCAModel
 from ml4t.models.latent_factors.rp_pca import RPPCAModel
 from ml4t.models.latent_factors.tables import ModelSummary

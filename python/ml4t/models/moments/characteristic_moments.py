@@ -19,7 +19,6 @@ from ml4t.models.artifacts import records
 from ml4t.models.checks import (
     require_finite,
     require_items,
-    require_names,
     require_one_of,
     require_shape,
     require_type,
@@ -68,8 +67,8 @@ class CharacteristicMoments(DatedRecord):
     timestamps : tuple of length T
         Strictly ascending in time; empty when the dates have no names. Text must be ISO 8601 of one
         form, or an ordered category of a column.
-    feature_names : tuple of str, length P
-        The constant first.
+    instrument_names : tuple of str, length P
+        The constant, then the characteristics.
 
     Raises
     ------
@@ -85,8 +84,10 @@ class CharacteristicMoments(DatedRecord):
     >>> import numpy as np
     >>> from ml4t.models import CharacteristicMoments, CrossSectionBatch
     >>> z = np.array([[[1.0], [2.0]], [[3.0], [np.nan]]])
-    >>> batch = CrossSectionBatch(z, returns=np.full((2, 2), 0.1), timestamps=(2001, 2002))
-    >>> moments = CharacteristicMoments.from_batch(batch, feature_names=["size"])
+    >>> batch = CrossSectionBatch(
+    ...     z, returns=np.full((2, 2), 0.1), timestamps=(2001, 2002), feature_names=("size",)
+    ... )
+    >>> moments = CharacteristicMoments.from_batch(batch)
     >>> moments.n_assets.tolist(), moments.gram[0].tolist()
     ([2, 1], [[2.0, 3.0], [3.0, 5.0]])
     >>> (moments.slice(0, 1) + moments).n_assets.tolist()
@@ -105,7 +106,7 @@ class CharacteristicMoments(DatedRecord):
     return_squares: NDArray[np.float64]
     n_assets: NDArray[np.uint32]
     timestamps: tuple[Any, ...] = ()
-    feature_names: tuple[str, ...] = ()
+    instrument_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Store read-only views of parts whose shapes agree."""
@@ -129,7 +130,7 @@ class CharacteristicMoments(DatedRecord):
             return_squares=squares,
             n_assets=counts,
             timestamps=labels,
-            feature_names=_instrument_names(self.feature_names, n_instruments),
+            instrument_names=_instrument_names(self.instrument_names, n_instruments),
         )
 
     @classmethod
@@ -137,7 +138,6 @@ class CharacteristicMoments(DatedRecord):
         cls,
         batch: CrossSectionBatch,
         *,
-        feature_names: Sequence[str] = (),
         dtype: str = "float64",
         missing: str = "skip",
     ) -> CharacteristicMoments:
@@ -146,13 +146,12 @@ class CharacteristicMoments(DatedRecord):
         Parameters
         ----------
         batch : CrossSectionBatch
-            With returns. float32 panels are read where they lie.
-        feature_names : sequence of str, length L, optional
-            By default the batch's own names, else `characteristic_0` and so on.
+            With returns. Its `feature_names` name the instruments, else `characteristic_0` and so
+            on. float32 panels are read where they lie.
         dtype : {"float64", "float32"}
             Precision of the products of a float32 panel: "float32" is faster, with a relative error
             below 1e-6. A float64 panel is computed in float64 always.
-        missing : {"skip", "middle"}
+        missing : {"skip", "median"}
             Leave out rows with a missing characteristic, or give it the median of its date (0 where
             none is known). Rows are those of the mask, or by default those with any
             characteristic.
@@ -160,20 +159,19 @@ class CharacteristicMoments(DatedRecord):
         Raises
         ------
         ValueError
-            Without returns, or when the names are not as many as the characteristics.
+            Without returns.
         """
         require_one_of("dtype", dtype, ("float64", "float32"))
         require_type("batch", batch, CrossSectionBatch)
         returns = require_returns("CharacteristicMoments", batch.returns)
         if dtype == "float64":  # two float32 inputs would be multiplied as such
             returns = returns.astype(np.float64, copy=False)
-        if require_one_of("missing", missing, POLICIES) == "middle":
+        if require_one_of("missing", missing, POLICIES) == "median":
             moments = moments_at_middle(batch, returns)
         else:
             moments = panel_moments(batch.characteristics, returns, batch.mask)
         require_ascending("timestamps", batch.timestamps)
-        given = require_names("feature_names", feature_names) or batch.feature_names
-        names = (CONSTANT, *given) if given else ()
+        names = (CONSTANT, *batch.feature_names) if batch.feature_names else ()
         return _of(Dated(tuple(listed(batch.timestamps)), moments), names)
 
     @classmethod
@@ -216,9 +214,9 @@ class CharacteristicMoments(DatedRecord):
         rank : bool, default False
             Replace each characteristic by (rank - 1) / (n - 1) - 1/2 within its date, ties
             averaged, missing values 0, with or without a return. Needs rows in order of date.
-        missing : {"skip", "middle"}
+        missing : {"skip", "median"}
             Leave out rows with a missing characteristic, or give it the median of its date, with or
-            without a return. Needs rows in order of date. (Ranks have their middle at 0 anyway.)
+            without a return. Needs rows in order of date. (Ranks have their median at 0.)
         executor : object with submit(function, *arguments), optional
             Dask's `Client` or a pool of `concurrent.futures` (of processes: by spawn, not fork).
             The bits are the same with any number of workers, and without.
@@ -231,7 +229,7 @@ class CharacteristicMoments(DatedRecord):
             When a path names no file, or a column is missing.
         ValueError
             When a timestamp is missing, a column is not numeric, an asset appears twice at a date,
-            or `rank` or `missing="middle"` meets rows out of order.
+            or `rank` or `missing="median"` meets rows out of order.
         """
         keys = {"timestamp_col": timestamp_col, "entity_col": entity_col}
         plan = Plan.of(feature_cols, return_col, rank=rank, missing=missing, **keys)
@@ -247,6 +245,11 @@ class CharacteristicMoments(DatedRecord):
     def gram(self) -> NDArray[np.float64]:
         """Z'Z of every date as symmetric matrices, shape (T, P, P); built on every call."""
         return read_only(self.moments.full_gram)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the characteristics, length L."""
+        return self.instrument_names[1:]
 
     @property
     def n_periods(self) -> int:
@@ -272,7 +275,7 @@ class CharacteristicMoments(DatedRecord):
         for side in (self, other):
             if side.n_periods and not side.timestamps:
                 raise ValueError("timestamps must name the dates of both sides; one has none")
-        return _of(merged(self._dated(), other._dated()), self.feature_names)
+        return _of(merged(self._dated(), other._dated()), self.instrument_names)
 
     def __radd__(self, other: object) -> CharacteristicMoments:
         """Merge shards by `sum`, which starts from 0."""
@@ -299,7 +302,7 @@ class CharacteristicMoments(DatedRecord):
                     f"later must begin after {self.timestamps[-1]}; got {later.timestamps[0]} "
                     "(+ adds assets to a date)"
                 )
-        return _of(self._dated().followed_by(later._dated()), self.feature_names)
+        return _of(self._dated().followed_by(later._dated()), self.instrument_names)
 
     def drop(self, timestamps: Sequence[Any]) -> CharacteristicMoments:
         """Return the moments without the dates of these labels.
@@ -316,7 +319,7 @@ class CharacteristicMoments(DatedRecord):
         kept = [i for i, label in enumerate(labels) if label not in unwanted]
         if not unwanted:
             return self
-        return _of(self._dated().select(np.array(kept, dtype=np.intp)), self.feature_names)
+        return _of(self._dated().select(np.array(kept, dtype=np.intp)), self.instrument_names)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write one file, whole or not at all.
@@ -348,10 +351,10 @@ class CharacteristicMoments(DatedRecord):
         return Dated(self.timestamps, self.moments)
 
     def _require_same_instruments(self, other: CharacteristicMoments) -> None:
-        if other.feature_names != self.feature_names:
+        if other.instrument_names != self.instrument_names:
             raise ValueError(
-                f"feature_names must be the same on both sides: expected {self.feature_names}, "
-                f"got {other.feature_names}"
+                "instrument_names must be the same on both sides: expected "
+                f"{self.instrument_names}, got {other.instrument_names}"
             )
 
 
@@ -363,7 +366,7 @@ def _of(dated: Dated, names: Sequence[str]) -> CharacteristicMoments:
         return_squares=moments.return_squares,
         n_assets=moments.n_assets,
         timestamps=dated.labels,
-        feature_names=tuple(names),
+        instrument_names=tuple(names),
     )
 
 
@@ -379,9 +382,9 @@ def _view(name: str, value: Any, dtype: type[np.generic]) -> NDArray[Any]:
 def _instrument_names(names: Sequence[str], n_instruments: int) -> tuple[str, ...]:
     if not names:
         return (CONSTANT, *(f"characteristic_{i}" for i in range(n_instruments - 1)))
-    require_shape("feature_names", (n_instruments,), (len(names),))
+    require_shape("instrument_names", (n_instruments,), (len(names),))
     if names[0] != CONSTANT or len(set(names)) != len(names):
         raise ValueError(
-            f"feature_names must be unique and begin with {CONSTANT!r}; got {tuple(names)}"
+            f"instrument_names must be unique and begin with {CONSTANT!r}; got {tuple(names)}"
         )
     return tuple(names)

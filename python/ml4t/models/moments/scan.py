@@ -50,7 +50,7 @@ class Plan:
         None until the columns of the source are known.
     entity : str or None
     rank : bool
-    missing : {"skip", "middle"}
+    missing : {"skip", "median"}
     """
 
     features: tuple[str, ...]
@@ -90,7 +90,7 @@ class Plan:
         """Name the setting that needs all rows of a date at once; empty without one."""
         if self.rank:
             return "rank=True"
-        return "missing='middle'" if self.missing == "middle" else ""
+        return "missing='median'" if self.missing == "median" else ""
 
     @property
     def columns(self) -> tuple[str, ...]:

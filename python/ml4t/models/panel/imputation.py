@@ -17,7 +17,7 @@ from ml4t.models.kernels import Moments, panel_moments
 if TYPE_CHECKING:
     from ml4t.models.types import CrossSectionBatch
 
-POLICIES = ("skip", "middle")
+POLICIES = ("skip", "median")
 BLOCK_CELLS = 1 << 22
 """Numbers that are copied at a time: the panel itself never is."""
 

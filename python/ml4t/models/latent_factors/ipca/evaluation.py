@@ -1,221 +1,387 @@
-"""What IPCA says about a panel: how much it explains, and what its factors earn."""
+"""How much of a panel IPCA explains, and the portfolios of its factors and its alpha."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ml4t.models import kernels
 from ml4t.models.checks import require_real
-from ml4t.models.latent_factors.ipca.inference import IPCAInference
+from ml4t.models.latent_factors.ipca.inference import kept_sample
 from ml4t.models.latent_factors.ipca.inputs import (
     factors_of,
     fitted_moments,
-    moments_of,
-    observed_panel,
     require_fitted_features,
+    require_same_panel,
+    sample_with_factors,
 )
-from ml4t.models.latent_factors.ipca.measures import Explained, FitMeasures
-from ml4t.models.latent_factors.ipca.portfolios import FactorPortfolio, scaled, tangency_weights
-from ml4t.models.types import CrossSectionBatch
+from ml4t.models.moments.characteristic_moments import CharacteristicMoments
+from ml4t.models.panel.imputation import at_middle, rows_there
+from ml4t.models.panel.masks import known, require_returns
+from ml4t.models.types.base import Record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ml4t.models.latent_factors.ipca.fit import IPCAFit
-    from ml4t.models.moments.characteristic_moments import CharacteristicMoments
+    from ml4t.models.latent_factors.ipca.fit import FittedIPCA, Sample
+    from ml4t.models.types import CrossSectionBatch
 
 
-class IPCAEvaluation(IPCAInference):
-    """Fit and portfolios, as a part of `IPCAModel`."""
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RSquared(Record):
+    r"""One minus the ratio of squared errors to those of a benchmark forecast.
 
-    def fit_measures(
-        self,
-        batch: CrossSectionBatch | CharacteristicMoments,
-        *,
-        observed_factors: NDArray[Any] | None = None,
-    ) -> FitMeasures:
-        """Measure how much of a panel the fitted model explains.
+    NaN where the benchmark leaves nothing to explain or is not determined by the input.
 
-        Parameters
-        ----------
-        batch : CrossSectionBatch or CharacteristicMoments
-            With returns; the panel of the fit or any other.
-        observed_factors : array_like, shape (T, M), optional
-            Of these dates, where the fit had some.
+    Attributes
+    ----------
+    against_zero : float
+        Uncentred: the benchmark is zero, as in Kelly, Pruitt and Su.
+    against_mean : float
+        The benchmark is each asset's (or portfolio's) own mean.
+    against_pooled_mean : float
+        The benchmark is one mean of all.
+    """
 
-        Returns
-        -------
-        FitMeasures
-            Realised factors are those of the panel, mean factors those of the fit.
+    against_zero: float
+    against_mean: float
+    against_pooled_mean: float
 
-        Raises
-        ------
-        RuntimeError
-            Before a fit.
-        ValueError
-            Without returns, without the observed factors of the fit, or with other characteristics.
 
-        References
-        ----------
-        Kelly, Pruitt and Su (2019), Characteristics are covariances, JFE 134(3), section 3.
-        """
-        fit = self._fitted("fit_measures")
-        moments = fitted_moments(self.config, fit, batch)
-        factors = self._realised_or_refuse(fit, batch, observed_factors)
-        factors[moments.n_assets < self.config.min_assets] = np.nan
-        return self._measures(moments, factors, batch)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FitLevel(Record):
+    r"""Coefficients of determination of one kind of assets, y.
 
-    def _measures(
-        self,
-        moments: kernels.Moments,
-        factors: NDArray[np.float64],
-        batch: CrossSectionBatch | CharacteristicMoments | None,
-    ) -> FitMeasures:
-        """Measure the fit on dates of which moments and factors are known."""
-        fit = self._fitted("fit_measures")
-        premia = np.concatenate([fit.train_factor_returns.mean(axis=0), fit.observed_means])
-        if len(premia) != factors.shape[1]:  # an older file has no means of observed factors
-            premia = np.nanmean(factors, axis=0)
-        gamma = self._loadings()
-        config = self.config
-        middle = config.missing == "middle"
-        found = Explained(moments, batch, gamma, factors, premia, config.constant, middle)
-        without = None
-        n_dates, n_cells = int(found.used.sum()), int(moments.n_assets[found.used].sum())
-        if self.config.intercept:
-            cut = replace(found, gamma=gamma[:, :-1], factors=factors[:, :-1], premia=premia[:-1])
-            without = FitMeasures(*cut.levels(), None, n_dates, n_cells)
-        return FitMeasures(*found.levels(), without, n_dates, n_cells)
+    Attributes
+    ----------
+    total : RSquared
+        :math:`1 - \sum (y_{it} - \beta_{it}'f_t)^2 / \sum (y_{it} - b)^2`: realised factors.
+    predictive : RSquared
+        The same with the mean factors of the fit in place of the realised ones.
+    cross_sectional : RSquared
+        :math:`1 - \sum_i \bar\varepsilon_i^2 / \sum_i (\bar y_i - b)^2`: time averages of the
+        errors of `total`, each asset once.
+    """
 
-    def tangency_portfolio(
-        self,
-        batch: CrossSectionBatch | CharacteristicMoments | None = None,
-        *,
-        target_volatility: float,
-        observed_factors: NDArray[Any] | None = None,
-    ) -> FactorPortfolio:
-        r"""Combine the latent factors by :math:`\Sigma_f^{-1}\bar f`, estimated in the training.
+    total: RSquared
+    predictive: RSquared
+    cross_sectional: RSquared
 
-        Parameters
-        ----------
-        batch : CrossSectionBatch or CharacteristicMoments, optional
-            Whose factors the portfolio earns: later dates make it out of sample. By default the
-            training dates.
-        target_volatility : float
-            Standard deviation per period over the training dates.
-        observed_factors : array_like, shape (T, M), optional
-            Of the dates of `batch`, where the fit had some.
 
-        Raises
-        ------
-        RuntimeError
-            Before a fit.
-        ValueError
-            Without latent factors, or when `fit_measures` would refuse the panel.
-        """
-        fit = self._fitted("tangency_portfolio")
-        target = require_real("target_volatility", target_volatility, above=0.0)
-        n_latent = fit.gamma.shape[1]
-        if n_latent == 0:
-            raise ValueError("tangency_portfolio needs latent factors; the model has none")
-        weights = tangency_weights(fit.train_factor_returns, target_volatility=target)
-        if batch is None:
-            return FactorPortfolio(weights, fit.train_factor_returns @ weights)
-        factors = self._realised_or_refuse(fit, batch, observed_factors)[:, :n_latent]
-        return FactorPortfolio(weights, factors @ weights, batch.timestamps)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FitMeasures(Record):
+    """How much of a panel a fitted IPCA explains.
 
-    def arbitrage_portfolio(
-        self,
-        batch: CrossSectionBatch | CharacteristicMoments | None = None,
-        *,
-        target_volatility: float,
-        training: CrossSectionBatch | CharacteristicMoments | None = None,
-    ) -> FactorPortfolio:
-        r"""Earn the alpha without exposure to the latent factors.
+    Attributes
+    ----------
+    assets : FitLevel
+        Of asset returns. From moments, which hold no single assets, the benchmark of
+        own means and the cross section are NaN.
+    managed_portfolios : FitLevel
+        Of the managed portfolios Z_t'r_t / n_t, one for each instrument.
+    without_alpha : FitMeasures or None
+        The same with the alpha left out and the factors as they are; None for a model without one.
+    n_dates : int
+        Dates with at least `min_assets` usable rows.
+    n_cells : int
+        Usable rows on these dates.
+    """
 
-        Asset weights :math:`Z_t(Z_t'Z_t)^{-1}\Gamma_\alpha c` have a return of
-        :math:`c\,\Gamma_\alpha'(Z_t'Z_t)^{-1}Z_t'r_t`, of which the latent factors have no part,
-        since :math:`\Gamma_\alpha'\Gamma_\beta = 0`.
+    assets: FitLevel
+    managed_portfolios: FitLevel
+    without_alpha: FitMeasures | None
+    n_dates: int
+    n_cells: int
 
-        Parameters
-        ----------
-        batch : CrossSectionBatch or CharacteristicMoments, optional
-            What the portfolio earns: later dates make it out of sample. By default the training
-            dates.
-        target_volatility : float
-            Standard deviation per period over the training dates.
-        training : CrossSectionBatch or CharacteristicMoments, optional
-            The panel of the fit, for a model that was loaded or copied.
 
-        Raises
-        ------
-        RuntimeError
-            Before a fit.
-        ValueError
-            Without `intercept`, or when the panel of the fit is needed or another one is given.
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FactorPortfolio(Record):
+    """Weights and returns of a portfolio.
 
-        References
-        ----------
-        Kelly, Pruitt and Su (2019), Characteristics are covariances, JFE 134(3), section 5.
-        """
-        fit = self._fitted("arbitrage_portfolio")
-        target = require_real("target_volatility", target_volatility, above=0.0)
-        if not self.config.intercept:
-            raise ValueError("arbitrage_portfolio needs a model with intercept=True; got False")
-        alpha = fit.gamma_observed[:, -1].astype(np.float64)
-        seen = self._seen_moments(training)
-        earned = self._slopes(fit, seen) @ alpha
-        earned[seen.n_assets < self.config.min_assets] = np.nan
-        weights = scaled(alpha, earned, target)
-        if batch is None:
-            return FactorPortfolio(weights, earned * (target / float(np.nanstd(earned))))
-        slopes = self._slopes(fit, fitted_moments(self.config, fit, batch))
-        return FactorPortfolio(weights, slopes @ weights, batch.timestamps)
+    Attributes
+    ----------
+    weights : ndarray of float64, shape (K,) or (P,)
+        On the latent factors; on the instruments' loadings for the arbitrage portfolio. Scaled so
+        that the standard deviation over the training dates is the target.
+    returns : ndarray of float64, shape (T,)
+        Per period; NaN on dates without a realised factor.
+    timestamps : sequence of length T
+        As in the panel; empty for training dates.
+    """
 
-    def _slopes(self, fit: IPCAFit, moments: kernels.Moments) -> NDArray[np.float64]:
-        """Regress the returns of every date on its instruments, shape (T, P)."""
-        return kernels.ipca_factors(
-            moments,
-            np.eye(len(fit.gamma)),
-            instrument_second_moment=fit.instrument_second_moment,
-        )
+    weights: NDArray[np.float64]
+    returns: NDArray[np.float64]
+    timestamps: Any = ()
 
-    def _realised_or_refuse(
-        self,
-        fit: IPCAFit,
-        batch: CrossSectionBatch | CharacteristicMoments,
-        observed_factors: NDArray[Any] | None,
-    ) -> NDArray[np.float64]:
-        require_fitted_features(fit, batch)
-        found = self._realised(fit, batch, observed_factors)
-        if found is None:
-            what = "returns" if getattr(batch, "returns", None) is None else "observed_factors"
-            raise ValueError(f"realised factors need {what}; got none")
-        return found.astype(np.float64)
+    @property
+    def mean(self) -> float:
+        """Mean return per period."""
+        return float(np.nanmean(self.returns))
 
-    def _realised(
-        self,
-        fit: IPCAFit,
-        batch: CrossSectionBatch | CharacteristicMoments,
-        observed_factors: NDArray[Any] | None,
-    ) -> NDArray[Any] | None:
-        """Realised factors (T, K + M); None without returns, or observed factors where needed."""
-        if isinstance(batch, CrossSectionBatch) and batch.returns is None:
-            return None
-        observed = observed_panel(
-            observed_factors, batch.n_periods, intercept=self.config.intercept
-        )
-        n_observed = 0 if observed is None else observed.shape[1]
-        if n_observed != fit.gamma_observed.shape[1]:
-            if observed_factors is None:
-                return None
-            n_given, n_fitted = n_observed, fit.gamma_observed.shape[1]
-            raise ValueError(
-                f"observed_factors must have the fitted number of columns "
-                f"{n_fitted - self.config.intercept}; got {n_given - self.config.intercept}"
-            )
-        moments = moments_of(self.config, batch)
-        return factors_of(fit, self.config, moments, observed).astype(fit.gamma.dtype, copy=False)
+    @property
+    def volatility(self) -> float:
+        """Population standard deviation per period."""
+        return float(np.nanstd(self.returns))
+
+    @property
+    def sharpe_ratio(self) -> float:
+        """Mean over standard deviation, per period; NaN when nothing varies."""
+        return self.mean / self.volatility if self.volatility > 0.0 else float("nan")
+
+
+def realized_sample(
+    fitted: FittedIPCA,
+    batch: CrossSectionBatch | CharacteristicMoments,
+    observed_factors: NDArray[Any] | None,
+) -> tuple[Sample, NDArray[np.float64]]:
+    """Sample of a batch and its realised factors (T, K + M), as `extract` gives them."""
+    require_fitted_features(fitted.fit, batch)
+    sample = sample_with_factors(fitted, batch, observed_factors)
+    if sample is None:
+        what = "returns" if getattr(batch, "returns", None) is None else "observed_factors"
+        raise ValueError(f"realised factors need {what}; got none")
+    factors = factors_of(fitted, sample).astype(fitted.fit.gamma.dtype, copy=False)
+    return sample, factors.astype(np.float64)
+
+
+def fit_measures(
+    fitted: FittedIPCA,
+    batch: CrossSectionBatch | CharacteristicMoments,
+    observed_factors: NDArray[Any] | None,
+) -> FitMeasures:
+    """Measure the fit on a panel with returns."""
+    sample, factors = realized_sample(fitted, batch, observed_factors)
+    factors[sample.moments.n_assets < fitted.config.min_assets] = np.nan
+    return measures_of(fitted, sample.moments, factors, batch)
+
+
+def measures_of(
+    fitted: FittedIPCA,
+    moments: kernels.Moments,
+    factors: NDArray[np.float64],
+    batch: CrossSectionBatch | CharacteristicMoments | None,
+) -> FitMeasures:
+    """Measure the fit on dates whose moments and factors are known."""
+    config, fit, gamma = fitted.config, fitted.fit, fitted.loadings
+    premia = np.concatenate([fit.train_factor_returns.mean(axis=0), fit.observed_means])
+    if len(premia) != factors.shape[1]:  # an older file has no means of observed factors
+        premia = np.nanmean(factors, axis=0)
+    filled = config.missing == "median"
+    panel = Explained(moments, batch, gamma, factors, premia, config.constant, filled)
+    without = None
+    n_dates, n_cells = int(panel.used.sum()), int(moments.n_assets[panel.used].sum())
+    if config.intercept:
+        cut = replace(panel, gamma=gamma[:, :-1], factors=factors[:, :-1], premia=premia[:-1])
+        without = FitMeasures(*cut.levels(), None, n_dates, n_cells)
+    return FitMeasures(*panel.levels(), without, n_dates, n_cells)
+
+
+def tangency_portfolio(
+    fitted: FittedIPCA,
+    batch: CrossSectionBatch | CharacteristicMoments | None,
+    observed_factors: NDArray[Any] | None,
+    *,
+    target_volatility: float,
+) -> FactorPortfolio:
+    """Combine the latent factors by their training moments."""
+    target = require_real("target_volatility", target_volatility, above=0.0)
+    n_latent, trained = fitted.n_latent, fitted.fit.train_factor_returns
+    if n_latent == 0:
+        raise ValueError("tangency_portfolio needs latent factors; the model has none")
+    weights = tangency_weights(trained, target_volatility=target)
+    if batch is None:
+        return FactorPortfolio(weights, trained @ weights)
+    _, factors = realized_sample(fitted, batch, observed_factors)
+    return FactorPortfolio(weights, factors[:, :n_latent] @ weights, batch.timestamps)
+
+
+def arbitrage_portfolio(
+    fitted: FittedIPCA,
+    batch: CrossSectionBatch | CharacteristicMoments | None,
+    training: CrossSectionBatch | CharacteristicMoments | None,
+    *,
+    target_volatility: float,
+) -> FactorPortfolio:
+    """Earn the alpha without exposure to the latent factors."""
+    target = require_real("target_volatility", target_volatility, above=0.0)
+    if not fitted.config.intercept:
+        raise ValueError("arbitrage_portfolio needs a model with intercept=True; got False")
+    alpha = fitted.fit.gamma_observed[:, -1].astype(np.float64)
+    moments = training_moments(fitted, training)
+    earned = slopes_of(fitted, moments) @ alpha
+    earned[moments.n_assets < fitted.config.min_assets] = np.nan
+    weights = scaled(alpha, earned, target)
+    if batch is None:
+        return FactorPortfolio(weights, earned * (target / float(np.nanstd(earned))))
+    slopes = slopes_of(fitted, fitted_moments(fitted, batch))
+    return FactorPortfolio(weights, slopes @ weights, batch.timestamps)
+
+
+def training_moments(
+    fitted: FittedIPCA, batch: CrossSectionBatch | CharacteristicMoments | None
+) -> kernels.Moments:
+    """Moments of the training sample: kept, or those of `batch`."""
+    if batch is None:
+        return kept_sample(fitted).moments
+    moments = fitted_moments(fitted, batch)
+    require_same_panel(fitted, moments)
+    return moments
+
+
+def slopes_of(fitted: FittedIPCA, moments: kernels.Moments) -> NDArray[np.float64]:
+    """Regress the returns of every date on its instruments, shape (T, P)."""
+    return kernels.ipca_factors(
+        moments,
+        np.eye(len(fitted.fit.gamma)),
+        instrument_second_moment=fitted.fit.instrument_second_moment,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A panel with the loadings and factors that explain it.
+
+    Attributes
+    ----------
+    moments : Moments
+        Of T dates over P instruments.
+    batch : CrossSectionBatch or CharacteristicMoments or None
+        Where the moments come from, if that is known.
+    gamma : ndarray, shape (P, Q)
+        Loadings, latent and observed.
+    factors : ndarray, shape (T, Q)
+        Realised; NaN on dates that do not count.
+    premia : ndarray, shape (Q,)
+        Mean factors of the fit.
+    constant : bool
+        Whether the instruments begin with a constant.
+    filled : bool
+        Whether missing characteristics are filled.
+    """
+
+    moments: kernels.Moments
+    batch: CrossSectionBatch | CharacteristicMoments | None
+    gamma: NDArray[np.float64]
+    factors: NDArray[np.float64]
+    premia: NDArray[np.float64]
+    constant: bool
+    filled: bool = False
+
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """Dates that count, shape (T,)."""
+        counted: NDArray[np.bool_] = (self.moments.n_assets > 0) & np.isfinite(self.factors).all(1)
+        return counted
+
+    def levels(self) -> tuple[FitLevel, FitLevel]:
+        """Measure assets, then managed portfolios."""
+        path = np.where(self.used[:, None], self.premia, np.nan)
+        total = kernels.ipca_fit_measures(self.moments, self.gamma, self.factors)
+        predictive = kernels.ipca_fit_measures(self.moments, self.gamma, path)
+        spreads, averages = _asset_spreads(self)
+        assets = _level(total.total, predictive.total, spreads, averages)
+        spreads, averages = _managed_spreads(self)
+        managed = _level(total.managed_total, predictive.managed_total, spreads, averages)
+        return assets, managed
+
+
+@dataclass(frozen=True, slots=True)
+class _Averages:
+    """Time averages of returns and of errors, for each asset; empty where unknown."""
+
+    returns: NDArray[np.float64]
+    errors: NDArray[np.float64]
+
+
+def _level(
+    total: float, predictive: float, spreads: tuple[float, float, float], averages: _Averages
+) -> FitLevel:
+    """Restate R2 against zero, given the squares (about zero, own means, the pooled mean)."""
+    means, errors = averages.returns, (averages.errors**2).sum()
+    about = ((means**2).sum(), np.nan, ((means - means.mean()) ** 2).sum() if means.size else 0.0)
+    return FitLevel(
+        total=RSquared(*(_r2((1.0 - total) * spreads[0], square) for square in spreads)),
+        predictive=RSquared(*(_r2((1.0 - predictive) * spreads[0], square) for square in spreads)),
+        cross_sectional=RSquared(*(_r2(errors, square) for square in about)),
+    )
+
+
+def _r2(errors: float, square: float) -> float:
+    return float(1.0 - errors / square) if square > 0.0 else float("nan")
+
+
+def _asset_spreads(panel: Explained) -> tuple[tuple[float, float, float], _Averages]:
+    used, moments = panel.used, panel.moments
+    square, n = float(moments.return_squares[used].sum()), int(moments.n_assets[used].sum())
+    if panel.batch is None or isinstance(panel.batch, CharacteristicMoments):
+        sums = moments.cross if panel.batch is None else panel.batch.cross
+        has_sum = panel.batch is not None or panel.constant
+        pooled = square - float(sums[used, 0].sum()) ** 2 / max(n, 1) if has_sum else np.nan
+        return (square, np.nan, pooled), _Averages(np.empty(0), np.empty(0))
+    returns, errors, counts = _asset_sums(panel, panel.batch)
+    present = counts > 0
+    own = square - float((returns[present] ** 2 / counts[present]).sum())
+    pooled = square - float(returns.sum()) ** 2 / max(n, 1)
+    averages = _Averages(returns[present] / counts[present], errors[present] / counts[present])
+    return (square, own, pooled), averages
+
+
+def _asset_sums(panel: Explained, batch: CrossSectionBatch) -> tuple[NDArray[Any], ...]:
+    """Sum returns and errors over dates, and count the dates, each of shape (N,)."""
+    usable = np.isfinite(require_returns("IPCAModel", batch.returns))
+    admitted = known(batch)
+    if panel.filled:
+        admitted = np.array([rows_there(batch, date) for date in range(len(usable))])
+    usable &= admitted
+    sums = np.zeros((3, batch.n_assets))
+    first = int(panel.constant)
+    for date in np.flatnonzero(panel.used):
+        cells = np.flatnonzero(usable[date])
+        loadings = panel.gamma @ panel.factors[date]
+        returns = np.asarray(batch.returns)[date, cells].astype(np.float64)
+        z = batch.characteristics[date]
+        rows = (at_middle(z, admitted[date]) if panel.filled else z)[cells]
+        fitted = np.ascontiguousarray(rows, dtype=np.float64) @ loadings[first:]
+        level = loadings[0] if first else 0.0
+        sums[:, cells] += returns, returns - fitted - level, np.ones(len(cells))
+    return sums[0], sums[1], sums[2]
+
+
+def _managed_spreads(panel: Explained) -> tuple[tuple[float, float, float], _Averages]:
+    moments, used = panel.moments, panel.used
+    n = moments.n_assets[used, None].astype(np.float64)
+    x = moments.cross[used] / n
+    betas = panel.factors[used] @ panel.gamma.T
+    errors = x - np.einsum("tij,tj->ti", moments.full_gram[used], betas) / n
+    about = (x, x - x.mean(axis=0), x - x.mean())
+    zero, own, pooled = (float((part**2).sum()) for part in about)
+    return (zero, own, pooled), _Averages(x.mean(axis=0), errors.mean(axis=0))
+
+
+def tangency_weights(factors: NDArray[Any], *, target_volatility: float) -> NDArray[np.float64]:
+    r"""Weights :math:`c\,\Sigma_f^{-1}\bar f` with standard deviation `target_volatility`.
+
+    Parameters
+    ----------
+    factors : ndarray, shape (T, K)
+        Of the training dates.
+    target_volatility : float
+        Standard deviation per period.
+    """
+    factors = factors.astype(np.float64)
+    mean, covariance = factors.mean(axis=0), np.atleast_2d(np.cov(factors.T, ddof=0))
+    weights = np.linalg.pinv(covariance, hermitian=True) @ mean
+    return scaled(weights, factors @ weights, target_volatility)
+
+
+def scaled(
+    weights: NDArray[np.float64], returns: NDArray[np.float64], target_volatility: float
+) -> NDArray[np.float64]:
+    """Scale weights so that returns (T,) get the standard deviation `target_volatility`."""
+    volatility = float(np.nanstd(returns))
+    if volatility == 0.0:
+        raise ValueError("target_volatility cannot be met: the portfolio does not vary")
+    result: NDArray[np.float64] = weights * (target_volatility / volatility)
+    return result

@@ -1,4 +1,4 @@
-"""The arrays of IPCA: instruments, exposures, observed factors. No state."""
+"""From batches to the arrays of IPCA: moments, exposures, realised and observed factors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from ml4t.models import kernels
 from ml4t.models.checks import require_shape, require_type
-from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
+from ml4t.models.latent_factors.ipca.fit import FittedIPCA, IPCAFit, Sample, numbered_names
 from ml4t.models.moments.characteristic_moments import CONSTANT, CharacteristicMoments
 from ml4t.models.panel.imputation import at_middle, count_gaps, moments_at_middle, rows_there
 from ml4t.models.panel.masks import known, observed_columns, require_returns
@@ -26,13 +26,13 @@ SAME_PANEL = 1e-5
 def moments_of(
     config: IPCAConfig, batch: CrossSectionBatch | CharacteristicMoments
 ) -> kernels.Moments:
-    """Moments over the instruments of the settings."""
+    """Moments over the instruments: with a constant, or without."""
     if isinstance(batch, CharacteristicMoments):
         return batch.moments if config.constant else batch.moments.without_constant()
     returns = require_returns("IPCAModel", batch.returns)
     if config.dtype == "float64":  # two float32 inputs would be multiplied as such
         returns = returns.astype(np.float64, copy=False)
-    if config.missing == "middle":
+    if config.missing == "median":
         return moments_at_middle(batch, returns, constant=config.constant)
     return kernels.panel_moments(
         batch.characteristics, returns, batch.mask, constant=config.constant
@@ -42,22 +42,16 @@ def moments_of(
 def instrument_names(
     config: IPCAConfig, batch: CrossSectionBatch | CharacteristicMoments
 ) -> tuple[str, ...]:
-    """Name the rows of Gamma as the batch names its characteristics."""
+    """Names of the rows of Gamma, after the characteristics of the batch."""
     if isinstance(batch, CharacteristicMoments):
-        return batch.feature_names if config.constant else batch.feature_names[1:]
+        return batch.instrument_names if config.constant else batch.feature_names
     if batch.feature_names:
         return (CONSTANT, *batch.feature_names) if config.constant else batch.feature_names
     return numbered_names(config, batch.characteristics.shape[2])
 
 
-def numbered_names(config: IPCAConfig, n_features: int) -> tuple[str, ...]:
-    """Name the rows of Gamma where nobody else does."""
-    first = (CONSTANT,) if config.constant else ()
-    return (*first, *(f"characteristic_{i}" for i in range(n_features)))
-
-
 def factors_for(sample: Sample, solution: kernels.IPCASolution) -> NDArray[np.float64]:
-    """Latent factors (T_used, K) that suit the loadings, as `extract` gives them, bit by bit."""
+    """Latent factors (T_used, K) of given loadings, with the bits of `extract`."""
     factors = kernels.ipca_factors(
         sample.moments,
         solution.gamma,
@@ -70,7 +64,7 @@ def factors_for(sample: Sample, solution: kernels.IPCASolution) -> NDArray[np.fl
 
 
 def kernel_settings(config: IPCAConfig) -> kernels.IPCASettings:
-    """Give the settings as the kernels take them."""
+    """Translate the settings for the kernels."""
     return {
         "tol": config.tol,
         "max_iter": config.max_iter,
@@ -83,28 +77,31 @@ def kernel_settings(config: IPCAConfig) -> kernels.IPCASettings:
     }
 
 
-def factors_of(
-    fit: IPCAFit,
-    config: IPCAConfig,
-    moments: kernels.Moments,
-    observed: NDArray[np.float64] | None,
-) -> NDArray[np.float64]:
-    """Realise the latent factors of dates and put the observed ones beside them, (T, K + M)."""
+def factors_of(fitted: FittedIPCA, sample: Sample) -> NDArray[np.float64]:
+    """Realised latent factors and observed factors side by side, (T, K + M)."""
+    config, fit = fitted.config, fitted.fit
     latent = kernels.ipca_factors(
-        moments,
+        sample.moments,
         fit.gamma,
         gamma_observed=fit.gamma_observed,
-        observed=observed,
+        observed=sample.observed,
         instrument_second_moment=fit.instrument_second_moment,
         ridge=config.factor_ridge if fit.ridge is None else fit.ridge,
     )
-    return latent if observed is None else np.hstack([latent, observed])
+    return latent if sample.observed is None else np.hstack([latent, sample.observed])
+
+
+def factors_of_used_dates(fitted: FittedIPCA, sample: Sample) -> NDArray[np.float64]:
+    """Factors (T, K + M); NaN on dates with fewer than `min_assets` usable rows."""
+    factors = factors_of(fitted, sample)
+    factors[sample.moments.n_assets < fitted.config.min_assets] = np.nan
+    return factors
 
 
 def require_fitted_features(fit: IPCAFit, batch: CrossSectionBatch | CharacteristicMoments) -> None:
-    """Refuse what is no panel, or has other characteristics than the fit, or in another order.
+    """Reject a batch whose characteristics are not those of the fit, in their order.
 
-    Names are compared where both sides have some: a panel without names is taken by position.
+    Names are compared where both sides have names; a panel without names goes by position.
     """
     require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
     if isinstance(batch, CharacteristicMoments):
@@ -116,7 +113,7 @@ def require_fitted_features(fit: IPCAFit, batch: CrossSectionBatch | Characteris
             f"IPCAModel: the feature dimension must be the fitted {fit.n_features}; "
             f"got {n_features}"
         )
-    fitted, given = _given_names(fit.feature_names), _given_names(batch.feature_names)
+    fitted, given = _given_names(fit.instrument_names), _given_names(batch.feature_names)
     if fitted and given and fitted != given:
         raise ValueError(
             "batch must have the characteristics of the fit in their order; expected "
@@ -126,60 +123,72 @@ def require_fitted_features(fit: IPCAFit, batch: CrossSectionBatch | Characteris
 
 
 def _given_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the names of characteristics that somebody chose: neither the constant nor numbers."""
+    """Chosen names of characteristics, without the constant; empty where they are numbered."""
     chosen = tuple(name for name in names if name != CONSTANT)
     numbered = tuple(f"characteristic_{place}" for place in range(len(chosen)))
     return () if chosen == numbered else chosen
 
 
 def fitted_moments(
-    config: IPCAConfig, fit: IPCAFit, batch: CrossSectionBatch | CharacteristicMoments
+    fitted: FittedIPCA, batch: CrossSectionBatch | CharacteristicMoments
 ) -> kernels.Moments:
-    """Moments over the instruments of a fit."""
-    require_fitted_features(fit, batch)
-    return moments_of(config, batch)
+    """Moments over the fitted instruments."""
+    require_fitted_features(fitted.fit, batch)
+    return moments_of(fitted.config, batch)
 
 
 def sample_of(
-    config: IPCAConfig,
-    fit: IPCAFit,
+    fitted: FittedIPCA,
     batch: CrossSectionBatch | CharacteristicMoments,
     observed_factors: NDArray[Any] | None,
 ) -> Sample:
-    """Take a panel with the instruments and the number of observed factors of a fit."""
-    moments = fitted_moments(config, fit, batch)
-    observed = observed_panel(observed_factors, batch.n_periods, intercept=config.intercept)
+    """Moments over the fitted instruments, and as many observed factors as in the fit."""
+    require_fitted_features(fitted.fit, batch)
+    intercept, n_fitted = fitted.config.intercept, fitted.fit.gamma_observed.shape[1]
+    observed = observed_panel(observed_factors, batch.n_periods, intercept=intercept)
     n_given = 0 if observed is None else observed.shape[1]
-    if n_given != fit.gamma_observed.shape[1]:
+    if n_given != n_fitted:
         raise ValueError(
-            "observed_factors must have the fitted number of columns "
-            f"{fit.gamma_observed.shape[1] - config.intercept}; got {n_given - config.intercept}"
+            f"observed_factors must have the fitted number of columns {n_fitted - intercept}; "
+            f"got {n_given - intercept}"
         )
-    return Sample(moments, observed)
+    return Sample(moments_of(fitted.config, batch), observed)
 
 
-def require_same_sample(fit: IPCAFit, config: IPCAConfig, sample: Sample) -> None:
-    """Refuse a sample other than that of the fit: it must leave the same residuals."""
-    moments, proof = sample.moments, fit.certificate
-    require_same_panel(fit, moments, min_assets=config.min_assets)
-    if proof is None:
+def sample_with_factors(
+    fitted: FittedIPCA,
+    batch: CrossSectionBatch | CharacteristicMoments,
+    observed_factors: NDArray[Any] | None,
+) -> Sample | None:
+    """Sample of a batch; None without returns, or without the observed factors of the fit."""
+    if isinstance(batch, CrossSectionBatch) and batch.returns is None:
+        return None
+    if observed_factors is None and fitted.fit.gamma_observed.shape[1] > fitted.config.intercept:
+        return None
+    return sample_of(fitted, batch, observed_factors)
+
+
+def require_same_sample(fitted: FittedIPCA, sample: Sample) -> None:
+    """Reject a sample other than the training sample: its residuals differ."""
+    moments, certificate = sample.moments, fitted.fit.certificate
+    require_same_panel(fitted, moments)
+    if certificate is None:
         return
-    factors = factors_of(fit, config, moments, sample.observed)
-    factors[moments.n_assets < config.min_assets] = np.nan
-    gamma = np.hstack([fit.gamma, fit.gamma_observed]).astype(np.float64)
-    explained = kernels.ipca_fit_measures(moments, gamma, factors).total
-    square = float(moments.return_squares[moments.n_assets >= config.min_assets].sum())
-    if not abs((1.0 - explained) * square - proof.ssr) <= SAME_PANEL * square:
+    factors = factors_of_used_dates(fitted, sample)
+    explained = kernels.ipca_fit_measures(moments, fitted.loadings, factors).total
+    used = moments.n_assets >= fitted.config.min_assets
+    square = float(moments.return_squares[used].sum())
+    if not abs((1.0 - explained) * square - certificate.ssr) <= SAME_PANEL * square:
         raise ValueError(
             "batch and observed_factors must be those that the model was fitted on; got others"
         )
 
 
-def require_same_panel(fit: IPCAFit, moments: kernels.Moments, *, min_assets: int) -> None:
-    """Refuse moments of instruments other than those of the fit."""
-    n_instruments = moments.cross.shape[1]
+def require_same_panel(fitted: FittedIPCA, moments: kernels.Moments) -> None:
+    """Reject moments of other instruments than those of the training sample."""
+    fit, n_instruments = fitted.fit, moments.cross.shape[1]
     require_shape("batch instruments", (len(fit.gamma),), (n_instruments,))
-    used = moments.n_assets >= min_assets
+    used = moments.n_assets >= fitted.config.min_assets
     packed = moments.gram[used].sum(axis=0) / max(int(moments.n_assets[used].sum()), 1)
     known_moment = fit.instrument_second_moment[np.triu_indices(n_instruments)]
     same = used.sum() == len(fit.train_factor_returns) and np.allclose(
@@ -203,18 +212,18 @@ def exposures(config: IPCAConfig, batch: CrossSectionBatch, gamma: NDArray[Any])
     gamma : ndarray, shape (P, K)
         One row for each instrument, the constant first where there is one.
     """
-    z, middle = batch.characteristics, config.missing == "middle"
-    there = np.empty(z.shape[:2], dtype=np.bool_) if middle else known(batch)
+    z, filled = batch.characteristics, config.missing == "median"
+    admitted = np.empty(z.shape[:2], dtype=np.bool_) if filled else known(batch)
     wide = np.ascontiguousarray(gamma, dtype=np.float64)
     level, slopes = (wide[0], wide[1:]) if config.constant else (0.0, wide)
     betas = np.empty((*z.shape[:2], gamma.shape[1]), dtype=gamma.dtype)
     with np.errstate(over="ignore", invalid="ignore"):  # of cells that become NaN below
         for t, date in enumerate(z):  # one date at a time: the panel is never upcast
-            if middle:
-                there[t] = rows_there(batch, t)
-            filled = at_middle(date, there[t]) if middle else date
-            betas[t] = np.ascontiguousarray(filled, dtype=np.float64) @ slopes + level
-    betas[~there] = np.nan
+            if filled:
+                admitted[t] = rows_there(batch, t)
+            rows = at_middle(date, admitted[t]) if filled else date
+            betas[t] = np.ascontiguousarray(rows, dtype=np.float64) @ slopes + level
+    betas[~admitted] = np.nan
     return betas
 
 
@@ -238,11 +247,11 @@ def observed_panel(
 
 
 def panel_metrics(config: IPCAConfig, batch: CrossSectionBatch, n_usable: int) -> dict[str, float]:
-    """Say what moments do not tell of a panel, of whose rows `n_usable` are usable."""
+    """Metrics of a panel that moments do not hold; `n_usable` rows are usable."""
     if batch.returns is None:
         return {}
     metrics = {"mean_abs_return": mean_absolute_return(batch, batch.returns, n_usable)}
-    if config.missing == "middle":
+    if config.missing == "median":
         metrics["n_filled"] = float(count_gaps(batch, batch.returns))
     return metrics
 
@@ -252,6 +261,6 @@ def mean_absolute_return(batch: CrossSectionBatch, returns: NDArray[Any], n_usab
     cells = np.isfinite(returns)
     if batch.mask is not None:
         cells &= batch.mask
-    if int(cells.sum()) != n_usable:  # some characteristics are missing: look at them, too
+    if int(cells.sum()) != n_usable:  # some characteristics are missing: read them as well
         cells &= known(batch)
     return float(np.abs(returns[cells], dtype=np.float64).mean())

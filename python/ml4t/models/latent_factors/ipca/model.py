@@ -1,41 +1,44 @@
-"""`IPCAModel`: what is fitted, and what it says about a batch."""
+"""`IPCAModel`: estimation, inference, evaluation and reports."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 
-from ml4t.models.checks import require_shape, require_type
+from ml4t.models.checks import require_bool, require_shape, require_type
 from ml4t.models.configs import IPCAConfig
-from ml4t.models.latent_factors.base import refuse_checkpoint
-from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
+from ml4t.models.latent_factors.base import BaseLatentFactorModel, refuse_checkpoint
+from ml4t.models.latent_factors.ipca import evaluation, inference, report
+from ml4t.models.latent_factors.ipca.fit import FittedIPCA, IPCAFit, Sample
 from ml4t.models.latent_factors.ipca.inputs import (
     exposures,
-    instrument_names,
+    factors_of,
     moments_of,
     observed_panel,
-    panel_metrics,
     require_fitted_features,
+    sample_with_factors,
 )
 from ml4t.models.latent_factors.ipca.penalty_path import IPCAPenaltyPath, penalty_path
-from ml4t.models.latent_factors.ipca.reading import IPCAReading
-from ml4t.models.latent_factors.ipca.solve import best_of_starts, solve, unidentified_note
-from ml4t.models.lifecycle.estimator import Estimated
+from ml4t.models.latent_factors.ipca.solve import best_of_starts, estimate
 from ml4t.models.moments.characteristic_moments import CharacteristicMoments
 from ml4t.models.panel.matching import labels
 from ml4t.models.types import CrossSectionBatch, FitSummary, LatentFactorState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from ml4t.models import kernels
+    from ml4t.models.latent_factors.ipca.evaluation import FactorPortfolio, FitMeasures
+    from ml4t.models.latent_factors.ipca.inference import BootstrapTest, IPCAStandardErrors
+    from ml4t.models.latent_factors.ipca.report import CharacteristicImportance
+    from ml4t.models.latent_factors.tables import ModelSummary
 
 
-class IPCAModel(IPCAReading):
+class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
     r"""Latent factors whose exposures are linear in observed characteristics.
 
     .. math:: r_{i,t+1} = z_{it}'\Gamma f_{t+1} + z_{it}'\Gamma_g g_{t+1} + \varepsilon_{i,t+1}
@@ -100,8 +103,19 @@ class IPCAModel(IPCAReading):
 
     @property
     def certificate(self) -> kernels.IPCACertificate | None:
-        """Why the fit may be believed; None for a fit read from a file of 0.1.x."""
+        """Convergence certificate; None for a fit read from a file of 0.1.x."""
         return self._fitted("certificate is read").certificate
+
+    @property
+    def instrument_names(self) -> tuple[str, ...]:
+        """Names of the rows of Gamma, length P, the constant first where there is one."""
+        return self._fitted_ipca("instrument_names is read").instrument_names
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the characteristics, length L."""
+        names = self._fitted_ipca("feature_names is read").instrument_names
+        return names[1:] if self.config.constant else names
 
     def fit(
         self,
@@ -137,52 +151,10 @@ class IPCAModel(IPCAReading):
             Without returns or a usable date, or when K exceeds the number of instruments.
         """
         return self._run(
-            lambda: self._estimate(batch, observed_factors, start),
+            lambda: estimate(self.config, batch, observed_factors, start),
             batch,
-            _as_told(observed_factors),
+            _as_array(observed_factors),
         )
-
-    def _estimate(
-        self,
-        batch: CrossSectionBatch | CharacteristicMoments,
-        observed_factors: NDArray[Any] | None,
-        start: NDArray[Any] | None,
-    ) -> Estimated[IPCAFit]:
-        require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
-        config, dtype = self.config, np.dtype(self.config.dtype)
-        moments = moments_of(config, batch)
-        observed = observed_panel(observed_factors, batch.n_periods, intercept=config.intercept)
-        names, sample = instrument_names(config, batch), Sample(moments, observed)
-        solved = solve(config, sample, start, names)
-        found = solved.solution
-        n_used = int(moments.n_assets[found.dates_used].sum())
-        fit = IPCAFit(
-            gamma=found.gamma.astype(dtype, copy=False),
-            gamma_observed=found.gamma_observed.astype(dtype, copy=False),
-            train_factor_returns=found.factors.astype(dtype, copy=False),
-            instrument_second_moment=found.instrument_second_moment,
-            ridge=found.ridge,
-            n_features=moments.cross.shape[1] - config.constant,
-            fit_iterations=found.certificate.n_als + found.certificate.n_newton,
-            fit_converged=found.converged,
-            asset_ids=() if isinstance(batch, CharacteristicMoments) else tuple(batch.asset_ids),
-            certificate=found.certificate,
-            feature_names=names,
-            observed_means=()
-            if observed is None
-            else tuple(observed[found.dates_used].mean(axis=0).tolist()),
-        )
-        metrics = {
-            "n_train_periods": float(len(found.dates_used)),
-            "n_instruments": float(len(found.gamma)),
-            "train_mse": found.certificate.ssr / n_used,
-            **solved.metrics,
-        }
-        if isinstance(batch, CrossSectionBatch):
-            metrics |= panel_metrics(config, batch, int(moments.n_assets.sum()))
-        notes = unidentified_note(found, names, constant=config.constant)
-        summary = FitSummary(converged=found.converged, train_metrics=metrics, notes=notes)
-        return Estimated(fit, summary, sample=sample)
 
     def penalty_path(
         self,
@@ -202,7 +174,7 @@ class IPCAModel(IPCAReading):
         batch, observed_factors
             As in `fit`.
         penalties : sequence of float or int, default 20
-            Values for `gamma_penalty`, or how many of them, spaced evenly in logarithms below the
+            Values for `penalty`, or how many of them, spaced evenly in logarithms below the
             one from which on nothing is left.
         n_folds : int, default 5
             Blocks of consecutive dates. Each is predicted from all others, later ones included: a
@@ -225,7 +197,7 @@ class IPCAModel(IPCAReading):
         config = self.config
         observed = observed_panel(observed_factors, batch.n_periods, intercept=config.intercept)
         sample = Sample(moments_of(config, batch), observed)
-        first = best_of_starts(config, sample, None).solution
+        first, _ = best_of_starts(config, sample, None)
         return penalty_path(
             config, sample, first, penalties=penalties, n_folds=n_folds, score=score
         )
@@ -264,7 +236,8 @@ class IPCAModel(IPCAReading):
             When the feature dimension differs from the fit's, or a checkpoint is asked for.
         """
         refuse_checkpoint(type(self).__name__, checkpoint)
-        fit = self._fitted("extract")
+        fitted = self._fitted_ipca("extract")
+        fit = fitted.fit
         require_fitted_features(fit, batch)
         gamma = np.hstack([fit.gamma, fit.gamma_observed])
         if isinstance(batch, CharacteristicMoments):
@@ -273,9 +246,11 @@ class IPCAModel(IPCAReading):
         else:
             betas = exposures(self.config, batch, gamma)
             asset_ids = labels(batch.asset_ids, fit.asset_ids, batch.n_assets)
+        sample = sample_with_factors(fitted, batch, observed_factors)
+        factors = None if sample is None else factors_of(fitted, sample)
         return LatentFactorState(
             betas,
-            factor_returns=self._realised(fit, batch, observed_factors),
+            factor_returns=None if factors is None else factors.astype(gamma.dtype, copy=False),
             timestamps=batch.timestamps,
             asset_ids=asset_ids,
             metadata=self._metadata(fit),
@@ -308,16 +283,384 @@ class IPCAModel(IPCAReading):
         del batch
         return self.gamma
 
+    def test_alpha(
+        self,
+        *,
+        n_draws: int = 1000,
+        seed: int = 0,
+        progress: bool = False,
+        t_variance: float = 1.0,
+        batch: CrossSectionBatch | CharacteristicMoments | None = None,
+        observed_factors: NDArray[Any] | None = None,
+    ) -> BootstrapTest:
+        r"""Test that there is no alpha: :math:`W_\alpha = \Gamma_\alpha'\Gamma_\alpha`.
+
+        The residual wild bootstrap draws managed portfolios without alpha and estimates the model
+        from each draw.
+
+        Parameters
+        ----------
+        n_draws : int, default 1000
+        seed : int, default 0
+            Draw i of a seed has the same random numbers in every test, on any number of threads.
+        progress : bool, default False
+            Show a bar (tqdm).
+        t_variance : float, default 1
+            Variance of the multipliers. As in the paper; 5/3 leaves Student's t as it is, as some
+            implementations do.
+        batch : CrossSectionBatch or CharacteristicMoments, optional
+            The panel of the fit, for a model that was loaded, copied or unpickled. A model that was
+            fitted in this process keeps its moments.
+        observed_factors : array_like, shape (T, M), optional
+            Those of the fit, next to `batch`.
+
+        Raises
+        ------
+        RuntimeError
+            Before a fit.
+        ValueError
+            Without `intercept`, under a penalty, or when the panel of the fit is needed or another
+            one is given.
+
+        References
+        ----------
+        Kelly, Pruitt and Su (2019), Characteristics are covariances, JFE 134(3), section 3.
+        """
+        if not self.config.intercept:
+            raise ValueError("test_alpha needs a model with intercept=True; got intercept=False")
+        fitted = self._fitted_ipca("test_alpha")
+        sample = inference.training_sample(fitted, batch, observed_factors)
+        draws = inference.Draws(n_draws, seed, t_variance, progress)
+        return inference.alpha_test(fitted, sample, draws)
+
+    @overload
+    def test_characteristics(
+        self,
+        names: None = None,
+        *,
+        n_draws: int = ...,
+        seed: int = ...,
+        progress: bool = ...,
+        t_variance: float = ...,
+        batch: CrossSectionBatch | CharacteristicMoments | None = ...,
+        observed_factors: NDArray[Any] | None = ...,
+    ) -> dict[str, BootstrapTest]: ...
+    @overload
+    def test_characteristics(
+        self,
+        names: str | int | Iterable[str | int],
+        *,
+        n_draws: int = ...,
+        seed: int = ...,
+        progress: bool = ...,
+        t_variance: float = ...,
+        batch: CrossSectionBatch | CharacteristicMoments | None = ...,
+        observed_factors: NDArray[Any] | None = ...,
+    ) -> BootstrapTest: ...
+    def test_characteristics(
+        self,
+        names: str | int | Iterable[str | int] | None = None,
+        *,
+        n_draws: int = 1000,
+        seed: int = 0,
+        progress: bool = False,
+        t_variance: float = 1.0,
+        batch: CrossSectionBatch | CharacteristicMoments | None = None,
+        observed_factors: NDArray[Any] | None = None,
+    ) -> BootstrapTest | dict[str, BootstrapTest]:
+        r"""Test that latent factors do not load on characteristics.
+
+        :math:`W_\beta = \sum_l \gamma_l'\gamma_l` over the rows of :math:`\Gamma_\beta` under test.
+
+        Parameters
+        ----------
+        names : str, int, sequence of these, or None
+            Instruments by name (see `instrument_names`) or by row of Gamma; several are tested
+            together. None tests every characteristic by itself, the constant left out.
+        n_draws, seed, progress, t_variance, batch, observed_factors
+            See `test_alpha`.
+
+        Returns
+        -------
+        BootstrapTest, or dict of str to BootstrapTest where `names` is None
+
+        Raises
+        ------
+        RuntimeError
+            Before a fit.
+        ValueError
+            For an unknown name, without latent factors, or when the panel of the fit is needed or
+            another one is given.
+        """
+        fitted = self._fitted_ipca("test_characteristics")
+        sample = inference.training_sample(fitted, batch, observed_factors)
+        draws = inference.Draws(n_draws, seed, t_variance, progress)
+        if names is not None:
+            rows = inference.named_rows(fitted, names)
+            return inference.characteristic_test(fitted, sample, rows, draws)
+        first = int(self.config.constant)
+        return {
+            name: inference.characteristic_test(fitted, sample, (row,), draws)
+            for row, name in enumerate(fitted.instrument_names)
+            if row >= first
+        }
+
+    def test_observed_factors(
+        self,
+        indices: int | Iterable[int] | None = None,
+        *,
+        n_draws: int = 1000,
+        seed: int = 0,
+        progress: bool = False,
+        t_variance: float = 1.0,
+        batch: CrossSectionBatch | CharacteristicMoments | None = None,
+        observed_factors: NDArray[Any] | None = None,
+    ) -> BootstrapTest:
+        r"""Test that observed factors add nothing: :math:`W_\delta = \Gamma_\delta'\Gamma_\delta`.
+
+        Several are tested together by :math:`\sum_m v_m \Gamma_{\delta m}'\Gamma_{\delta m}`, with
+        v their mean squares over the mean of these: no unit of a factor matters.
+
+        Parameters
+        ----------
+        indices : int, sequence of int, or None
+            Columns of the observed factors passed to `fit`; all of them by default.
+        n_draws, seed, progress, t_variance, batch, observed_factors
+            See `test_alpha`.
+
+        Raises
+        ------
+        RuntimeError
+            Before a fit.
+        ValueError
+            For a column that is not there, or when the panel of the fit is needed or another one
+            is given.
+        """
+        fitted = self._fitted_ipca("test_observed_factors")
+        sample = inference.training_sample(fitted, batch, observed_factors)
+        draws = inference.Draws(n_draws, seed, t_variance, progress)
+        return inference.observed_factor_test(fitted, sample, indices, draws)
+
+    def standard_errors(
+        self,
+        *,
+        batch: CrossSectionBatch | CharacteristicMoments | None = None,
+        observed_factors: NDArray[Any] | None = None,
+    ) -> IPCAStandardErrors:
+        r"""Asymptotic standard errors of Gamma, robust and clustered by date.
+
+        .. math:: \widehat{Var}\,\mathrm{vec}(\hat\Gamma) = \sum_t \psi_t\psi_t', \qquad
+            \psi_t = J H^{-1} \mathrm{vec}(s_t), \quad s_t = Z_t'\hat\varepsilon_t \tilde f_t'
+
+        with H the Hessian of half the sum of squares, factors projected out, and J the derivative
+        of the identified form. The rotation of the latent factors is that of the estimate: a
+        standard error measures the error of the space of the loadings in this basis, and not the
+        rotation of two factors of similar strength into each other. With
+        `normalization="identity"` there is no rotation, and the loadings set to one and
+        zero are exact.
+
+        Parameters
+        ----------
+        batch, observed_factors
+            See `test_alpha`.
+
+        Raises
+        ------
+        RuntimeError
+            Before a fit, or when the estimate is no strict minimum.
+        ValueError
+            When the panel of the fit is needed or another one is given, or under a penalty.
+
+        References
+        ----------
+        Kelly, Pruitt and Su (2020), Instrumented principal component analysis, SSRN 2983919.
+        """
+        fitted = self._fitted_ipca("standard_errors")
+        sample = inference.training_sample(fitted, batch, observed_factors)
+        return inference.standard_errors(fitted, sample)
+
+    def fit_measures(
+        self,
+        batch: CrossSectionBatch | CharacteristicMoments,
+        *,
+        observed_factors: NDArray[Any] | None = None,
+    ) -> FitMeasures:
+        """Measure how much of a panel the fitted model explains.
+
+        Parameters
+        ----------
+        batch : CrossSectionBatch or CharacteristicMoments
+            With returns; the panel of the fit or any other.
+        observed_factors : array_like, shape (T, M), optional
+            Of these dates, where the fit had some.
+
+        Returns
+        -------
+        FitMeasures
+            Realised factors are those of the panel, mean factors those of the fit.
+
+        Raises
+        ------
+        RuntimeError
+            Before a fit.
+        ValueError
+            Without returns, without the observed factors of the fit, or with other characteristics.
+
+        References
+        ----------
+        Kelly, Pruitt and Su (2019), Characteristics are covariances, JFE 134(3), section 3.
+        """
+        fitted = self._fitted_ipca("fit_measures")
+        return evaluation.fit_measures(fitted, batch, observed_factors)
+
+    def tangency_portfolio(
+        self,
+        batch: CrossSectionBatch | CharacteristicMoments | None = None,
+        *,
+        target_volatility: float,
+        observed_factors: NDArray[Any] | None = None,
+    ) -> FactorPortfolio:
+        r"""Combine the latent factors by :math:`\Sigma_f^{-1}\bar f` of the training dates.
+
+        Parameters
+        ----------
+        batch : CrossSectionBatch or CharacteristicMoments, optional
+            Whose factors the portfolio earns: later dates make it out of sample. By default the
+            training dates.
+        target_volatility : float
+            Standard deviation per period over the training dates.
+        observed_factors : array_like, shape (T, M), optional
+            Of the dates of `batch`, where the fit had some.
+
+        Raises
+        ------
+        RuntimeError
+            Before a fit.
+        ValueError
+            Without latent factors, or when `fit_measures` would refuse the panel.
+        """
+        fitted = self._fitted_ipca("tangency_portfolio")
+        return evaluation.tangency_portfolio(
+            fitted, batch, observed_factors, target_volatility=target_volatility
+        )
+
+    def arbitrage_portfolio(
+        self,
+        batch: CrossSectionBatch | CharacteristicMoments | None = None,
+        *,
+        target_volatility: float,
+        training: CrossSectionBatch | CharacteristicMoments | None = None,
+    ) -> FactorPortfolio:
+        r"""Earn the alpha without exposure to the latent factors.
+
+        Asset weights :math:`Z_t(Z_t'Z_t)^{-1}\Gamma_\alpha c` have a return of
+        :math:`c\,\Gamma_\alpha'(Z_t'Z_t)^{-1}Z_t'r_t`, of which the latent factors have no part,
+        since :math:`\Gamma_\alpha'\Gamma_\beta = 0`.
+
+        Parameters
+        ----------
+        batch : CrossSectionBatch or CharacteristicMoments, optional
+            What the portfolio earns: later dates make it out of sample. By default the training
+            dates.
+        target_volatility : float
+            Standard deviation per period over the training dates.
+        training : CrossSectionBatch or CharacteristicMoments, optional
+            The panel of the fit, for a model that was loaded or copied.
+
+        Raises
+        ------
+        RuntimeError
+            Before a fit.
+        ValueError
+            Without `intercept`, or when the panel of the fit is needed or another one is given.
+
+        References
+        ----------
+        Kelly, Pruitt and Su (2019), Characteristics are covariances, JFE 134(3), section 5.
+        """
+        fitted = self._fitted_ipca("arbitrage_portfolio")
+        return evaluation.arbitrage_portfolio(
+            fitted, batch, training, target_volatility=target_volatility
+        )
+
+    def summary(
+        self,
+        batch: CrossSectionBatch | CharacteristicMoments | None = None,
+        *,
+        observed_factors: NDArray[Any] | None = None,
+        standard_errors: bool = True,
+    ) -> ModelSummary:
+        """Tables of the fit.
+
+        Parameters
+        ----------
+        batch : CrossSectionBatch or CharacteristicMoments, optional
+            With returns, to measure the fit on: the panel of the fit, which is the default in the
+            process that fitted the model, or another one.
+        observed_factors : array_like, shape (T, M), optional
+            The observed factors of these dates, where the fit had some.
+        standard_errors : bool, default True
+            Give them for Gamma, if the panel of the fit is at hand; see `standard_errors`.
+
+        Returns
+        -------
+        ModelSummary
+            Text when printed, HTML in a notebook.
+
+        Raises
+        ------
+        RuntimeError
+            Before a fit.
+        ValueError
+            When the batch has other characteristics than the fit.
+        """
+        fitted = self._fitted_ipca("summary")
+        with_errors = require_bool("standard_errors", standard_errors)
+        record = self._require_fitted("summary").record
+        return report.summary(fitted, record, batch, observed_factors, with_errors=with_errors)
+
+    def characteristic_importance(
+        self,
+        batch: CrossSectionBatch | CharacteristicMoments | None = None,
+        *,
+        observed_factors: NDArray[Any] | None = None,
+    ) -> CharacteristicImportance:
+        """Fall of the total R squared without each instrument, Gamma and factors fixed.
+
+        Parameters
+        ----------
+        batch, observed_factors
+            See `summary`.
+
+        Returns
+        -------
+        CharacteristicImportance
+
+        Raises
+        ------
+        RuntimeError
+            Before a fit.
+        ValueError
+            When the batch has other characteristics than the fit, or is needed and not given.
+        """
+        fitted = self._fitted_ipca("characteristic_importance")
+        return report.importance_on(fitted, batch, observed_factors)
+
+    def _fitted_ipca(self, verb: str) -> FittedIPCA:
+        """Fitted record, or raise `RuntimeError` before `verb`."""
+        result = self._require_fitted(verb)
+        return FittedIPCA(self.config, result.fit, result.sample)
+
     def _metadata(self, fit: IPCAFit) -> dict[str, Any]:
-        proof = fit.certificate
+        certificate = fit.certificate
         return {
             "model_name": self.config.model_name,
             "persistent_entities": False,
             "fit_iterations": fit.fit_iterations,
             "fit_converged": fit.fit_converged,
-            "fit_parameter_delta": None if proof is None else proof.subspace_step,
-            "fit_objective_delta": None if proof is None else proof.objective_delta,
-            "fit_forecast_delta": None if proof is None else proof.forecast_delta,
+            "fit_parameter_delta": None if certificate is None else certificate.subspace_step,
+            "fit_objective_delta": None if certificate is None else certificate.objective_delta,
+            "fit_forecast_delta": None if certificate is None else certificate.forecast_delta,
         }
 
     @classmethod
@@ -328,8 +671,8 @@ class IPCAModel(IPCAReading):
             raise ValueError("gamma_observed must have a column for the alpha; it has none")
 
 
-def _as_told(observed_factors: Any) -> NDArray[Any] | None:
-    """Give observed factors as an array, for the fingerprint; `fit` refuses what is none."""
+def _as_array(observed_factors: Any) -> NDArray[Any] | None:
+    """Observed factors as an array, for the fingerprint; `fit` rejects everything else."""
     try:
         return None if observed_factors is None else np.asarray(observed_factors, np.float64)
     except (TypeError, ValueError):

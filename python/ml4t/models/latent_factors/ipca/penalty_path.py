@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 SMALLEST = 1e-3
 """Smallest penalty of a path, relative to the one that leaves nothing."""
 MOSTLY_RIDGE = 1e-3
-MOST_PENALTIES = 10_000
 """Least `l1_ratio` that the upper end of a path is computed for: no ridge leaves nothing."""
+MOST_PENALTIES = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -44,11 +44,11 @@ class IPCAPenaltyPath(Record):
     Attributes
     ----------
     penalties : ndarray of float64, shape (S,)
-        Descending, for `IPCAConfig(gamma_penalty=...)`.
+        Descending, for `IPCAConfig(penalty=...)`.
     l1_ratio : float
-    scores : ndarray of float64, shape (S, B)
+    fold_scores : ndarray of float64, shape (S, B)
         Share of squared returns explained on each of the blocks left out (benchmark zero).
-    score : ndarray of float64, shape (S,)
+    mean_score : ndarray of float64, shape (S,)
         The same over all blocks together.
     standard_error : ndarray of float64, shape (S,)
         Of the mean over blocks.
@@ -58,22 +58,22 @@ class IPCAPenaltyPath(Record):
         Rows that are not zero.
     converged : ndarray of bool, shape (S,)
         Whether the estimate from all dates and those of all blocks converged.
-    best : float
-        Penalty with the highest `score`.
-    sparsest : float
+    best_penalty : float
+        Penalty with the highest `mean_score`.
+    one_se_penalty : float
         Largest penalty within one standard error of the best.
     """
 
     penalties: NDArray[np.float64]
     l1_ratio: float
-    scores: NDArray[np.float64]
-    score: NDArray[np.float64]
+    fold_scores: NDArray[np.float64]
+    mean_score: NDArray[np.float64]
     standard_error: NDArray[np.float64]
     gammas: NDArray[np.float64]
     n_instruments: NDArray[np.int64]
     converged: NDArray[np.bool_]
-    best: float
-    sparsest: float
+    best_penalty: float
+    one_se_penalty: float
 
 
 def shrunk(
@@ -83,7 +83,7 @@ def shrunk(
     problem = Problem.of(sample, first, config.weighting)
     found = minimise(
         problem,
-        Penalty(config.gamma_penalty, config.l1_ratio),
+        Penalty(config.penalty, config.l1_ratio),
         _start(problem, sample, first),
         n_latent=config.n_factors,
         tol=config.tol,
@@ -133,14 +133,14 @@ def penalty_path(
     return IPCAPenaltyPath(
         penalties=sizes,
         l1_ratio=config.l1_ratio,
-        scores=scores,
-        score=pooled,
+        fold_scores=scores,
+        mean_score=pooled,
         standard_error=errors,
         gammas=gammas,
         n_instruments=gammas.any(axis=2).sum(axis=1),
         converged=converged,
-        best=float(sizes[best]),
-        sparsest=float(sizes[near[0]]),
+        best_penalty=float(sizes[best]),
+        one_se_penalty=float(sizes[near[0]]),
     )
 
 

@@ -1,4 +1,4 @@
-"""What an IPCA fit found, as records: tables, and how much each characteristic carries."""
+"""Tables of a fitted IPCA, and the importance of each characteristic."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ml4t.models import kernels
-from ml4t.models.checks import require_names
+from ml4t.models.latent_factors.ipca.evaluation import measures_of
+from ml4t.models.latent_factors.ipca.inference import kept_sample, standard_errors, training_sample
+from ml4t.models.latent_factors.ipca.inputs import factors_of_used_dates, sample_of
 from ml4t.models.latent_factors.statistics import (
     counted,
     factor_names,
@@ -24,14 +26,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ml4t.models.latent_factors.ipca.fit import IPCAFit
-    from ml4t.models.latent_factors.ipca.measures import FitMeasures
-    from ml4t.models.types import FitRunRecord
+    from ml4t.models.latent_factors.ipca.evaluation import FitMeasures
+    from ml4t.models.latent_factors.ipca.fit import FittedIPCA
+    from ml4t.models.moments.characteristic_moments import CharacteristicMoments
+    from ml4t.models.types import CrossSectionBatch, FitRunRecord
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class CharacteristicImportance(Record):
-    """What is lost without a characteristic.
+    """Fall of the total R squared without each instrument.
 
     Attributes
     ----------
@@ -87,23 +90,23 @@ def characteristic_importance(
 
 
 def certificate_table(certificate: kernels.IPCACertificate) -> Table:
-    """Every single entry of the certificate under its name."""
+    """Entries of the certificate, each under its name."""
     values = {one.name: getattr(certificate, one.name) for one in fields(certificate)}
     rows = tuple((name, (one,)) for name, one in values.items() if not isinstance(one, tuple))
     return Table("Convergence", (), rows)
 
 
 def measures_table(measures: FitMeasures) -> Table:
-    """Against zero, of assets and of managed portfolios; blank where it cannot be known."""
+    """R squared against zero of assets and of managed portfolios; blank where undetermined."""
     rows: list[tuple[str, tuple[float | None, ...]]] = []
-    for told, found in (("", measures), (", without alpha", measures.without_alpha)):
-        if found is None:
+    for suffix, part in (("", measures), (", without alpha", measures.without_alpha)):
+        if part is None:
             continue
-        levels = (found.assets, found.managed_portfolios)
+        levels = (part.assets, part.managed_portfolios)
         for name in ("total", "predictive", "cross_sectional"):
             values = [float(getattr(level, name).against_zero) for level in levels]
             cells = tuple(None if np.isnan(value) else value for value in values)
-            rows.append((f"{name.replace('_', '-')}{told}", cells))
+            rows.append((f"{name.replace('_', '-')}{suffix}", cells))
     columns = ("assets", "managed portfolios")
     return Table("R squared (uncentred)", columns, tuple(rows))
 
@@ -131,43 +134,27 @@ def loading_names(n_latent: int, n_observed: int, *, intercept: bool) -> tuple[s
     return (*factor_names(n_latent), *observed, *(("alpha",) if intercept else ()))
 
 
-def labelled(names: Sequence[str], given: Sequence[str], *, constant: bool) -> tuple[str, ...]:
-    """Name the instruments (P) as given for the characteristics (L), else as they are known."""
-    given = require_names("feature_names", given)
-    if not given:
-        return tuple(names)
-    n_features = len(names) - constant
-    if len(given) != n_features:
-        raise ValueError(
-            f"feature_names must name the {n_features} characteristics; got {len(given)}"
-        )
-    return (*names[:constant], *given)
-
-
-def summarise(
-    fit: IPCAFit,
+def summary(
+    fitted: FittedIPCA,
     record: FitRunRecord,
+    batch: CrossSectionBatch | CharacteristicMoments | None,
+    observed_factors: NDArray[Any] | None,
     *,
-    intercept: bool,
-    names: Sequence[str],
-    errors: NDArray[Any] | None,
-    measures: FitMeasures | None,
-    notes: tuple[str, ...] = (),
+    with_errors: bool,
 ) -> ModelSummary:
-    """Put the tables of a fit together.
+    """Tables of a fit, measured on `batch` or on the training sample.
 
     Parameters
     ----------
-    fit : IPCAFit
+    fitted : FittedIPCA
     record : FitRunRecord
-    intercept : bool
-        Whether the last observed factor is the alpha.
-    names : sequence of str, length P
-    errors : ndarray, shape (P, K + M), optional
-        Standard errors of Gamma.
-    measures : FitMeasures, optional
-    notes : tuple of str
+    batch : CrossSectionBatch or CharacteristicMoments, optional
+    observed_factors : array_like, shape (T, M), optional
+    with_errors : bool
+        Give standard errors of Gamma, or a note that says why there are none.
     """
+    fit, intercept = fitted.fit, fitted.config.intercept
+    errors, notes = _errors(fitted, batch, observed_factors) if with_errors else (None, ())
     n_instruments, n_latent = fit.gamma.shape
     n_observed = fit.gamma_observed.shape[1]
     sizes = {
@@ -181,10 +168,42 @@ def summarise(
     tables = [sample_table(record, sizes)]
     if fit.certificate is not None:
         tables.append(certificate_table(fit.certificate))
-    if measures is not None:
-        tables.append(measures_table(measures))
+    sample = fitted.sample if batch is None else sample_of(fitted, batch, observed_factors)
+    if sample is not None:
+        factors = factors_of_used_dates(fitted, sample)
+        tables.append(measures_table(measures_of(fitted, sample.moments, factors, batch)))
     tables.append(statistics_table(fit.train_factor_returns, columns[:n_latent]))
-    tables.append(gamma_table(gamma, errors, names, columns))
-    with_alpha = " and alpha" if intercept else ""
-    title = f"IPCAModel: {counted(n_latent)}{with_alpha}"
+    tables.append(gamma_table(gamma, errors, fitted.instrument_names, columns))
+    title = f"IPCAModel: {counted(n_latent)}{' and alpha' if intercept else ''}"
     return ModelSummary(title, tuple(tables), notes if errors is None else (STARS, *notes))
+
+
+def importance_on(
+    fitted: FittedIPCA,
+    batch: CrossSectionBatch | CharacteristicMoments | None,
+    observed_factors: NDArray[Any] | None,
+) -> CharacteristicImportance:
+    """Measure the importance on `batch` or on the training sample."""
+    sample = kept_sample(fitted) if batch is None else sample_of(fitted, batch, observed_factors)
+    factors = factors_of_used_dates(fitted, sample)
+    return characteristic_importance(
+        sample.moments, fitted.loadings, factors, fitted.instrument_names
+    )
+
+
+def _errors(
+    fitted: FittedIPCA,
+    batch: CrossSectionBatch | CharacteristicMoments | None,
+    observed_factors: NDArray[Any] | None,
+) -> tuple[NDArray[Any] | None, tuple[str, ...]]:
+    """Compute standard errors (P, K + M), or a note that says why there are none."""
+    if fitted.sample is not None:
+        batch = observed_factors = None
+    try:
+        errors = standard_errors(fitted, training_sample(fitted, batch, observed_factors))
+    except (RuntimeError, ValueError) as error:
+        return None, (f"No standard errors: {error}.",)
+    parts = [errors.gamma, errors.gamma_observed]
+    if errors.alpha is not None:
+        parts.append(errors.alpha[:, None])
+    return np.hstack(parts), ()

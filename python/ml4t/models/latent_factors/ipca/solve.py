@@ -1,17 +1,28 @@
-"""From moments to a solution: one start or several, and the form that is asked for."""
+"""Estimation of IPCA: one start or several, the penalty, and the form of the settings."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ml4t.models import kernels
-from ml4t.models.checks import listed
-from ml4t.models.latent_factors.ipca.inputs import factors_for, kernel_settings
+from ml4t.models.checks import listed, require_type
+from ml4t.models.latent_factors.ipca.fit import IPCAFit, Sample
+from ml4t.models.latent_factors.ipca.inputs import (
+    factors_for,
+    instrument_names,
+    kernel_settings,
+    moments_of,
+    observed_panel,
+    panel_metrics,
+)
 from ml4t.models.latent_factors.ipca.normalization import identity_on, instrument_rows
 from ml4t.models.latent_factors.ipca.penalty_path import shrunk
+from ml4t.models.lifecycle.estimator import Estimated
+from ml4t.models.moments.characteristic_moments import CharacteristicMoments
+from ml4t.models.types import CrossSectionBatch, FitSummary
 from ml4t.models.types.arrays import as_floats
 
 if TYPE_CHECKING:
@@ -20,8 +31,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ml4t.models.configs import IPCAConfig
-    from ml4t.models.latent_factors.ipca.fit import Sample
 
+Solution: TypeAlias = tuple["kernels.IPCASolution", dict[str, float]]
+"""A solution, and metrics for the summary."""
 SAME_OPTIMUM = 1e-8
 """Objectives closer than this, relative to the sum of squared returns, are one optimum."""
 STILL = 1e-6
@@ -30,24 +42,53 @@ NO_DIRECTION = 1e-10
 """An eigenvalue of the correlations below this share of the largest is no direction to start in."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Solved:
-    """A solution in the form of the settings, with what else there is to report.
-
-    Attributes
-    ----------
-    solution : IPCASolution
-    metrics : dict of str to float
-    """
-
-    solution: kernels.IPCASolution
-    metrics: dict[str, float] = field(default_factory=dict)
+def estimate(
+    config: IPCAConfig,
+    batch: CrossSectionBatch | CharacteristicMoments,
+    observed_factors: NDArray[Any] | None,
+    start: NDArray[Any] | None,
+) -> Estimated[IPCAFit]:
+    """Estimate on a batch, and keep its sample for inference."""
+    require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
+    dtype = np.dtype(config.dtype)
+    moments = moments_of(config, batch)
+    observed = observed_panel(observed_factors, batch.n_periods, intercept=config.intercept)
+    names, sample = instrument_names(config, batch), Sample(moments, observed)
+    solution, metrics = solve(config, sample, start, names)
+    n_used = int(moments.n_assets[solution.dates_used].sum())
+    fit = IPCAFit(
+        gamma=solution.gamma.astype(dtype, copy=False),
+        gamma_observed=solution.gamma_observed.astype(dtype, copy=False),
+        train_factor_returns=solution.factors.astype(dtype, copy=False),
+        instrument_second_moment=solution.instrument_second_moment,
+        ridge=solution.ridge,
+        n_features=moments.cross.shape[1] - config.constant,
+        fit_iterations=solution.certificate.n_als + solution.certificate.n_newton,
+        fit_converged=solution.converged,
+        asset_ids=() if isinstance(batch, CharacteristicMoments) else tuple(batch.asset_ids),
+        certificate=solution.certificate,
+        instrument_names=names,
+        observed_means=()
+        if observed is None
+        else tuple(observed[solution.dates_used].mean(axis=0).tolist()),
+    )
+    metrics = {
+        "n_train_periods": float(len(solution.dates_used)),
+        "n_instruments": float(len(solution.gamma)),
+        "train_mse": solution.certificate.ssr / n_used,
+        **metrics,
+    }
+    if isinstance(batch, CrossSectionBatch):
+        metrics |= panel_metrics(config, batch, int(moments.n_assets.sum()))
+    notes = unidentified_note(solution, names, constant=config.constant)
+    summary = FitSummary(converged=solution.converged, train_metrics=metrics, notes=notes)
+    return Estimated(fit, summary, sample=sample)
 
 
 def solve(
     config: IPCAConfig, sample: Sample, start: NDArray[Any] | None, names: Sequence[str]
-) -> Solved:
-    """Estimate by the settings of a model; `names` are those of the instruments.
+) -> Solution:
+    """Estimate in the form of the settings, with metrics; `names` are those of the instruments.
 
     Raises
     ------
@@ -57,18 +98,18 @@ def solve(
     rows = instrument_rows(config.identity_on, names, "identity_on")
     size = (len(names), config.n_factors)
     if start is not None and lacks_rank(as_floats("start", start, "P K"), *size):
-        if config.gamma_penalty == 0.0:
+        if config.penalty == 0.0:
             raise ValueError(
                 f"start must have {config.n_factors} independent columns for the latent factors"
             )
         start = None  # of a window in which the penalty left fewer directions
-    found = best_of_starts(config, sample, start)
-    if config.gamma_penalty > 0.0:
-        solution, metrics = shrunk(config, sample, found.solution)
-        found = Solved(solution, found.metrics | metrics)
+    solution, metrics = best_of_starts(config, sample, start)
+    if config.penalty > 0.0:
+        solution, of_penalty = shrunk(config, sample, solution)
+        metrics |= of_penalty
     if config.normalization == "identity":
-        return replace(found, solution=_turned(found.solution, sample, rows, names))
-    return found
+        solution = _turned(solution, sample, rows, names)
+    return solution, metrics
 
 
 def lacks_rank(start: NDArray[Any], n_instruments: int, n_factors: int) -> bool:
@@ -87,29 +128,29 @@ def require_something_to_estimate(config: IPCAConfig, sample: Sample) -> None:
         )
 
 
-def best_of_starts(config: IPCAConfig, sample: Sample, start: NDArray[Any] | None) -> Solved:
+def best_of_starts(config: IPCAConfig, sample: Sample, start: NDArray[Any] | None) -> Solution:
     """Estimate from the usual start and `n_starts - 1` random ones; the lowest objective wins."""
     require_something_to_estimate(config, sample)
     first = _from(config, sample, start, near=True)
     if config.n_starts == 1:
-        return Solved(first)
-    found, n_failed = [first], 0
+        return first, {}
+    solutions, n_failed = [first], 0
     for gamma in random_starts(config, first):
         try:
-            found.append(_from(config, sample, gamma))
+            solutions.append(_from(config, sample, gamma))
         except RuntimeError:  # the loadings lost rank on the way from a random start
             n_failed += 1
-    converged = [one for one in found if one.converged] or found
+    converged = [one for one in solutions if one.converged] or solutions
     best = min(converged, key=lambda one: one.certificate.objective)
     if best.certificate.objective > first.certificate.objective - SAME_OPTIMUM and first.converged:
         best = first  # the usual start is as good: its bits do not depend on luck
     metrics = {
         "n_starts": float(config.n_starts),
         "n_starts_failed": float(n_failed),
-        "n_starts_not_converged": float(sum(not one.converged for one in found)),
+        "n_starts_not_converged": float(sum(not one.converged for one in solutions)),
         "n_distinct_optima": float(n_distinct([one.certificate.objective for one in converged])),
     }
-    return Solved(best, metrics)
+    return best, metrics
 
 
 def random_starts(config: IPCAConfig, first: kernels.IPCASolution) -> list[NDArray[np.float64]]:
