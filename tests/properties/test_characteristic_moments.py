@@ -176,7 +176,11 @@ def test_labels_that_are_equal_are_of_one_date(one, other):
         (lambda: tiny((2, 1)), ValueError, "timestamps must ascend; got 1 after 2 at date 1"),
         (lambda: tiny((1, 1)), ValueError, "timestamps must ascend; got 1 after 1"),
         (lambda: tiny((1, "b")), ValueError, "timestamps must be of one kind"),
-        (lambda: tiny(names=("a", "b")), ValueError, "instrument_names must have shape"),
+        (
+            lambda: replace(tiny(), instrument_names=("constant", "a", "b")),
+            ValueError,
+            "instrument_names must have shape",
+        ),
         (lambda: tiny(names=("constant",)), ValueError, "instrument_names must be unique"),
         (lambda: tiny() + tiny(names=("b",)), ValueError, "instrument_names must be the same on"),
         (lambda: tiny() + tiny(()), ValueError, "timestamps must name the dates of both sides"),
