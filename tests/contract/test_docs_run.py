@@ -47,3 +47,10 @@ def test_the_examples_of_a_module_hold(name):
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_files_of_the_architecture_exist():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    files = re.findall(r"`([\w/]+\.py)`", page)
+    assert len(files) > 30
+    assert not [name for name in files if not (ROOT / "python/ml4t/models" / name).is_file()]
