@@ -18,6 +18,7 @@ from ml4t.models import (
     PersistentPanelBatch,
     RPPCAConfig,
     RPPCAModel,
+    kernels,
 )
 
 T, N, L = 40, 12, 4
@@ -80,6 +81,41 @@ def same_state(a, b):
         assert b.factor_returns is None
     else:
         np.testing.assert_array_equal(a.factor_returns, b.factor_returns)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.1])
+@pytest.mark.parametrize("empty_date", [False, True])
+def test_fit_extract_is_fit_then_extract(case, missing, empty_date):
+    make, data = case
+    batch = data(missing=missing)
+    if empty_date:
+        returns = batch.returns.copy()
+        returns[3] = np.nan
+        batch = replace(batch, returns=returns)
+    together, apart = make(), make()
+    summary, got = together.fit_extract(batch)
+    assert summary.train_metrics == apart.fit(batch).train_metrics
+    want = apart.extract(batch)
+    np.testing.assert_allclose(got.factor_returns, want.factor_returns, rtol=0, atol=1e-10)
+    assert (got.timestamps, got.metadata) == (want.timestamps, want.metadata)
+    if isinstance(batch, CrossSectionBatch):
+        assert got.asset_betas.shape == (T, 0, 2)
+    else:
+        assert got.asset_ids == want.asset_ids
+        np.testing.assert_array_equal(got.asset_betas, want.asset_betas)
+
+
+def test_ipca_reads_the_rows_of_a_panel_once(monkeypatch):
+    reads, moments_of = [], kernels.panel_moments
+    monkeypatch.setattr(
+        kernels, "panel_moments", lambda *a, **k: (reads.append(1), moments_of(*a, **k))[1]
+    )
+    batch, g = cross_sections(), 0.01 * np.random.default_rng(1).standard_normal((T, 1))
+    model = IPCAModel(IPCAConfig(n_factors=2, intercept=True))
+    _, got = model.fit_extract(batch, observed_factors=g)
+    assert len(reads) == 1
+    want = model.extract(batch, observed_factors=g)
+    np.testing.assert_array_equal(got.factor_returns, want.factor_returns)
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.1])

@@ -214,13 +214,46 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         if batch.returns is not None:
             realised = self._realised(fit, batch.returns, order).astype(betas.dtype, copy=False)
             realised[~np.isfinite(batch.returns).any(axis=1)] = np.nan
-        # One (N, K) block seen T times: no memory grows with the number of periods.
-        shape = (batch.n_periods, *betas.shape)
+        asset_ids = labels(batch.asset_ids, asset_ids, batch.n_assets)
+        return self._state_of(fit, batch, betas[order], asset_ids, realised)
+
+    def fit_extract(
+        self, batch: PersistentPanelBatch, **options: Any
+    ) -> tuple[FitSummary, LatentFactorState]:
+        """Fit, and combine the fitted exposures with the factors of the fit.
+
+        Parameters
+        ----------
+        batch : PersistentPanelBatch
+            As in `fit`.
+        **options
+            Keyword arguments of `fit`.
+
+        Returns
+        -------
+        FitSummary
+        LatentFactorState
+            As `extract` gives it, to rounding: the factors are `train_factor_returns`.
+        """
+        summary = self.fit(batch, **options)
+        fit = self._fitted("fit_extract")
+        betas, asset_ids = self._fitted_betas(fit)
+        return summary, self._state_of(fit, batch, betas, asset_ids, self._train_factors(fit))
+
+    def _state_of(
+        self,
+        fit: FitT,
+        batch: PersistentPanelBatch,
+        betas: NDArray[Any],
+        asset_ids: Sequence[str],
+        realised: NDArray[Any] | None,
+    ) -> LatentFactorState:
+        # One (N, K) block seen T times: no memory grows with the number of dates.
         return LatentFactorState(
-            np.broadcast_to(betas[order], shape),
+            np.broadcast_to(betas, (batch.n_periods, *betas.shape)),
             factor_returns=realised,
             timestamps=batch.timestamps,
-            asset_ids=labels(batch.asset_ids, asset_ids, batch.n_assets),
+            asset_ids=tuple(asset_ids),
             metadata=self._metadata(fit),
         )
 

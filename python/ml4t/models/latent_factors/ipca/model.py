@@ -237,24 +237,32 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         """
         refuse_checkpoint(type(self).__name__, checkpoint)
         fitted = self._fitted_ipca("extract")
-        fit = fitted.fit
-        require_fitted_features(fit, batch)
-        gamma = np.hstack([fit.gamma, fit.gamma_observed])
-        if isinstance(batch, CharacteristicMoments):
-            betas = np.empty((batch.n_periods, 0, gamma.shape[1]), dtype=gamma.dtype)
-            asset_ids: tuple[str, ...] = ()
-        else:
-            betas = exposures(self.config, batch, gamma)
-            asset_ids = labels(batch.asset_ids, fit.asset_ids, batch.n_assets)
+        require_fitted_features(fitted.fit, batch)
         sample = sample_with_factors(fitted, batch, observed_factors)
-        factors = None if sample is None else factors_of(fitted, sample)
-        return LatentFactorState(
-            betas,
-            factor_returns=None if factors is None else factors.astype(gamma.dtype, copy=False),
-            timestamps=batch.timestamps,
-            asset_ids=asset_ids,
-            metadata=self._metadata(fit),
-        )
+        rows = None if isinstance(batch, CharacteristicMoments) else batch
+        return _state(fitted, batch, sample, rows)
+
+    def fit_extract(
+        self, batch: CrossSectionBatch | CharacteristicMoments, **options: Any
+    ) -> tuple[FitSummary, LatentFactorState]:
+        """Fit, and realise the factors of the same dates from the moments of the fit.
+
+        Parameters
+        ----------
+        batch : CrossSectionBatch or CharacteristicMoments
+            As in `fit`.
+        **options
+            Keyword arguments of `fit`.
+
+        Returns
+        -------
+        FitSummary
+        LatentFactorState
+            The factors that `extract` gives, and exposures of no asset: no forecaster reads them.
+        """
+        summary = self.fit(batch, **options)
+        fitted = self._fitted_ipca("fit_extract")
+        return summary, _state(fitted, batch, fitted.sample)
 
     def walk_data(
         self, batch: CrossSectionBatch | CharacteristicMoments
@@ -651,24 +659,46 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         result = self._require_fitted(verb)
         return FittedIPCA(self.config, result.fit, result.sample)
 
-    def _metadata(self, fit: IPCAFit) -> dict[str, Any]:
-        certificate = fit.certificate
-        return {
-            "model_name": self.config.model_name,
-            "persistent_entities": False,
-            "fit_iterations": fit.fit_iterations,
-            "fit_converged": fit.fit_converged,
-            "fit_parameter_delta": None if certificate is None else certificate.subspace_step,
-            "fit_objective_delta": None if certificate is None else certificate.objective_delta,
-            "fit_forecast_delta": None if certificate is None else certificate.forecast_delta,
-        }
-
     @classmethod
     def _require_settings(cls, config: IPCAConfig, fit: IPCAFit) -> None:
         shape = fit.n_features + config.constant, config.n_factors
         require_shape("gamma", shape, fit.gamma.shape)
         if fit.gamma_observed.shape[1] < config.intercept:
             raise ValueError("gamma_observed must have a column for the alpha; it has none")
+
+
+def _state(
+    fitted: FittedIPCA,
+    dates: CrossSectionBatch | CharacteristicMoments,
+    sample: Sample | None,
+    rows: CrossSectionBatch | None = None,
+) -> LatentFactorState:
+    """Combine realised factors of a sample with exposures of rows, by default of no asset."""
+    config, fit = fitted.config, fitted.fit
+    gamma, certificate = np.hstack([fit.gamma, fit.gamma_observed]), fit.certificate
+    factors = None
+    if sample is not None:
+        factors = factors_of(fitted, sample).astype(gamma.dtype, copy=False)
+    betas = np.empty((dates.n_periods, 0, gamma.shape[1]), dtype=gamma.dtype)
+    asset_ids: tuple[str, ...] = ()
+    if rows is not None:
+        betas = exposures(config, rows, gamma)
+        asset_ids = labels(rows.asset_ids, fit.asset_ids, rows.n_assets)
+    return LatentFactorState(
+        betas,
+        factor_returns=factors,
+        timestamps=dates.timestamps,
+        asset_ids=asset_ids,
+        metadata={
+            "model_name": config.model_name,
+            "persistent_entities": False,
+            "fit_iterations": fit.fit_iterations,
+            "fit_converged": fit.fit_converged,
+            "fit_parameter_delta": certificate and certificate.subspace_step,
+            "fit_objective_delta": certificate and certificate.objective_delta,
+            "fit_forecast_delta": certificate and certificate.forecast_delta,
+        },
+    )
 
 
 def _as_array(observed_factors: Any) -> NDArray[Any] | None:
