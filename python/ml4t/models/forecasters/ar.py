@@ -11,9 +11,9 @@ import numpy as np
 from ml4t.models.checks import require_finite
 from ml4t.models.configs import AR1ForecasterConfig
 from ml4t.models.forecasters.base import HistoryForecaster, require_same_length
-from ml4t.models.forecasters.mean import finite_mean
-from ml4t.models.forecasters.recursion import one_step_path
 from ml4t.models.lifecycle.estimator import Estimated
+from ml4t.models.premia.history import finite_mean, last_finite
+from ml4t.models.premia.recursion import one_step_path
 from ml4t.models.types import FitSummary, LatentFactorState
 
 if TYPE_CHECKING:
@@ -76,11 +76,6 @@ def capped(line: tuple[float, float], mean: float, limit: float) -> tuple[float,
         return line
     slope = math.copysign(limit, slope)
     return mean - slope * mean, slope
-
-
-def last_finite(x: NDArray[np.float64]) -> float:
-    """Last finite value; the history is known to have one."""
-    return float(x[np.isfinite(x)][-1])
 
 
 class AR1FactorForecaster(HistoryForecaster[AR1ForecasterConfig, AR1Fit]):

@@ -5,16 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-import numpy as np
-
 from ml4t.models.configs.base import BaseModelConfig
 from ml4t.models.lifecycle.estimator import Estimated, Fittable
 from ml4t.models.panel.context import require_history
+from ml4t.models.premia.history import history
 from ml4t.models.types import FactorForecastResult, FitSummary, LatentFactorState
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
-
 
 ConfigT = TypeVar("ConfigT", bound=BaseModelConfig)
 FitT = TypeVar("FitT")
@@ -111,23 +110,6 @@ class HistoryForecaster(BaseFactorForecaster[ConfigT, FitT], Generic[ConfigT, Fi
     @abstractmethod
     def _estimate(self, factors: NDArray[np.float64]) -> Estimated[FitT]:
         """Learn from a history (T, K) in which every factor has a finite value; NaN is missing."""
-
-
-def history(model: str, state: LatentFactorState) -> NDArray[np.float64]:
-    """Realised factors (T, K) in float64 with NaN for whatever is not finite."""
-    if state.factor_returns is None:
-        raise ValueError(f"{model} requires factor_returns to fit; the state has none")
-    realised = np.asarray(state.factor_returns, dtype=np.float64)
-    factors = np.ascontiguousarray(np.where(np.isfinite(realised), realised, np.nan))
-    if not factors.shape[1]:
-        raise ValueError(f"{model} requires at least one factor; factor_returns has none")
-    empty = np.flatnonzero(np.isnan(factors).all(axis=0))
-    if empty.size:
-        raise ValueError(
-            "factor_returns require at least one finite value in every factor; "
-            f"factor {empty[0]} has none over {len(factors)} periods"
-        )
-    return factors
 
 
 def require_same_length(fit: object, *vectors: NDArray[np.float64]) -> None:

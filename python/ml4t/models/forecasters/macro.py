@@ -10,23 +10,23 @@ import numpy as np
 
 from ml4t.models.checks import require_shape
 from ml4t.models.configs import MacroForecasterConfig
-from ml4t.models.forecasters.base import BaseFactorForecaster, history
-from ml4t.models.forecasters.mean import finite_mean
-from ml4t.models.forecasters.regression import (
+from ml4t.models.forecasters.base import BaseFactorForecaster
+from ml4t.models.lifecycle.estimator import Estimated
+from ml4t.models.panel.context import require_context, require_context_history
+from ml4t.models.premia.history import finite_mean, history
+from ml4t.models.premia.line import (
     Line,
     fit_line,
     least_squares,
     ridge_slopes,
     three_pass_slopes,
 )
-from ml4t.models.lifecycle.estimator import Estimated
-from ml4t.models.panel.context import require_context, require_context_history
 from ml4t.models.types import FitSummary, LatentFactorState
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ml4t.models.forecasters.regression import Slopes
+    from ml4t.models.premia.line import Slopes
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,11 @@ import numpy as np
 from ml4t.models.configs import ExpandingMeanForecasterConfig
 from ml4t.models.forecasters.base import HistoryForecaster, require_same_length
 from ml4t.models.lifecycle.estimator import Estimated
+from ml4t.models.premia.history import finite_mean
 from ml4t.models.types import FitSummary, LatentFactorState
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-def finite_mean(factors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the finite values of each factor, shape (K,)."""
-    mean: NDArray[np.float64] = np.nanmean(factors, axis=0)
-    return mean
 
 
 @dataclass(frozen=True, slots=True)

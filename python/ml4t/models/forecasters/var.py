@@ -9,12 +9,11 @@ import numpy as np
 
 from ml4t.models.checks import require_finite, require_shape
 from ml4t.models.configs import VAR1ForecasterConfig
-from ml4t.models.forecasters.ar import last_finite
 from ml4t.models.forecasters.base import HistoryForecaster, require_same_length
-from ml4t.models.forecasters.mean import finite_mean
-from ml4t.models.forecasters.recursion import one_step_path
-from ml4t.models.forecasters.regression import Line, fit_line, least_squares
 from ml4t.models.lifecycle.estimator import Estimated
+from ml4t.models.premia.history import finite_mean, last_finite
+from ml4t.models.premia.line import Line, fit_line, least_squares
+from ml4t.models.premia.recursion import one_step_path
 from ml4t.models.types import FitSummary, LatentFactorState
 
 if TYPE_CHECKING:

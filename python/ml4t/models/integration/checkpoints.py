@@ -11,13 +11,11 @@ from ml4t.models.checks import require_items
 from ml4t.models.integration.layout import Surface, add_constants, concatenate, long_columns
 from ml4t.models.integration.output_keys import FrameKeys
 from ml4t.models.integration.publish import CHECKPOINTS
+from ml4t.models.integration.result_frame import predicted_part
 from ml4t.models.integration.surfaces import PredictionsFrame
 
 if TYPE_CHECKING:
     from ml4t.models.integration.frame_columns import AnyColumn
-
-VALUE_FIELDS = ("expected_returns", "signal_values", "weights", "asset_weights")
-BUNDLED = ("asset_forecast", "processed_weights")
 
 
 def predictions_frame_from_checkpoints(
@@ -125,15 +123,7 @@ def _metadata(of_first: Mapping[str, Any], steps: Sequence[Any]) -> dict[str, An
 
 
 def _surface(result: Any) -> Surface:
-    for name in BUNDLED:
-        result = getattr(result, name, result)
-    for field in VALUE_FIELDS:
-        if hasattr(result, field):
-            return Surface.of(result, field)
-    raise TypeError(
-        f"result must hold one of {list(VALUE_FIELDS)}; got {type(result).__name__}; "
-        "factor models predict through a pipeline"
-    )
+    return Surface.of(*predicted_part(result))
 
 
 def _labels(values: Iterable[Any]) -> list[Any]:

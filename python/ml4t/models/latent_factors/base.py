@@ -169,8 +169,7 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         for (start, stop), found in zip(windows, estimates, strict=True):
             model = type(self)(self.config)
             window = PersistentPanelBatch(returns[start:stop], asset_ids=batch.asset_ids)
-            whole = _with_gaps(found, seen[start:stop])
-            fitted.append((model, model._run(partial(_same, whole), window)))
+            fitted.append((model, model._run(partial(_with_gaps, found, seen[start:stop]), window)))
         return tuple(fitted)
 
     def extract(
@@ -409,8 +408,3 @@ def _with_gaps(found: Estimated[FitT], seen: NDArray[np.bool_]) -> Estimated[Fit
     factors[seen] = fit.train_factor_returns
     factors = factors.astype(fit.train_factor_returns.dtype, copy=False)
     return replace(found, fit=replace(fit, train_factor_returns=factors))
-
-
-def _same(found: Estimated[FitT]) -> Estimated[FitT]:
-    """Give what was estimated before, as an estimation."""
-    return found

@@ -9,8 +9,6 @@ import numpy as np
 
 from ml4t.models.checks import require_shape
 from ml4t.models.configs import RegimeSwitchingMapperConfig
-from ml4t.models.forecasters.base import history
-from ml4t.models.forecasters.mean import finite_mean
 from ml4t.models.lifecycle.estimator import Estimated
 from ml4t.models.mappers.base import ConditionalMapper
 from ml4t.models.mappers.markov import (
@@ -20,6 +18,7 @@ from ml4t.models.mappers.markov import (
     maximum_likelihood,
     starting_chains,
 )
+from ml4t.models.premia.history import finite_mean, history
 from ml4t.models.types import FitSummary, LatentFactorState
 
 if TYPE_CHECKING:

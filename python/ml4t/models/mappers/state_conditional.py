@@ -9,12 +9,11 @@ import numpy as np
 
 from ml4t.models.checks import NAN_IS_MISSING, require_shape
 from ml4t.models.configs import StateConditionalMapperConfig
-from ml4t.models.forecasters.base import history
-from ml4t.models.forecasters.mean import finite_mean
-from ml4t.models.forecasters.regression import NOTHING, Line, fit_line, least_squares
 from ml4t.models.lifecycle.estimator import Estimated
 from ml4t.models.mappers.base import ConditionalMapper
 from ml4t.models.panel.context import require_context, require_context_history
+from ml4t.models.premia.history import finite_mean, history
+from ml4t.models.premia.line import NOTHING, Line, fit_line, least_squares
 from ml4t.models.types import FitSummary, LatentFactorState
 
 if TYPE_CHECKING:

@@ -7,24 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ml4t.models.checks import require_bool, require_int, require_path, window_named
-from ml4t.models.integration.surfaces import (
-    ResultsFrame,
-    predictions_frame_from_asset_forecast,
-    predictions_frame_from_asset_signal,
-    weights_frame_from_asset_weights,
-)
+from ml4t.models.integration.result_frame import frame_of
 from ml4t.models.lifecycle.parameters import Parameters
 from ml4t.models.panel.masks import observed_columns
 from ml4t.models.parallel import Executor, in_order, require_no_fork
 from ml4t.models.pipelines import PortfolioAllocationPipeline
 from ml4t.models.progress import counting
-from ml4t.models.types import (
-    AssetForecastResult,
-    AssetSignalResult,
-    AssetWeightsResult,
-    PortfolioWeightsResult,
-    StochasticDiscountFactorState,
-)
 from ml4t.models.types.base import Record
 from ml4t.models.types.window_dates import windows_of
 from ml4t.models.walk_forward.factor_alignment import Alignment, aligned, matched
@@ -39,6 +27,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from ml4t.models.integration.surfaces import ResultsFrame
 
 
 CHAIN = 16
@@ -111,26 +101,7 @@ class WalkForwardResult(Record):
         TypeError
             When the result holds none: factor models predict through a pipeline.
         """
-        result = self.result
-        for part in ("asset_forecast", "processed_weights"):
-            result = getattr(result, part, result)
-        if isinstance(result, AssetForecastResult):
-            return predictions_frame_from_asset_forecast(result, constants=constants)
-        if isinstance(result, AssetSignalResult):
-            return predictions_frame_from_asset_signal(result, constants=constants)
-        if isinstance(result, StochasticDiscountFactorState):
-            result = AssetWeightsResult(
-                result.asset_weights,
-                timestamps=result.timestamps,
-                asset_ids=result.asset_ids,
-                metadata=result.metadata,
-            )
-        if isinstance(result, (AssetWeightsResult, PortfolioWeightsResult)):
-            return weights_frame_from_asset_weights(result, constants=constants)
-        raise TypeError(
-            f"result must hold forecasts, signals or weights; got {type(result).__name__}; "
-            "factor models predict through a pipeline"
-        )
+        return frame_of(self.result, constants=constants)
 
 
 class WalkForward(Parameters):
