@@ -250,6 +250,22 @@ def test_no_weight_sees_a_later_feature_mask_or_return(make, date):
     assert not np.allclose(after, before)
 
 
+def test_a_causal_policy_predicts_all_dates_with_the_bits_of_one_date_after_the_other():
+    data, model = batch(), lstm()
+    assert model.is_causal
+    model.fit(data)
+    whole = model.predict(data).weights
+    for date in range(data.n_periods):
+        known = replace(
+            data,
+            **{
+                name: None if (value := getattr(data, name)) is None else value[:, : date + 1]
+                for name in ("features", "returns", "mask", "vol_scale")
+            },
+        )
+        np.testing.assert_array_equal(model.predict(known).weights[:, date], whole[:, date])
+
+
 @pytest.mark.parametrize("kind", [lstm, deep])
 def test_assets_are_labels_when_their_identity_moves_along(kind):
     data, config = batch(), kind(dropout=0.0).config

@@ -1,4 +1,4 @@
-"""What models that predict assets directly share."""
+"""Base of the models that predict assets directly."""
 
 from __future__ import annotations
 

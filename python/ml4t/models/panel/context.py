@@ -1,4 +1,4 @@
-"""What is known of a date before its returns are earned."""
+"""Context features of states: information of a date before its returns."""
 
 from __future__ import annotations
 

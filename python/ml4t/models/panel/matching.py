@@ -1,4 +1,4 @@
-"""Which column of a request is which asset of the fit."""
+"""Assets of a request matched with those of the fit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def fitted_positions(
     model: str, *, fitted: Sequence[str], n_fitted: int, requested: Sequence[str], n_requested: int
 ) -> NDArray[np.intp]:
-    """Say where each requested asset stood in the fit.
+    """Positions of the requested assets in the fit.
 
     With identifiers on both sides the two sets must be equal, and the order is the request's;
     without them the order is by position. Messages carry counts, never identifiers.
@@ -57,7 +57,7 @@ def fitted_positions(
 
 
 def labels(batch_ids: tuple[str, ...], fitted_ids: Sequence[str], n_assets: int) -> tuple[str, ...]:
-    """Give the batch's identifiers, else the fitted ones where they are as many."""
+    """Return the batch's identifiers, or the fitted ones where they are as many."""
     if batch_ids or len(fitted_ids) != n_assets:
         return batch_ids
     return tuple(fitted_ids)

@@ -1,4 +1,4 @@
-"""Cross-sectional ranks: what the papers do to characteristics before anything else."""
+"""Cross-sectional rank transform of characteristics."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def cross_sectional_ranks(characteristics: NDArray[Any]) -> NDArray[np.float64]:
 
     .. math:: z \mapsto \frac{\mathrm{rank}(z) - 1}{n - 1} - \tfrac12
 
-    with ranks from 1 to the n finite values, ties sharing their average. What is missing goes to
-    the middle, 0, as does the only value of a date.
+    with ranks from 1 to the n finite values, ties sharing their average. Missing values and
+    the only value of a date get 0, the median rank.
 
     Parameters
     ----------

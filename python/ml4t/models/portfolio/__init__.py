@@ -1,4 +1,4 @@
-"""Models that learn portfolio weights, and what makes weights obey constraints."""
+"""Models of portfolio weights, and postprocessors that impose constraints."""
 
 from __future__ import annotations
 

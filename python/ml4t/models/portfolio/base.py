@@ -1,4 +1,4 @@
-"""What portfolio models share: what a batch must be to train on, and to be the fitted one."""
+"""Base of the portfolio models, and the checks of their batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FitT = TypeVar("FitT")
 
 
 class Fitted(Protocol):
-    """What every fit of a portfolio model knows of its batch."""
+    """Sizes and labels that every portfolio fit has of its batch."""
 
     @property
     def asset_ids(self) -> tuple[str, ...]:
@@ -81,21 +81,21 @@ def _window_dates(batch: PortfolioSequenceBatch) -> dict[str, Any]:
 
 
 def require_order(batch: PortfolioSequenceBatch) -> None:
-    """Refuse dates that do not ascend: a policy, a budget and a volatility go along them."""
+    """Raise `ValueError` unless dates ascend, as policies, turnover and volatility require."""
     require_ascending("timestamps", batch.timestamps, opaque=True)
     for at, dates in enumerate(fitting_dates(batch.metadata, *batch.features.shape[:2])):
         require_ascending(f"timestamps of window {at}", dates, opaque=True)
 
 
 def available(batch: PortfolioSequenceBatch) -> NDArray[np.bool_]:
-    """Mark the cells that can be held, shape (B, T, N); all of them without a mask."""
+    """Mark the tradable cells, shape (B, T, N); all of them without a mask."""
     if batch.mask is not None:
         return batch.mask
     return np.ones(batch.features.shape[:3], dtype=np.bool_)
 
 
 def require_training_batch(model: str, batch: object) -> NDArray[Any]:
-    """Return the returns of a batch to train on, or say that there are none."""
+    """Return the returns of a training batch; raise `ValueError` without any."""
     sequence = require_type("batch", batch, PortfolioSequenceBatch)
     require_order(sequence)
     if sequence.returns is None:
@@ -109,7 +109,7 @@ def require_training_batch(model: str, batch: object) -> NDArray[Any]:
 
 
 def require_observed(model: str, batch: PortfolioSequenceBatch, burn_in: int) -> None:
-    """Refuse a batch in which no return is known after the burn-in.
+    """Raise `ValueError` when no return is finite after the burn-in.
 
     A burn-in of all periods is refused by the objective.
     """
@@ -126,20 +126,20 @@ def missing_notes(what: str, batch: PortfolioSequenceBatch) -> tuple[str, ...]:
     """Count the available cells whose return is not known, for the notes of a fit."""
     if batch.returns is None:
         return ()
-    seen = available(batch)
-    known = seen & np.isfinite(batch.returns)
-    n_cells = int(seen.sum()) - int(known.sum())
+    tradable = available(batch)
+    known = tradable & np.isfinite(batch.returns)
+    n_cells = int(tradable.sum()) - int(known.sum())
     if not n_cells:
         return ()
-    without = seen.any(axis=2) & ~known.any(axis=2)
+    without = tradable.any(axis=2) & ~known.any(axis=2)
     return (
-        f"{n_cells} of {int(seen.sum())} available cells of {what} have no finite return and take "
-        f"no part in the objective; {int(without.sum())} of {without.size} dates have none.",
+        f"{n_cells} of {int(tradable.sum())} available cells of {what} have no finite return and "
+        f"take no part in the objective; {int(without.sum())} of {without.size} dates have none.",
     )
 
 
 def require_finite_trading(batch: PortfolioSequenceBatch) -> None:
-    """Refuse a position or a price of trading that is not finite; turnover needs all of them."""
+    """Raise `ValueError` unless the positions and costs that turnover reads are finite."""
     for name, array, where in (
         ("vol_scale", batch.vol_scale, available(batch)),
         ("prev_weights", batch.prev_weights, None),
@@ -159,7 +159,7 @@ def require_finite_trading(batch: PortfolioSequenceBatch) -> None:
 
 
 def require_finite_features(batch: PortfolioSequenceBatch, where: NDArray[np.bool_]) -> None:
-    """Refuse a feature that is not finite at a cell that can be held."""
+    """Raise `ValueError` for a feature that is not finite at a tradable cell."""
     bad = where & ~np.isfinite(batch.features).all(axis=3)
     if bad.any():
         window, date, asset = (int(i) for i in np.argwhere(bad)[0])
@@ -170,7 +170,7 @@ def require_finite_features(batch: PortfolioSequenceBatch, where: NDArray[np.boo
 
 
 def require_same_slots(model: str, fit: Fitted, batch: PortfolioSequenceBatch) -> None:
-    """Refuse a batch whose slots or features are not the fitted ones, in order."""
+    """Raise `ValueError` unless slots and features are the fitted ones, in order."""
     require_order(batch)
     n_features = batch.features.shape[3]
     if batch.n_assets != fit.n_assets or n_features != fit.n_features:

@@ -101,7 +101,7 @@ def _stream(seed: int, step: int, window: int) -> int:
 
 
 class StaticContext(nn.Module):
-    """What a slot is: an embedding, with its group's and its cost where wanted."""
+    """Static context of a slot: its embedding, and those of its group and its cost."""
 
     def __init__(self, n_assets: int, n_groups: int, *, config: Any, maker: Maker) -> None:
         super().__init__()
@@ -151,8 +151,8 @@ class VariableSelection(nn.Module):
         """Map x (B, N, T, F) and context (N, C) to (B, N, T, d)."""
         n_features = x.shape[-1]
         weight = self.selector_in.weight
-        told = fn.linear(context, weight[:, n_features:], self.selector_in.bias)
-        hidden = fn.linear(x, weight[:, :n_features]).add_(told[:, None])
+        shift = fn.linear(context, weight[:, n_features:], self.selector_in.bias)
+        hidden = fn.linear(x, weight[:, :n_features]).add_(shift[:, None])
         hidden = noise(fn.elu_(hidden), self._rate)
         share = torch.softmax(self.selector_out(hidden), dim=-1)
         mixed = torch.cat([share * x, share], dim=-1)
@@ -187,10 +187,10 @@ class Attention(nn.Module):
             k, v = fn.linear(memory, weight[width:], bias[width:]).chunk(2, dim=-1)
         q, k, v = self._split(q), self._split(k), self._split(v)
         where = None if allowed is None else allowed[:, None]
-        found = fn.scaled_dot_product_attention(
+        attended = fn.scaled_dot_product_attention(
             q, k, v, attn_mask=where, is_causal=causal and where is None
         )
-        y: Tensor = self.out_proj(found.transpose(1, 2).flatten(2))
+        y: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return y
 
     def _split(self, x: Tensor) -> Tensor:
@@ -213,8 +213,8 @@ class TemporalBlock(nn.Module):
     def forward(self, x: Tensor, allowed: Tensor | None, noise: Noise) -> Tensor:
         """Map x (B, N, T, d); `allowed` (B N, T, T) leaves out dates, None is causal alone."""
         rows = x.flatten(0, 1)
-        found = self.attention(rows, rows, allowed, causal=True).view_as(x)
-        x = self.layer_norm(x + noise(found, self._rate))
+        attended = self.attention(rows, rows, allowed, causal=True).view_as(x)
+        x = self.layer_norm(x + noise(attended, self._rate))
         adapted = self.adapter_out(noise(fn.gelu(self.adapter_in(x)), self._rate))
         y: Tensor = self.adapter_norm(x + noise(adapted, self._rate))
         return y
@@ -250,15 +250,17 @@ class CrossSectionalAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map x (B, T, N, d) under a mask (B, T, N); masked slots give zeros."""
-        seen = torch.ones(x.shape[:3], dtype=torch.bool, device=x.device) if mask is None else mask
-        seen = seen.bool()
-        x = torch.where(seen[..., None], x, x.new_zeros(()))
-        memory, known = _delayed(x, self._lag), _delayed(seen, self._lag)
+        tradable = (
+            torch.ones(x.shape[:3], dtype=torch.bool, device=x.device) if mask is None else mask
+        )
+        tradable = tradable.bool()
+        x = torch.where(tradable[..., None], x, x.new_zeros(()))
+        memory, known = _delayed(x, self._lag), _delayed(tradable, self._lag)
         # A row without keys attends to the zeros that are there.
         allowed = (known | ~known.any(dim=2, keepdim=True)).flatten(0, 1)[:, None, :]
-        found = self.attention(x.flatten(0, 1), memory.flatten(0, 1), allowed).view_as(x)
-        y = self.layer_norm(x + self._noise(found, self._rate))
-        return torch.where(seen[..., None], y, y.new_zeros(()))
+        attended = self.attention(x.flatten(0, 1), memory.flatten(0, 1), allowed).view_as(x)
+        y = self.layer_norm(x + self._noise(attended, self._rate))
+        return torch.where(tradable[..., None], y, y.new_zeros(()))
 
 
 class MacroGraphAttention(nn.Module):
@@ -295,19 +297,21 @@ class MacroGraphAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map x (B, T, N, d) under a mask (B, T, N); masked slots give zeros."""
-        seen = torch.ones(x.shape[:3], dtype=torch.bool, device=x.device) if mask is None else mask
-        seen = seen.bool()
-        x = torch.where(seen[..., None], x, x.new_zeros(()))
+        tradable = (
+            torch.ones(x.shape[:3], dtype=torch.bool, device=x.device) if mask is None else mask
+        )
+        tradable = tradable.bool()
+        x = torch.where(tradable[..., None], x, x.new_zeros(()))
         joined = ~self.get_buffer("_adjacency_mask_buffer")
-        allowed = joined & seen.flatten(0, 1)[:, None, :]
+        allowed = joined & tradable.flatten(0, 1)[:, None, :]
         itself = torch.eye(x.shape[2], dtype=torch.bool, device=x.device)
-        itself = itself & seen.flatten(0, 1)[:, None, :]
+        itself = itself & tradable.flatten(0, 1)[:, None, :]
         allowed = torch.where(allowed.any(dim=2, keepdim=True), allowed, itself)
         allowed = allowed | ~allowed.any(dim=2, keepdim=True)
         rows = x.flatten(0, 1)
-        found = self.attention(rows, rows, allowed).view_as(x)
-        y = self.layer_norm(x + self._noise(found, self._rate))
-        return torch.where(seen[..., None], y, y.new_zeros(()))
+        attended = self.attention(rows, rows, allowed).view_as(x)
+        y = self.layer_norm(x + self._noise(attended, self._rate))
+        return torch.where(tradable[..., None], y, y.new_zeros(()))
 
 
 def _delayed(x: Tensor, lag: int) -> Tensor:

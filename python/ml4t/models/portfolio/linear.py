@@ -27,7 +27,7 @@ _BLOCK = 1 << 12  # rows in double precision at a time
 
 @dataclass(frozen=True, slots=True)
 class LinearPortfolioFit:
-    """What `LinearFeaturePortfolioModel.fit` learned.
+    """Fitted parameters of `LinearFeaturePortfolioModel`.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class LinearPortfolioFit:
     coefficients : ndarray of float64, shape (F,)
         Return per period for one unit of the feature.
     n_assets : int
-        0 in files of 0.1.x, which do not tell.
+        0 in files of 0.1.x, which lack it.
     asset_ids : tuple of str
     """
 
@@ -46,7 +46,7 @@ class LinearPortfolioFit:
     asset_ids: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a fit whose parts disagree; `load` relies on it."""
+        """Raise `ValueError` when the parts disagree; `load` relies on it."""
         require_shape("coefficients", (self.n_features,), self.coefficients.shape)
         require_int("n_assets", self.n_assets, at_least=0)
         if self.asset_ids:
@@ -184,7 +184,7 @@ class LinearFeaturePortfolioModel(BasePortfolioModel[LinearPortfolioConfig, Line
     def predict(
         self, batch: PortfolioSequenceBatch, *, checkpoint: int | None = None
     ) -> PortfolioWeightsResult:
-        """Give the weights of every window.
+        """Predict the weights of every window.
 
         Parameters
         ----------
@@ -211,17 +211,17 @@ class LinearFeaturePortfolioModel(BasePortfolioModel[LinearPortfolioConfig, Line
         if checkpoint is not None and require_int("checkpoint", checkpoint) != _STEP:
             raise ValueError(f"checkpoint={checkpoint!r} is not in available_checkpoints (1,)")
         require_same_slots(type(self).__name__, _with_slots(fit, batch), batch)
-        seen = available(batch)
-        require_finite_features(batch, seen)
-        scores = np.empty(seen.shape)
+        tradable = available(batch)
+        require_finite_features(batch, tradable)
+        scores = np.empty(tradable.shape)
         for date in range(batch.n_periods):
-            known = np.where(seen[:, date, :, None], batch.features[:, date], 0.0)
+            known = np.where(tradable[:, date, :, None], batch.features[:, date], 0.0)
             known = np.ascontiguousarray(known, dtype=np.float64)
             scores[:, date] = fit.intercept + known @ fit.coefficients
         config = self.config
         weights = normalize_weights(
             scores,
-            seen,
+            tradable,
             gross=config.gross_exposure,
             net=config.net_exposure,
             cap=config.max_abs_weight,
@@ -230,7 +230,7 @@ class LinearFeaturePortfolioModel(BasePortfolioModel[LinearPortfolioConfig, Line
 
 
 def _with_slots(fit: LinearPortfolioFit, batch: PortfolioSequenceBatch) -> LinearPortfolioFit:
-    """Fill in the number of slots, which a fit of 0.1.x without ids does not know."""
+    """Fill in the number of slots, which files of 0.1.x without ids lack."""
     if fit.n_assets:
         return fit
     return LinearPortfolioFit(fit.intercept, fit.coefficients, batch.n_assets, ())

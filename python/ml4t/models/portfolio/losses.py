@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PortfolioLossOutput:
-    """The objective and what it is made of.
+    """The objective and its parts.
 
     Attributes
     ----------
@@ -101,25 +101,25 @@ def compute_net_portfolio_returns(
         NaN at dates that are not among the `observed_dates`.
     """
     observed = observed_dates(forward_returns, mask)
-    seen = torch.ones_like(weights, dtype=torch.bool) if mask is None else mask.bool()
+    tradable = torch.ones_like(weights, dtype=torch.bool) if mask is None else mask.bool()
     nothing = weights.new_zeros(())
-    held = torch.where(seen, weights, nothing)
-    n_seen = seen.sum(dim=2).clamp(min=1).to(weights.dtype)
-    known = seen & ~torch.isnan(forward_returns)
+    book = torch.where(tradable, weights, nothing)
+    n_tradable = tradable.sum(dim=2).clamp(min=1).to(weights.dtype)
+    known = tradable & ~torch.isnan(forward_returns)
     n_known = known.sum(dim=2).clamp(min=1).to(weights.dtype)
-    gross = (held * torch.where(known, forward_returns, nothing)).sum(dim=2) / n_known
+    gross = (book * torch.where(known, forward_returns, nothing)).sum(dim=2) / n_known
     gross = torch.where(observed, gross, weights.new_full((), math.nan))
     if costs is None and turnover_penalty == 0.0:
         return gross
-    position = held
+    position = book
     if vol_scale is not None:
-        position = held * torch.where(seen, vol_scale, nothing)
+        position = book * torch.where(tradable, vol_scale, nothing)
     start = torch.zeros_like(position[:, 0]) if prev_weights is None else prev_weights
     traded = (position - torch.cat([start[:, None], position[:, :-1]], dim=1)).abs()
     if costs is None:
-        return gross - turnover_penalty * traded.sum(dim=2) / n_seen
+        return gross - turnover_penalty * traded.sum(dim=2) / n_tradable
     price = gamma_cost * costs.reshape(-1).to(weights.dtype) + turnover_penalty
-    return gross - (traded * price).sum(dim=2) / n_seen
+    return gross - (traded * price).sum(dim=2) / n_tradable
 
 
 def sharpe_ratio(
@@ -140,11 +140,11 @@ def sharpe_ratio(
     else:
         nothing = returns.new_zeros(())
         count = observed.sum(dim=dims, keepdim=True).clamp(min=1)
-        there = torch.where(observed, returns, nothing)
-        middle = there.sum(dim=dims, keepdim=True) / count
-        apart = torch.where(observed, there - middle, nothing)
-        mean = middle.squeeze(dims)
-        variance = (apart.square().sum(dim=dims, keepdim=True) / count).squeeze(dims)
+        values = torch.where(observed, returns, nothing)
+        centre = values.sum(dim=dims, keepdim=True) / count
+        deviation = torch.where(observed, values - centre, nothing)
+        mean = centre.squeeze(dims)
+        variance = (deviation.square().sum(dim=dims, keepdim=True) / count).squeeze(dims)
     return math.sqrt(annualization_factor) * mean / (variance + eps).sqrt()
 
 
@@ -202,11 +202,11 @@ def objective_of_returns(
         pooled, by_window = rule(kept), rule(kept, dim=1)
     else:
         counted = observed[:, burn_in:]
-        there = counted.any(dim=1)
-        if not bool(there.any()):
+        values = counted.any(dim=1)
+        if not bool(values.any()):
             raise ValueError(f"no return is known after the burn-in of {burn_in} periods")
         pooled = rule(kept, observed=counted)
-        by_window = rule(kept[there], dim=1, observed=counted[there])
+        by_window = rule(kept[values], dim=1, observed=counted[values])
     worst = softmin_sharpe(by_window, tau=softmin_tau)
     objective = pooled + softmin_lambda * worst
     return PortfolioLossOutput(-objective, pooled, worst, objective, net_returns)

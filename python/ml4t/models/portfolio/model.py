@@ -1,4 +1,4 @@
-"""One neural portfolio model; its policy is its parameter."""
+"""Neural portfolio models: fitted parameters, base class, LSTM and attentive model."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NeuralPortfolioFit:
-    """What a fit of a neural portfolio model learned.
+    """Fitted parameters of a neural portfolio model.
 
     Attributes
     ----------
     n_assets, n_features : int
     asset_ids : tuple of str
     groups : tuple of int
-        Group ids that were seen, in order; empty without group embedding.
+        Group ids of the training batch, in order; empty without group embedding.
     adjacency_mask : ndarray of bool, shape (N, N), or None
         Graph of the fitted slots; True blocks.
     checkpoints : dict of int to dict of str to ndarray
@@ -62,7 +62,7 @@ class NeuralPortfolioFit:
     best_step: int
 
     def __post_init__(self) -> None:
-        """Refuse a fit whose parts disagree; `load` relies on it."""
+        """Raise `ValueError` when the parts disagree; `load` relies on it."""
         for name in ("n_assets", "n_features"):
             require_int(name, getattr(self, name), at_least=1)
         if self.asset_ids:
@@ -96,7 +96,6 @@ class NeuralPortfolioModel(
 
     fit_type: ClassVar[type] = NeuralPortfolioFit
     batch_type: ClassVar[type] = PortfolioSequenceBatch
-    is_causal: ClassVar[bool] = True
     _with_graph: ClassVar[bool] = False
 
     def __init__(self, config: NeuralPortfolioConfig) -> None:
@@ -246,7 +245,7 @@ class NeuralPortfolioModel(
         return Estimated(fit, _summary(batch, trained, notes), self._reason(trained))
 
     def _require_trainable(self, what: str, batch: PortfolioSequenceBatch) -> None:
-        """Refuse a batch whose objective has no value."""
+        """Raise `ValueError` for a batch whose objective has no value."""
         require_training_batch(what, batch)
         require_observed(what, batch, self.config.burn_in)
         self._require_context(batch)
@@ -258,7 +257,7 @@ class NeuralPortfolioModel(
         return "early_stopping" if early else "completed"
 
     def _require_context(self, batch: PortfolioSequenceBatch) -> None:
-        """Refuse a batch without what the static context is made of."""
+        """Raise `ValueError` for a batch without the groups or costs of the static context."""
         name = type(self).__name__
         if self.config.use_group_embedding and batch.group_ids is None:
             raise ValueError(f"{name}: use_group_embedding requires group_ids; the batch has none")
@@ -335,6 +334,7 @@ class LSTMPortfolioModel(NeuralPortfolioModel):
     """
 
     config_type: ClassVar[type] = LSTMPortfolioConfig
+    is_causal: ClassVar[bool] = True
 
     def _policy(self, fit: NeuralPortfolioFit, maker: Any) -> nn.Module:
         from ml4t.models.portfolio.policies.lstm import LSTMPolicy  # noqa: PLC0415
@@ -359,6 +359,7 @@ class DeepPortfolioModel(NeuralPortfolioModel):
     """
 
     config_type: ClassVar[type] = DeepPortfolioConfig
+    # Causal up to rounding alone: attention over more dates sums in another order.
     _with_graph: ClassVar[bool] = True
 
     def _policy(self, fit: NeuralPortfolioFit, maker: Any) -> nn.Module:
@@ -375,7 +376,7 @@ class DeepPortfolioModel(NeuralPortfolioModel):
 def _require_same_graph(
     what: str, fit: NeuralPortfolioFit, batch: PortfolioSequenceBatch, *, may_omit: bool
 ) -> None:
-    """Refuse another graph than the fitted one, naming the first pair that differs."""
+    """Raise `ValueError` for another graph than the fitted one; name the first pair."""
     fitted, got = fit.adjacency_mask, batch.adjacency_mask
     if got is None and (may_omit or fitted is None):
         return

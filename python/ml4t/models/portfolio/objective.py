@@ -44,7 +44,7 @@ _PIECE = 1 << 13
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """A batch as tensors: what differs between windows, then what they share.
+    """A batch as tensors: arrays of every window, then arrays that windows share.
 
     Attributes
     ----------
@@ -102,8 +102,8 @@ def windows_of(
     ValueError
         When a feature is not finite at an available cell.
     """
-    seen = available(batch)
-    require_finite_features(batch, seen)
+    tradable = available(batch)
+    require_finite_features(batch, tradable)
 
     def tensor(array: NDArray[Any] | None) -> Tensor | None:
         return None if array is None else to_tensor(array, device=device, dtype=dtype)
@@ -111,7 +111,7 @@ def windows_of(
     features = tensor(batch.features)
     if features is None:
         raise TypeError("features must be an array; got None")
-    mask, returns = to_tensor(seen, device=device), tensor(_known(batch.returns))
+    mask, returns = to_tensor(tradable, device=device), tensor(_known(batch.returns))
     observed = None if returns is None else observed_dates(returns, mask)
     return Windows(
         features,
@@ -126,7 +126,7 @@ def windows_of(
 
 
 def _known(returns: NDArray[Any] | None) -> NDArray[Any] | None:
-    """Give returns in which NaN is what is missing; infinite ones are, as for all models."""
+    """Mark missing returns by NaN; infinite returns are missing, as for all models."""
     if returns is None or not np.isinf(returns).any():
         return returns
     return np.where(np.isinf(returns), np.nan, returns)
@@ -208,7 +208,7 @@ class Objective:
         return score(net, self.config, observed)
 
     def counts(self, windows: Tensor) -> bool:
-        """Say whether any date of these windows counts."""
+        """Whether any date of these windows counts."""
         observed = self.data.observed
         return observed is None or bool(observed[windows, self.config.burn_in :].any())
 
@@ -219,8 +219,8 @@ class Objective:
                 yield net_returns_of(self.policy, self.data.take(piece), self.config)
 
     def _net_returns(self, windows: Tensor, step: int) -> Tensor:
-        found = [self._net_returns_of_piece(piece, step) for piece in self._pieces(windows)]
-        return found[0] if len(found) == 1 else torch.cat(found)
+        parts = [self._net_returns_of_piece(piece, step) for piece in self._pieces(windows)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _net_returns_of_piece(self, windows: Tensor, step: int) -> Tensor:
         noise = getattr(self.policy, "noise", None)
@@ -234,7 +234,7 @@ class Objective:
                 noise.rest()
 
     def _pieces(self, windows: Tensor) -> tuple[Tensor, ...]:
-        """Cut windows to what a processor's cache holds; another device takes them whole."""
+        """Cut windows to the size of a processor's cache; another device takes them whole."""
         _, n_dates, n_assets, _ = self.data.features.shape
         if self.data.features.device.type != "cpu":
             return (windows,)
@@ -264,9 +264,9 @@ class _TwoPass(torch.autograd.Function):
                 net = ctx.net_of(part)
             share = gradients[0][at : at + len(part)]
             at += len(part)
-            found = torch.autograd.grad(net, ctx.parameters, share, allow_unused=True)
+            parts = torch.autograd.grad(net, ctx.parameters, share, allow_unused=True)
             totals = [
                 new if old is None else old if new is None else old.add_(new)
-                for old, new in zip(totals, found, strict=True)
+                for old, new in zip(totals, parts, strict=True)
             ]
         return (None, None, *totals)

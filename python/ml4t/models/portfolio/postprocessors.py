@@ -1,4 +1,4 @@
-"""What makes weights obey: exposures, caps, turnover, volatility."""
+"""Constraints on weights: exposures, caps, turnover, volatility."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def normalize_cross_sectional_weights(
     Raises
     ------
     ValueError
-        "infeasible portfolio constraints" when no book obeys; when an available score is not
-        finite.
+        "infeasible portfolio constraints" when no portfolio meets them; when an available score is
+        not finite.
     """
     return normalize_weights(
         weights, mask, gross=gross_exposure, net=net_exposure, cap=max_abs_weight
@@ -92,12 +92,12 @@ def apply_turnover_limit(
         book = np.asarray(previous_weights, dtype=np.float64)
         require_shape("previous_weights", (n_windows, n_assets), book.shape)
     if mask is not None:
-        seen = np.asarray(mask, dtype=bool)
-        require_shape("mask", wanted.shape, seen.shape)
-        wanted = np.where(seen, wanted, 0.0)
+        tradable = np.asarray(mask, dtype=bool)
+        require_shape("mask", wanted.shape, tradable.shape)
+        wanted = np.where(tradable, wanted, 0.0)
     for date in range(n_dates):
         if mask is not None:
-            book = np.where(seen[:, date], book, 0.0)
+            book = np.where(tradable[:, date], book, 0.0)
         change = wanted[:, date] - book
         turnover = np.abs(change).sum(axis=1, keepdims=True)
         share = np.minimum(1.0, limit / np.maximum(turnover, np.finfo(float).tiny))
@@ -121,9 +121,9 @@ class _Settings:
 class WeightConstraintPostprocessor(_Settings):
     """Exposures, caps and a turnover budget that hold exactly.
 
-    Every date's weights are replaced by the nearest ones that obey (without a cap: by the demeaned
-    weights, scaled). With a turnover budget the books are walked through in order of time, starting
-    from the batch's `prev_weights`: turnover and caps are never exceeded, the exposures hold
+    Every date's weights are replaced by the nearest ones that meet the constraints (without a cap:
+    by the demeaned weights, scaled). With a turnover budget the books follow in order of time, from
+    the batch's `prev_weights`: turnover and caps are never exceeded, the exposures hold
     whenever a book within the budget has them, and are approached otherwise.
 
     Attributes
@@ -154,7 +154,7 @@ class WeightConstraintPostprocessor(_Settings):
     def transform(
         self, batch: PortfolioSequenceBatch, weights: PortfolioWeightsResult
     ) -> PortfolioWeightsResult:
-        """Give weights that obey.
+        """Impose the constraints.
 
         Parameters
         ----------
@@ -170,11 +170,11 @@ class WeightConstraintPostprocessor(_Settings):
         Raises
         ------
         ValueError
-            When no book obeys, naming window and date.
+            When no portfolio meets the constraints, naming window and date.
         """
         _require_match(batch, weights)
         groups = self._groups(batch)
-        obeying = normalize_weights(
+        constrained = normalize_weights(
             weights.weights,
             batch.mask,
             gross=self.gross_exposure,
@@ -183,15 +183,15 @@ class WeightConstraintPostprocessor(_Settings):
             groups=groups,
         )
         if self.turnover_limit is not None:
-            obeying = walk_within_turnover(
-                obeying,
+            constrained = walk_within_turnover(
+                constrained,
                 batch.mask,
                 batch.prev_weights,
                 limits=(self.gross_exposure, self.net_exposure, self.max_abs_weight),
                 turnover_limit=self.turnover_limit,
                 groups=groups,
             )
-        return _replaced(weights, obeying, "weight_constraints")
+        return _replaced(weights, constrained, "weight_constraints")
 
     def _groups(self, batch: PortfolioSequenceBatch) -> tuple[NDArray[np.int64], float] | None:
         if self.max_group_weight is None:
@@ -234,7 +234,7 @@ class VolatilityTargetPostprocessor(_Settings):
     annualization_factor: float = 252.0
 
     def __post_init__(self) -> None:
-        """Refuse what can never be right."""
+        """Raise `ValueError` for impossible settings."""
         require_int("min_periods", self.min_periods, at_least=1)
         for name in ("target_volatility", "half_life", "max_scale", "annualization_factor"):
             require_real(name, getattr(self, name), above=0.0)
@@ -262,12 +262,12 @@ class VolatilityTargetPostprocessor(_Settings):
         _require_match(batch, weights)
         if batch.returns is None:
             raise ValueError("VolatilityTargetPostprocessor requires returns; the batch has none")
-        seen = available(batch)
-        held = np.ascontiguousarray(np.where(seen, weights.weights, 0.0))
+        tradable = available(batch)
+        book = np.ascontiguousarray(np.where(tradable, weights.weights, 0.0))
         # The return of the last date comes after every decision.
-        known = np.ascontiguousarray(seen & np.isfinite(batch.returns))
+        known = np.ascontiguousarray(tradable & np.isfinite(batch.returns))
         past = np.ascontiguousarray(np.where(known, batch.returns, 0.0))
-        value = np.einsum("btn,bsn->bts", held, past)
+        value = np.einsum("btn,bsn->bts", book, past)
         age = np.arange(batch.n_periods)[:, None] - np.arange(batch.n_periods)[None, :]
         dated: NDArray[np.bool_] = np.any(known, axis=2, keepdims=True)
         counted = (age > 0) & dated.transpose(0, 2, 1)
@@ -279,7 +279,7 @@ class VolatilityTargetPostprocessor(_Settings):
         with np.errstate(divide="ignore"):
             scale = np.where(enough, self.target_volatility / volatility, 1.0)
         return _replaced(
-            weights, held * np.minimum(scale, self.max_scale)[..., None], "volatility_target"
+            weights, book * np.minimum(scale, self.max_scale)[..., None], "volatility_target"
         )
 
 

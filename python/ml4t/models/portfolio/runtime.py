@@ -15,7 +15,7 @@ from ml4t.models.training import batching, loop
 from ml4t.models.training import device as devices
 from ml4t.models.training.checkpoints import Schedule, load_into
 from ml4t.models.training.stopping import Better, Patience
-from ml4t.models.training.torch_settings import shut_out
+from ml4t.models.training.torch_settings import isolated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,7 +57,7 @@ class PortfolioTrainingArtifacts:
     best_validation_sharpe: float
 
 
-@shut_out(gradients=True)
+@isolated(gradients=True)
 def fit_policy_network(
     policy: nn.Module,
     *,
@@ -146,7 +146,7 @@ def _phase(
     )
 
 
-@shut_out(gradients=False)
+@isolated(gradients=False)
 def evaluate_pooled_sharpe(
     policy: nn.Module,
     batch: PortfolioSequenceBatch,
@@ -183,7 +183,7 @@ def evaluate_pooled_sharpe(
     return _pooled_sharpe(policy, data, config)
 
 
-@shut_out(gradients=False)
+@isolated(gradients=False)
 def predicted_weights(
     build: Callable[[Maker], nn.Module],
     state: Mapping[str, FloatArray],
@@ -224,25 +224,25 @@ class _Steps:
     def __init__(self, objective: Objective, shuffle: torch.Generator) -> None:
         self._objective, self._shuffle = objective, shuffle
         self._minibatch = bool(getattr(objective.config, "minibatch", False))
-        self._seen: list[tuple[int, float, float]] = []
+        self._updates: list[tuple[int, float, float]] = []
 
     def losses(self, step: int) -> Iterator[Tensor]:
         """Yield the loss of all windows, or of one minibatch after the other that has a return."""
         n_windows, size = len(self._objective.data), self._objective.config.batch_size
-        self._seen = []
+        self._updates = []
         parts: Iterator[Tensor] = iter([torch.arange(n_windows)])
         if self._minibatch and size < n_windows:
             parts = batching.shuffled(n_windows, size, self._shuffle)
         for part in filter(self._objective.counts, parts):
-            found = self._objective.loss(step, part)
-            shown = float(found.objective.detach()), float(found.sharpe_pool.detach())
-            self._seen.append((len(part), *shown))
-            yield found.loss
+            output = self._objective.loss(step, part)
+            values = float(output.objective.detach()), float(output.sharpe_pool.detach())
+            self._updates.append((len(part), *values))
+            yield output.loss
 
     def report(self) -> dict[str, Tensor]:
         """Means over the updates of the step."""
-        seen = torch.tensor(self._seen, dtype=torch.float64)
-        objective, sharpe = (seen[:, :1] * seen[:, 1:]).sum(dim=0) / seen[:, 0].sum()
+        tradable = torch.tensor(self._updates, dtype=torch.float64)
+        objective, sharpe = (tradable[:, :1] * tradable[:, 1:]).sum(dim=0) / tradable[:, 0].sum()
         return {"train_objective": objective, "train_sharpe_pool": sharpe}
 
 

@@ -87,7 +87,6 @@ class StochasticDiscountFactorBetaNetworkHead(
 
     config_type: ClassVar[type] = StochasticDiscountFactorConfig
     fit_type: ClassVar[type] = BetaNetworkFit
-    is_causal: ClassVar[bool] = True
 
     def fit(
         self,
@@ -251,9 +250,9 @@ def _factor(state: StochasticDiscountFactorState, what: str) -> NDArray[np.float
 
 def _scale(factor: NDArray[np.float64]) -> float:
     """Deviation of the factor; 1 when it does not move."""
-    seen = factor[np.isfinite(factor)]
+    finite = factor[np.isfinite(factor)]
     with np.errstate(over="ignore", invalid="ignore"):
-        scale = float(np.std(seen)) if len(seen) else 0.0
+        scale = float(np.std(finite)) if len(finite) else 0.0
     if not np.isfinite(scale):
         raise ValueError(f"sdf_values must have a finite deviation; got {scale}")
     return scale if scale > MIN_SCALE else 1.0

@@ -45,7 +45,7 @@ def resolve(
     available: tuple[Label, ...],
     config: StochasticDiscountFactorConfig,
 ) -> Label:
-    """Settle which checkpoint a request means.
+    """Choose the checkpoint of a request.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ from ml4t.models.training.noise import draw_bits, drop_, keep_scale
 
 
 def block_rows(device: torch.device) -> int:
-    """Rows per block: what stays in a core's cache, or what keeps a GPU busy."""
+    """Rows per block, for the cache of a core or the occupation of a GPU."""
     return 4096 if device.type == "cpu" else 1 << 18
 
 
@@ -95,7 +95,7 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a forward pass needs besides parameters.
+    """Arguments of a forward pass besides parameters.
 
     Attributes
     ----------

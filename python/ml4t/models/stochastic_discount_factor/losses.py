@@ -1,7 +1,7 @@
 r"""Pricing errors and the portfolio of a stochastic discount factor :math:`M_t = 1 - w_t'R_t`.
 
-A moment is the time average of :math:`M_tR_{it}h_{d,it}` over the dates at which asset i is there;
-the loss is the mean of squared moments, each asset weighted by the share of dates it is there:
+A moment is the time average of :math:`M_tR_{it}h_{d,it}` over the dates with a cell of asset i;
+the loss is the mean of squared moments, each asset weighted by the share of those dates:
 
 .. math:: \frac1D\sum_d\frac1N\sum_i\frac{T_i}{\max_jT_j}
           \Big(\frac1{T_i}\sum_{t\in T_i}M_tR_{it}h_{d,it}\Big)^2
@@ -54,7 +54,7 @@ class Panel:
     def of(
         cls, rows: Rows, assets: Tensor, returns: Tensor, context: Tensor | None, n_dates: int
     ) -> Panel:
-        """Count dates and assets. An asset or a date without cells is as if it were not there."""
+        """Count dates and assets. Assets and dates without cells do not count."""
         _, column, counts = torch.unique(assets, return_inverse=True, return_counts=True)
         weights = 1.0 / (len(counts) * counts * counts.max()).to(returns.dtype)
         present = torch.unique(rows.dates)

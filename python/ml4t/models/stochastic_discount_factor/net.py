@@ -78,7 +78,7 @@ class _Conditioned(nn.Module):
         return torch.cat(parts, dim=1)
 
     def by_date(self, context: Tensor | None) -> Tensor:
-        """Compute what the context (T, Q) adds to the first layer, (out, T) or (out, 1)."""
+        """Contribution of the context (T, Q) to the first layer, (out, T) or (out, 1)."""
         if self.state_weight is None:
             return self.bias
         return torch.addmm(self.bias, self.state_weight, self.states(context))

@@ -24,7 +24,7 @@ MAPPER = "linear_stochastic_discount_factor_return"
 
 @dataclass(frozen=True, slots=True)
 class LinearReturnFit:
-    """What `LinearStochasticDiscountFactorReturnMapper.fit` learned.
+    """Fitted parameters of `LinearStochasticDiscountFactorReturnMapper`.
 
     Attributes
     ----------

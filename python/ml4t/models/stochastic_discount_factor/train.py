@@ -1,7 +1,7 @@
 """The three phases of the estimation, for every member of an ensemble one after the other.
 
 Discount factor against unconditional moments; moments against the discount factor; discount factor
-against those moments. What a frozen network gives is computed once, when its phase begins.
+against those moments. Values of a frozen network are computed once, when the phase begins.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ml4t.models.training.device import (
 )
 from ml4t.models.training.loop import Phase, Trained, adam, run
 from ml4t.models.training.stopping import Better, Patience
-from ml4t.models.training.torch_settings import shut_out
+from ml4t.models.training.torch_settings import isolated
 from ml4t.models.training.warm_start import begin
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Member:
         patience : int or None
             Epochs without a better validation loss or Sharpe ratio.
         suffix : str
-            Of the phases' names, to tell members apart.
+            Of the phases' names, for the members of an ensemble.
         """
         config = self.config
         weights = self._adam(self.net)
@@ -321,7 +321,7 @@ def _history(name: str, members: Sequence[Trained]) -> list[dict[str, float | st
     return entries
 
 
-@shut_out(gradients=False)
+@isolated(gradients=False)
 def member_values(
     config: StochasticDiscountFactorConfig,
     sizes: Widths,

@@ -1,4 +1,4 @@
-"""What a caller hears while training runs: nothing, unless asked.
+"""Callbacks of a training run: logging, progress bar, callbacks of the caller.
 
 The logger `ml4t.models.training` reports phases at INFO and epochs at DEBUG; Python shows neither
 unless logging is configured.
@@ -80,16 +80,16 @@ class PhaseEnded:
 
 
 class Callback:
-    """Override what you want to hear. An exception raised here ends the fit and is passed on."""
+    """Base class of callbacks. An exception raised in one ends the fit and reaches the caller."""
 
     def on_start(self, event: PhaseStarted) -> None:
-        """Hear that a phase begins."""
+        """Run when a phase begins."""
 
     def on_epoch(self, event: EpochEnded) -> None:
-        """Hear that an epoch is over."""
+        """Run after every epoch."""
 
     def on_end(self, event: PhaseEnded) -> None:
-        """Hear that a phase is over."""
+        """Run when a phase ends."""
 
 
 class _Log(Callback):
@@ -133,7 +133,7 @@ class ProgressBar(Callback):
         self._bar.set_postfix({k: f"{v:.4g}" for k, v in event.metrics.items()}, refresh=False)
         self._bar.update(1)
 
-    def on_end(self, event: PhaseEnded) -> None:  # noqa: ARG002 - the bar knows
+    def on_end(self, event: PhaseEnded) -> None:  # noqa: ARG002 - the bar has its phase
         """Close the bar."""
         self._bar.close()
 
@@ -158,29 +158,30 @@ def listeners(
     progress: bool,
     owner: Callable[[], Mapping[str, str]] | None = None,
 ) -> tuple[Callback, ...]:
-    """Put together who listens to a run: the log, the caller's callbacks, a bar when asked for.
+    """Callbacks of a run: the log, the caller's own, and a bar where wanted.
 
     Parameters
     ----------
     callbacks : sequence of Callback
     progress : bool
     owner : callable, optional
-        Returns what `RunState.owner` of every captured state says.
+        Returns `RunState.owner` of every captured state.
 
     Raises
     ------
     TypeError
-        When `callbacks` holds something that cannot hear the three events.
+        When `callbacks` holds something that lacks one of the three methods.
     """
     if isinstance(callbacks, str) or not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks must be a sequence of Callback; got {type(callbacks).__name__}")
-    heard = tuple(callbacks)
-    for index, one in enumerate(heard):
-        if not all(callable(getattr(one, name, None)) for name in EVENTS):
+    own = tuple(callbacks)
+    for index, callback in enumerate(own):
+        if not all(callable(getattr(callback, name, None)) for name in EVENTS):
             raise TypeError(
-                f"callbacks must be a sequence of Callback; got {type(one).__name__} at {index}"
+                "callbacks must be a sequence of Callback; "
+                f"got {type(callback).__name__} at {index}"
             )
     bar = (ProgressBar(),) if progress else ()
     if owner is not None:
-        heard = tuple(_Signed(one, owner) for one in heard)
-    return (_Log(), *heard, *bar)
+        own = tuple(_Signed(callback, owner) for callback in own)
+    return (_Log(), *own, *bar)

@@ -1,4 +1,4 @@
-"""When to snapshot a network, and copies of its state."""
+"""Checkpoints: their schedule, copies of a network's state, states as arrays."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long a phase lasts and which epochs are kept.
+    """Number of epochs of a phase, and the epochs whose states are stored.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Best:
     ----------
     value : Tensor of float64, shape () or (E,)
     epoch : Tensor of int64, same shape
-        0 while nothing has been seen.
+        0 before the first evaluation.
     state : dict of str to Tensor
         Parameters and buffers; of each member its own best.
     """
@@ -72,7 +72,7 @@ def load_into(network: nn.Module, state: Mapping[str, FloatArray]) -> None:
 
 
 def choose(where: Tensor, new: State, old: State) -> State:
-    """Take `new` where the mask says so, member by member; `where` has shape () or (E,)."""
+    """Select `new` where the mask is true, member by member; `where` has shape () or (E,)."""
     return {
         name: torch.where(
             where.view(where.shape + (1,) * (value.dim() - where.dim())), value, old[name]
@@ -81,9 +81,9 @@ def choose(where: Tensor, new: State, old: State) -> State:
     }
 
 
-def hold(network: nn.Module, where: Tensor, held: State) -> None:
-    """Put the members marked in `where` back to the state in `held`."""
-    network.load_state_dict(choose(where, held, snapshot(network)))
+def restore(network: nn.Module, where: Tensor, former: State) -> None:
+    """Reset the members marked in `where` to their state in `former`."""
+    network.load_state_dict(choose(where, former, snapshot(network)))
 
 
 def update_best(

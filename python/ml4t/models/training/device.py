@@ -1,4 +1,4 @@
-"""Where tensors live, and how arrays become tensors."""
+"""Device, dtype, generators, and tensors from arrays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def resolve_device(name: str) -> torch.device:
-    """Turn a config's device into one that is there.
+    """Turn a config's device into an available one.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ def linear_(weight: Tensor, bias: Tensor | None, source: torch.Generator) -> Non
 
 
 def empty(*shape: int, device: torch.device, dtype: torch.dtype) -> nn.Parameter:
-    """Make a parameter that somebody will fill."""
+    """Make a parameter without values."""
     return nn.Parameter(torch.empty(*shape, device=device, dtype=dtype))
 
 

@@ -1,4 +1,4 @@
-"""The training loop. It knows nothing of the model: that describes `Phase`s, `run` steps them."""
+"""The training loop: a model describes `Phase`s, `run` trains them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """What is trained, on what, for how long.
+    """A network, its losses and the rules of its training.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Phase:
     restore : str, optional
         Name of the rule whose best state the network takes when the phase ends.
     unit : str, default "epoch"
-        The word for an epoch in error messages.
+        Word for an epoch in error messages.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Phase:
     unit: str = "epoch"
 
     def evaluates_at(self, epoch: int) -> bool:
-        """Tell whether `epoch` ends with an evaluation."""
+        """Whether `epoch` ends with an evaluation."""
         due = epoch % self.evaluate_every == 0 or epoch in self.schedule.grid
         return self.evaluate is not None and (due or epoch == self.schedule.total)
 
@@ -110,7 +110,7 @@ class Trained:
         States on the grid, as far as training went. A member that stopped before keeps the state
         in which it stopped.
     best : mapping of str to Best
-        By the name of the rule; absent when nothing was seen after the burn-in.
+        By the name of the rule; absent when no epoch follows the burn-in.
     last_epoch : Tensor of int64, shape () or (E,)
         Epochs each member trained.
     final : dict of str to Tensor
@@ -210,7 +210,7 @@ def _run_phase(
         epoch = progress.epoch + 1
         metrics = {"train_loss": _train_epoch(phase, epoch)}
         if bool(progress.stopped.any()):
-            checkpoints.hold(phase.network, progress.stopped, progress.held)
+            checkpoints.restore(phase.network, progress.stopped, progress.stopped_state)
         metrics |= _measure(phase, epoch)
         _take_in(phase, progress, epoch, metrics)
         shown = {name: float(value.mean()) for name, value in metrics.items()}
@@ -218,7 +218,9 @@ def _run_phase(
             listener.on_epoch(EpochEnded(phase.name, epoch, total, shown, capture))
     progress.final = checkpoints.snapshot(phase.network)
     if bool(progress.stopped.any()):
-        progress.final = checkpoints.choose(progress.stopped, progress.held, progress.final)
+        progress.final = checkpoints.choose(
+            progress.stopped, progress.stopped_state, progress.final
+        )
     if phase.restore is not None and phase.restore in progress.best:
         phase.network.load_state_dict(progress.best[phase.restore].state)
     early = progress.epoch < total
@@ -251,7 +253,7 @@ def _train_epoch(phase: Phase, epoch: int) -> Tensor:
 
 
 def _guard_gradients(phase: Phase, parameters: list[nn.Parameter], epoch: int) -> None:
-    """Clip the gradients when asked, and refuse those that are not finite."""
+    """Clip the gradients where configured; raise `FloatingPointError` unless they are finite."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if phase.max_grad_norm is not None:
         norm = nn.utils.clip_grad_norm_(parameters, phase.max_grad_norm)
@@ -279,7 +281,7 @@ def _measure(phase: Phase, epoch: int) -> dict[str, Tensor]:
 
 
 def _take_in(phase: Phase, progress: PhaseProgress, epoch: int, metrics: dict[str, Tensor]) -> None:
-    """Record an epoch, snapshot where due, and ask the rules."""
+    """Record an epoch, snapshot on the grid, and apply the rules."""
     progress.epoch = epoch
     progress.history.append((epoch, metrics))
     active = ~progress.stopped
@@ -301,7 +303,7 @@ def _take_in(phase: Phase, progress: PhaseProgress, epoch: int, metrics: dict[st
         progress.patience = phase.patience.update(progress.patience, epoch, metrics)
         over = phase.patience.exhausted(progress.patience) & active
         if bool(over.any()):
-            progress.held = checkpoints.choose(over, now, progress.held or now)
+            progress.stopped_state = checkpoints.choose(over, now, progress.stopped_state or now)
             progress.stopped = progress.stopped | over
 
 

@@ -42,8 +42,8 @@ class Neural(Fittable[ConfigT, FitT]):
     """
 
     batch_type: ClassVar[type] = CrossSectionBatch
-    # Whether the prediction of a date depends on no later date of the batch: up to rounding,
-    # predictions of all dates together are those of one date after the other.
+    # Whether predictions of all dates of a batch have the same bits as those of one date after the
+    # other, each in a batch that ends there.
     is_causal: ClassVar[bool] = False
 
     @property
@@ -162,9 +162,9 @@ class Neural(Fittable[ConfigT, FitT]):
 
         def trained() -> Estimated[FitT]:
             require_torch(type(self).__name__)
-            from ml4t.models.training.torch_settings import shut_out  # noqa: PLC0415 - torch is optional
+            from ml4t.models.training.torch_settings import isolated  # noqa: PLC0415 - torch is optional
 
-            with shut_out(gradients=True):
+            with isolated(gradients=True):
                 return estimate()
 
         return super()._run(trained, *inputs)
@@ -205,7 +205,7 @@ def _require_layout(
     layout: Mapping[str, tuple[tuple[int, ...], str]],
     state: Mapping[str, FloatArray],
 ) -> None:
-    """Refuse parameters of other names, shapes or precision than the settings describe."""
+    """Raise `ValueError` unless names, shapes and precision are those of the settings."""
     if state.keys() != layout.keys():
         differing = sorted(state.keys() ^ layout.keys())
         raise ValueError(
@@ -218,38 +218,38 @@ def _require_layout(
 
 
 def choose_checkpoint(
-    asked: Label | None,
+    requested: Label | None,
     configured: Label | str | None,
     available: Sequence[Label],
     *,
     best: Label | None,
     fallback: Label,
 ) -> Label:
-    """Settle which checkpoint a request means.
+    """Choose the checkpoint of a request.
 
     Parameters
     ----------
-    asked : label or None
-        From the call; must be available.
+    requested : label or None
+        Argument of the call; must be available.
     configured : label, "best" or None
-        The setting `default_checkpoint`, used when nothing is asked for.
+        The setting `default_checkpoint`, used without a request.
     available : sequence of labels
     best : label or None
-        What "best" means; `fallback` when training had nothing to compare.
+        The best one; `fallback` when training had nothing to compare.
     fallback : label
-        When nothing is asked for or configured.
+        Without a request and a setting.
 
     Raises
     ------
     ValueError
         When the label is not available, naming it and those that are.
     """
-    if asked is not None:
-        if asked not in available:
+    if requested is not None:
+        if requested not in available:
             raise ValueError(
-                f"checkpoint={asked!r} is not in available_checkpoints {tuple(available)}"
+                f"checkpoint={requested!r} is not in available_checkpoints {tuple(available)}"
             )
-        return available[available.index(asked)]  # not True or a NumPy integer for 1
+        return available[available.index(requested)]  # not True or a NumPy integer for 1
     if configured is None:
         return fallback
     if configured == "best":

@@ -31,7 +31,7 @@ def draw_bits(shape: torch.Size, source: torch.Generator) -> Tensor:
 
 
 def drop_(x: Tensor, bits: Tensor, rate: float) -> Tensor:
-    """Zero the elements of `x` whose bits say so, in place, without the scale."""
+    """Zero the dropped elements of `x` in place, without the scale."""
     lowest = _threshold(rate) - _LEVELS // 2
     # One vectorised pass, three times as fast as a product with a mask of bool.
     torch.ops.aten.threshold_backward.grad_input(x, bits.to(x.dtype), lowest - 1, grad_input=x)

@@ -1,10 +1,10 @@
-"""The one sentence that names PyTorch when it is not installed."""
+"""The error that names PyTorch when it is not installed."""
 
 from __future__ import annotations
 
 
 def require_torch(what: str) -> None:
-    """Refuse to go on without PyTorch.
+    """Raise `ModuleNotFoundError` without PyTorch.
 
     Parameters
     ----------

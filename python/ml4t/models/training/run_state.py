@@ -1,4 +1,4 @@
-"""Everything a run needs to go on from where it was, with the same bits."""
+"""State of a training run, from which it resumes with the same bits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from ml4t.models.artifacts import codec, files
 from ml4t.models.checks import require_type
 from ml4t.models.training.checkpoints import Best, State
-from ml4t.models.training.stopping import PatienceSeen
+from ml4t.models.training.stopping import PatienceState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ _MODEL_TYPE = "ml4t.models.RunState"
 
 @dataclass(slots=True)
 class PhaseProgress:
-    """How far a phase has come. The only thing in `training` that changes.
+    """Progress of a phase. The only mutable object of `training`.
 
     Attributes
     ----------
@@ -41,13 +41,13 @@ class PhaseProgress:
         States on the schedule's grid.
     best : dict of str to Best
         By the name of the rule.
-    patience : PatienceSeen or None
+    patience : PatienceState or None
     stopped : Tensor of bool, shape () or (E,)
         Members that train no more.
     last_epoch : Tensor of int64, same shape
         Epochs each member trained.
-    held : dict of str to Tensor
-        The state that stopped members keep; empty while none has stopped.
+    stopped_state : dict of str to Tensor
+        State of the stopped members; empty while none has stopped.
     final : dict of str to Tensor
         The state after the last epoch; empty before.
     """
@@ -58,8 +58,8 @@ class PhaseProgress:
     history: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list)
     checkpoints: dict[int, State] = field(default_factory=dict)
     best: dict[str, Best] = field(default_factory=dict)
-    patience: PatienceSeen | None = None
-    held: State = field(default_factory=dict)
+    patience: PatienceState | None = None
+    stopped_state: State = field(default_factory=dict)
     final: State = field(default_factory=dict)
 
     @classmethod
@@ -72,18 +72,19 @@ class PhaseProgress:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> PhaseProgress:
-        """Rebuild from what `asdict` gave."""
+        """Rebuild from the output of `asdict`."""
         plain = deepcopy(plain)
+        plain["stopped_state"] = plain.pop("held", plain.get("stopped_state"))  # former name
         plain["history"] = [tuple(entry) for entry in plain["history"]]
         plain["best"] = {name: Best(**best) for name, best in plain["best"].items()}
         if plain["patience"] is not None:
-            plain["patience"] = PatienceSeen(**plain["patience"])
+            plain["patience"] = PatienceState(**plain["patience"])
         return cls(**plain)
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """A run put down after an epoch.
+    """A run interrupted after an epoch.
 
     Attributes
     ----------
@@ -114,7 +115,7 @@ class RunState:
 
     @classmethod
     def load(cls, path: str | Path) -> RunState:
-        """Read what `save` wrote.
+        """Read a file of `save`.
 
         Raises
         ------
@@ -151,7 +152,7 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What a file holds of a `RunState`: arrays for tensors."""
+    """A `RunState` with arrays in place of tensors, as files store it."""
 
     names: tuple[str, ...]
     done: tuple[dict[str, Any], ...]
@@ -170,7 +171,7 @@ def _tensors(value: Any) -> Any:
 
 
 def _converted(value: Any, kind: type, convert: Callable[[Any], Any]) -> Any:
-    """Convert what is of a kind, however deep in containers."""
+    """Convert the values of a kind in nested containers."""
     if isinstance(value, kind):
         return convert(value)
     if isinstance(value, Mapping):
@@ -242,7 +243,7 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def _require_fitting(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Refuse the moments of other parameters; torch itself checks their number alone."""
+    """Raise `ValueError` for moments of other shapes; torch checks their number alone."""
     own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, moments in saved.get("state", {}).items():
         for name, value in moments.items():

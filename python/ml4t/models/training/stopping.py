@@ -1,7 +1,7 @@
-"""Rules as values: what counts as better, and when to stop.
+"""Rules for improvement and early stopping, as values.
 
-A rule is frozen; what it has seen is a separate value that `update` replaces. A run can therefore
-be put down after any epoch and taken up again.
+A rule is frozen; its state is a separate value that `update` replaces. A run can therefore be
+interrupted after any epoch and resumed.
 
 Metrics are float64 tensors on the CPU, of shape () or, when several members of an ensemble are
 trained together, (E,). Every rule works element by element, so that a member is judged as if it
@@ -41,21 +41,21 @@ class Better:
     burn_in: int = 0
 
     def improved(self, value: Tensor, best: Tensor) -> Tensor:
-        """Mark where `value` beats `best` (NaN in `best`: nothing seen yet)."""
+        """Mark where `value` beats `best` (NaN in `best`: no value yet)."""
         if self.mode == "min":
             return (value < best - self.min_delta) | torch.isnan(best)
         return (value > best + self.min_delta) | torch.isnan(best)
 
     def value(self, metrics: Metrics) -> Tensor:
-        """Read the metric, or say that the phase does not report it."""
+        """Return the metric; raise `KeyError` when the phase does not report it."""
         if self.metric not in metrics:
             raise KeyError(f"metric {self.metric!r} is not reported; reported: {sorted(metrics)}")
         return metrics[self.metric]
 
 
 @dataclass(frozen=True, slots=True)
-class PatienceSeen:
-    """What a `Patience` has seen.
+class PatienceState:
+    """State of a `Patience` rule.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class Patience:
     smoothing: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse a rule that cannot be followed."""
+        """Raise `ValueError` for a rule that can never apply."""
         if not self.watch:
             raise ValueError("watch must name at least one metric; got none")
         if self.limit < 1:
@@ -102,26 +102,26 @@ class Patience:
         if not 0.0 < self.smoothing <= 1.0:
             raise ValueError(f"smoothing must be in (0, 1]; got {self.smoothing}")
 
-    def update(self, seen: PatienceSeen | None, epoch: int, metrics: Metrics) -> PatienceSeen:
-        """Take in the metrics of one evaluation."""
+    def update(self, state: PatienceState | None, epoch: int, metrics: Metrics) -> PatienceState:
+        """Update the state by the metrics of one evaluation."""
         values = {rule.metric: rule.value(metrics) for rule in self.watch}
-        if seen is None:
-            some = next(iter(values.values()))
+        if state is None:
+            first = next(iter(values.values()))
             nothing = {name: torch.full_like(value, torch.nan) for name, value in values.items()}
-            seen = PatienceSeen(values, nothing, torch.zeros_like(some, dtype=torch.int64))
+            state = PatienceState(values, nothing, torch.zeros_like(first, dtype=torch.int64))
         weight = self.smoothing
-        smoothed = {n: (1.0 - weight) * seen.smoothed[n] + weight * v for n, v in values.items()}
+        smoothed = {n: (1.0 - weight) * state.smoothed[n] + weight * v for n, v in values.items()}
         if epoch <= self.burn_in:
-            return PatienceSeen(smoothed, seen.best, seen.bad)
-        improved = torch.zeros_like(seen.bad, dtype=torch.bool)
-        best = dict(seen.best)
+            return PatienceState(smoothed, state.best, state.bad)
+        improved = torch.zeros_like(state.bad, dtype=torch.bool)
+        best = dict(state.best)
         for rule in self.watch:
             now, before = smoothed[rule.metric], best[rule.metric]
             gain = rule.improved(now, before)
             best[rule.metric] = torch.where(gain, now, before)
             improved |= gain
-        return PatienceSeen(smoothed, best, torch.where(improved, 0, seen.bad + 1))
+        return PatienceState(smoothed, best, torch.where(improved, 0, state.bad + 1))
 
-    def exhausted(self, seen: PatienceSeen) -> Tensor:
+    def exhausted(self, state: PatienceState) -> Tensor:
         """Mark the members whose patience is over."""
-        return seen.bad >= self.limit
+        return state.bad >= self.limit

@@ -1,11 +1,11 @@
-"""The door between a caller's torch and ours: what was switched on around a call stays outside.
+"""Run training and prediction under fixed torch settings, whatever the caller's.
 
 Precision (`torch.autocast`), gradients (`torch.no_grad`, `torch.inference_mode`) and the device of
-new tensors (`torch.set_default_device`) are settings of the calling thread, and this module puts
-them aside for as long as we compute. What is global to the process (default dtype, deterministic
+new tensors (`torch.set_default_device`) are settings of the calling thread, and this module resets
+them for the duration of a call. What is global to the process (default dtype, deterministic
 algorithms, anomaly detection) cannot be changed without disturbing other threads; it is left alone,
-and nothing here depends on it. Of that kind `torch.set_float32_matmul_precision` alone tells: who
-allows the process shorter products of float32 gets them here too.
+and nothing here depends on it, except `torch.set_float32_matmul_precision`: a process that allows
+shorter products of float32 gets them here too.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ KINDS = ("cpu", "cuda", "mps")
 
 
 @contextmanager
-def shut_out(*, gradients: bool) -> Iterator[None]:
-    """Compute by our own settings, with or without gradients; also a decorator.
+def isolated(*, gradients: bool) -> Iterator[None]:
+    """Run under fixed settings of torch, with or without gradients; also a decorator.
 
     Parameters
     ----------

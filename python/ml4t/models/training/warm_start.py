@@ -1,4 +1,4 @@
-"""Where training begins when not from random parameters; imports no torch."""
+"""Warm starts and resumed fits; imports no torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def parts(resume: Resume | None) -> tuple[NDArray[Any], ...]:
 
 
 class Attempt:
-    """One fit as a run state names it: model, settings and data.
+    """Identity of a fit for its run states: model, settings and data.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Attempt:
         self._owner: dict[str, str] = {}
 
     def owner(self) -> dict[str, str]:
-        """Name the fit; inputs are hashed at the first call."""
+        """Identity of the fit; inputs are hashed at the first call."""
         if not self._owner:
             settings = {
                 one.name: repr(getattr(self._config, one.name))
@@ -57,7 +57,7 @@ class Attempt:
         return self._owner
 
     def listeners(self, callbacks: Sequence[Callback], *, progress: bool) -> tuple[Callback, ...]:
-        """Put together who listens; states that callbacks capture name this fit."""
+        """Callbacks of this fit; the states that they capture carry its identity."""
         return listeners(callbacks, progress=progress, owner=self.owner)
 
     def own(self, resume: Resume | None) -> Resume | None:
@@ -94,7 +94,7 @@ def _require_same(captured: Mapping[str, str], own: Mapping[str, str]) -> None:
 
 
 def begin(network: Any, resume: Resume | None) -> RunState | None:
-    """Copy former parameters into a network; whatever else `resume` is, is for the run to take.
+    """Copy former parameters into a network; return any other `resume` for the run.
 
     Raises
     ------

@@ -82,7 +82,6 @@ class SAEModel(BaseAssetPredictionModel[SAEConfig, SAEFit]):
 
     config_type: ClassVar[type] = SAEConfig
     fit_type: ClassVar[type] = SAEFit
-    is_causal: ClassVar[bool] = True
 
     def fit(
         self,

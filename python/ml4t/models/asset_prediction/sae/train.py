@@ -17,7 +17,7 @@ from ml4t.models.training.batching import shuffled
 from ml4t.models.training.checkpoints import Schedule, load_into
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, spawn, to_tensor
 from ml4t.models.training.loop import Phase, Trained, adam, run
-from ml4t.models.training.torch_settings import shut_out
+from ml4t.models.training.torch_settings import isolated
 from ml4t.models.training.warm_start import begin
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _validate(config: SAEConfig, net: SAENet, data: _Data) -> Mapping[str, Tenso
     return {"val_loss": torch.stack(losses).sum() / total}
 
 
-@shut_out(gradients=False)
+@isolated(gradients=False)
 def predict(
     config: SAEConfig, state: Mapping[str, FloatArray], features: NDArray[Any]
 ) -> NDArray[np.float64]:

@@ -37,7 +37,7 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a pass needs besides parameters.
+    """Arguments of a pass besides parameters.
 
     Attributes
     ----------
@@ -109,5 +109,5 @@ def mean_error(call: Call, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]
     *parameters : Tensor
         W (H, L), scale (H, 1), shift (H, 1), V (K, H), b (K, 1), f (K, T).
     """
-    found: tuple[Tensor, Tensor, Tensor] = _MeanError.apply(call, *parameters)
-    return found
+    result: tuple[Tensor, Tensor, Tensor] = _MeanError.apply(call, *parameters)
+    return result

@@ -30,7 +30,7 @@ WIDTH = 4
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What the scores of a batch are compared with.
+    """Targets of the scores of a batch.
 
     Attributes
     ----------

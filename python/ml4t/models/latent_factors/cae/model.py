@@ -131,7 +131,6 @@ class CAEModel(Neural[CAEConfig, CAEFit], BaseLatentFactorModel[CAEConfig, CAEFi
 
     config_type: ClassVar[type] = CAEConfig
     fit_type: ClassVar[type] = CAEFit
-    is_causal: ClassVar[bool] = True
 
     def fit(
         self,

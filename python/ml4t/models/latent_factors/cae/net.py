@@ -41,7 +41,7 @@ class Sizes:
     n_characteristics : int
         L.
     n_inputs : int
-        P, what the factor network sees.
+        P, inputs of the factor network.
     hidden : tuple of int
     n_factors : int
         K.
@@ -55,7 +55,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """What the first batch norm needs to know of the rows of a batch.
+    """Moments of the rows of a batch, for the first batch norm.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What the conditional autoencoder minimises, on tensors of rows."""
+"""Loss of the conditional autoencoder, on tensors of rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BLOCK = 1024
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The usable cells of a batch, one after the other, and what its dates share.
+    """Usable cells of a batch as rows, and the factor inputs of its dates.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Rows:
     dates : Tensor of int64, shape (R,)
         Row of `inputs` that belongs to each cell.
     inputs : Tensor, shape (T, P)
-        What the factor network sees: once per date, never per cell.
+        Inputs of the factor network, per date.
     """
 
     design: Tensor

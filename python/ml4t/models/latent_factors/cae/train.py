@@ -18,7 +18,7 @@ from ml4t.models.training.checkpoints import Schedule, load_into, to_arrays
 from ml4t.models.training.device import generator, resolve_device, resolve_dtype, to_tensor
 from ml4t.models.training.loop import Phase, Trained, adam, run
 from ml4t.models.training.stopping import Better, Patience
-from ml4t.models.training.torch_settings import shut_out
+from ml4t.models.training.torch_settings import isolated
 from ml4t.models.training.warm_start import begin
 
 if TYPE_CHECKING:
@@ -137,8 +137,8 @@ class _Trainer:
 
     def __init__(self, config: CAEConfig, net: CAENet, rows: Rows) -> None:
         self.config, self.net, self.rows = config, net, rows
-        # The order of rows does not depend on the seed: members share it, and so each of them
-        # sees what it would see alone.
+        # The order of rows does not depend on the seed: members share it, and each has the batches
+        # that it would have alone.
         self.shuffle = generator(0, rows.design.device)
         n_rows, size = len(rows.design), config.batch_size
         self._whole = self._moments(rows) if n_rows <= size else None
@@ -185,7 +185,7 @@ class _Trainer:
             yield self._loss(rows, self._moments(rows))
 
     def _moments(self, rows: Rows) -> Moments | None:
-        """Take what members share in their first batch norm; one alone does without."""
+        """Moments of the first batch norm, which the members of an ensemble share."""
         shared = self.config.n_ensemble > 1 and self.config.hidden_units
         return Moments.of(rows.design) if shared else None
 
@@ -246,7 +246,7 @@ def network(config: CAEConfig, state: Mapping[str, FloatArray]) -> CAENet:
     return net.eval()
 
 
-@shut_out(gradients=False)
+@isolated(gradients=False)
 def member_betas(net: CAENet, cells: Cells) -> NDArray[np.float64]:
     """Betas of every member at every cell, shape (E, R, K)."""
     like = net.factor_weight
@@ -262,7 +262,7 @@ def member_betas(net: CAENet, cells: Cells) -> NDArray[np.float64]:
     return out
 
 
-@shut_out(gradients=False)
+@isolated(gradients=False)
 def member_factors(net: CAENet, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
     """Factors of every member at every date, shape (E, T, K); NaN where an input is missing."""
     like = net.factor_weight

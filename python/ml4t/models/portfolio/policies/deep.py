@@ -1,4 +1,4 @@
-"""The attentive policy: what an asset was, what others were a moment ago, what a graph joins."""
+"""The attentive policy: temporal, lagged cross-sectional and graph attention."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ml4t.models.portfolio.components import (
     TemporalBlock,
     head_weights,
 )
-from ml4t.models.portfolio.policies.lstm import Recurrent, seen_or_all
+from ml4t.models.portfolio.policies.lstm import Recurrent, mask_or_all
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,23 +88,23 @@ class DeepPolicy(nn.Module):
         costs: Tensor | None = None,
     ) -> Tensor:
         """Weights (B, T, N) from features (B, T, N, F); the weights of a date see no later one."""
-        seen = seen_or_all(features, mask)
+        tradable = mask_or_all(features, mask)
         context = self.recurrent.context_encoder(asset_indices, group_ids, costs)
-        state = self.recurrent(features, seen, context)
-        allowed = None if bool(seen.all()) else _seen_before(seen)
+        state = self.recurrent(features, tradable, context)
+        allowed = None if bool(tradable.all()) else _causal_mask(tradable)
         for block in self.temporal_blocks:
             state = block(state, allowed, self.noise)
-        state = self.cross_attention(state.transpose(1, 2), seen)
+        state = self.cross_attention(state.transpose(1, 2), tradable)
         if self.graph_attention is not None:
-            state = self.graph_attention(state, seen)
+            state = self.graph_attention(state, tradable)
         score = self.output_head(self.noise(state, self._config.dropout))[..., 0]
-        return head_weights(score, seen, self._config.head, self._config.gross_exposure)
+        return head_weights(score, tradable, self._config.head, self._config.gross_exposure)
 
 
-def _seen_before(seen: Tensor) -> Tensor:
+def _causal_mask(tradable: Tensor) -> Tensor:
     """Dates that a date may attend to, shape (B N, T, T): available ones up to it, and itself."""
-    by_slot = seen.transpose(1, 2).flatten(0, 1)
+    by_slot = tradable.transpose(1, 2).flatten(0, 1)
     n_dates = by_slot.shape[1]
-    causal = torch.ones(n_dates, n_dates, dtype=torch.bool, device=seen.device).tril()
-    itself = torch.eye(n_dates, dtype=torch.bool, device=seen.device)
+    causal = torch.ones(n_dates, n_dates, dtype=torch.bool, device=tradable.device).tril()
+    itself = torch.eye(n_dates, dtype=torch.bool, device=tradable.device)
     return (causal & by_slot[:, None, :]) | itself

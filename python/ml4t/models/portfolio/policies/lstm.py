@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Recurrent(nn.Module):
-    """Context, FiLM, variable selection and an LSTM: what the policies share."""
+    """Context, FiLM, variable selection and an LSTM: the part that policies share."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Recurrent(nn.Module):
         self._rate = config.dropout
 
     def forward(self, features: Tensor, mask: Tensor, context: Tensor) -> Tensor:
-        """Map features (B, T, N, F) to states (B, N, T, d); what is masked is never read."""
+        """Map features (B, T, N, F) to states (B, N, T, d); masked cells are never read."""
         x = torch.where(mask[..., None], features, features.new_zeros(())).transpose(1, 2)
         scale, shift = self.film(context).chunk(2, dim=1)
         x = x * (1.0 + scale[:, None]) + shift[:, None]
@@ -69,8 +69,8 @@ class Recurrent(nn.Module):
             starts = [
                 start[place].repeat(n_windows, 1)[None].contiguous() for start in (start_h, start_c)
             ]
-            found: Tensor = layer(x.flatten(0, 1), tuple(starts))[0]
-            x = found.view_as(x)
+            hidden: Tensor = layer(x.flatten(0, 1), tuple(starts))[0]
+            x = hidden.view_as(x)
         return x
 
 
@@ -107,14 +107,14 @@ class LSTMPolicy(nn.Module):
         costs: Tensor | None = None,
     ) -> Tensor:
         """Weights (B, T, N) from features (B, T, N, F); the weights of a date see no later one."""
-        seen = seen_or_all(features, mask)
+        tradable = mask_or_all(features, mask)
         context = self.recurrent.context_encoder(asset_indices, group_ids, costs)
-        state = self.output_norm(self.recurrent(features, seen, context))
+        state = self.output_norm(self.recurrent(features, tradable, context))
         score = self.output_head(self.noise(state, self._config.dropout))[..., 0].transpose(1, 2)
-        return head_weights(score, seen, self._config.head, self._config.gross_exposure)
+        return head_weights(score, tradable, self._config.head, self._config.gross_exposure)
 
 
-def seen_or_all(features: Tensor, mask: Tensor | None) -> Tensor:
+def mask_or_all(features: Tensor, mask: Tensor | None) -> Tensor:
     """Mask (B, T, N) as bool; all true when None."""
     if mask is None:
         return torch.ones(features.shape[:3], dtype=torch.bool, device=features.device)
