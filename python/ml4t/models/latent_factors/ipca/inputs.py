@@ -1,4 +1,4 @@
-"""From batches to the arrays of IPCA: moments, exposures, realised and observed factors."""
+"""From batches to moments, exposures, realised and observed factors of IPCA."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from ml4t.models.latent_factors.ipca.fit import FittedIPCA, IPCAFit, Sample, num
 from ml4t.models.moments.characteristic_moments import CONSTANT, CharacteristicMoments
 from ml4t.models.panel.imputation import at_middle, count_gaps, moments_at_middle, rows_there
 from ml4t.models.panel.masks import known, observed_columns, require_returns
-from ml4t.models.types import CrossSectionBatch
+from ml4t.models.panel.matching import labels
+from ml4t.models.types import CrossSectionBatch, LatentFactorState
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -225,6 +226,40 @@ def exposures(config: IPCAConfig, batch: CrossSectionBatch, gamma: NDArray[Any])
             betas[t] = np.ascontiguousarray(rows, dtype=np.float64) @ slopes + level
     betas[~admitted] = np.nan
     return betas
+
+
+def state_of(
+    fitted: FittedIPCA,
+    dates: CrossSectionBatch | CharacteristicMoments,
+    sample: Sample | None,
+    rows: CrossSectionBatch | None = None,
+) -> LatentFactorState:
+    """Combine realised factors of a sample with exposures of rows, by default of no asset."""
+    config, fit = fitted.config, fitted.fit
+    gamma, certificate = np.hstack([fit.gamma, fit.gamma_observed]), fit.certificate
+    factors = None
+    if sample is not None:
+        factors = factors_of(fitted, sample).astype(gamma.dtype, copy=False)
+    betas = np.empty((dates.n_periods, 0, gamma.shape[1]), dtype=gamma.dtype)
+    asset_ids: tuple[str, ...] = ()
+    if rows is not None:
+        betas = exposures(config, rows, gamma)
+        asset_ids = labels(rows.asset_ids, fit.asset_ids, rows.n_assets)
+    return LatentFactorState(
+        betas,
+        factor_returns=factors,
+        timestamps=dates.timestamps,
+        asset_ids=asset_ids,
+        metadata={
+            "model_name": config.model_name,
+            "persistent_entities": False,
+            "fit_iterations": fit.fit_iterations,
+            "fit_converged": fit.fit_converged,
+            "fit_parameter_delta": certificate and certificate.subspace_step,
+            "fit_objective_delta": certificate and certificate.objective_delta,
+            "fit_forecast_delta": certificate and certificate.forecast_delta,
+        },
+    )
 
 
 def observed_panel(

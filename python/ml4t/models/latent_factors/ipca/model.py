@@ -13,17 +13,15 @@ from ml4t.models.latent_factors.base import BaseLatentFactorModel, refuse_checkp
 from ml4t.models.latent_factors.ipca import evaluation, inference, report
 from ml4t.models.latent_factors.ipca.fit import FittedIPCA, IPCAFit, Sample
 from ml4t.models.latent_factors.ipca.inputs import (
-    exposures,
-    factors_of,
     moments_of,
     observed_panel,
     require_fitted_features,
     sample_with_factors,
+    state_of,
 )
 from ml4t.models.latent_factors.ipca.penalty_path import IPCAPenaltyPath, penalty_path
 from ml4t.models.latent_factors.ipca.solve import best_of_starts, estimate
 from ml4t.models.moments.characteristic_moments import CharacteristicMoments
-from ml4t.models.panel.matching import labels
 from ml4t.models.types import CrossSectionBatch, FitSummary, LatentFactorState
 
 if TYPE_CHECKING:
@@ -240,7 +238,7 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         require_fitted_features(fitted.fit, batch)
         sample = sample_with_factors(fitted, batch, observed_factors)
         rows = None if isinstance(batch, CharacteristicMoments) else batch
-        return _state(fitted, batch, sample, rows)
+        return state_of(fitted, batch, sample, rows)
 
     def fit_extract(
         self, batch: CrossSectionBatch | CharacteristicMoments, **options: Any
@@ -262,7 +260,7 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         """
         summary = self.fit(batch, **options)
         fitted = self._fitted_ipca("fit_extract")
-        return summary, _state(fitted, batch, fitted.sample)
+        return summary, state_of(fitted, batch, fitted.sample)
 
     def walk_data(
         self, batch: CrossSectionBatch | CharacteristicMoments
@@ -665,40 +663,6 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         require_shape("gamma", shape, fit.gamma.shape)
         if fit.gamma_observed.shape[1] < config.intercept:
             raise ValueError("gamma_observed must have a column for the alpha; it has none")
-
-
-def _state(
-    fitted: FittedIPCA,
-    dates: CrossSectionBatch | CharacteristicMoments,
-    sample: Sample | None,
-    rows: CrossSectionBatch | None = None,
-) -> LatentFactorState:
-    """Combine realised factors of a sample with exposures of rows, by default of no asset."""
-    config, fit = fitted.config, fitted.fit
-    gamma, certificate = np.hstack([fit.gamma, fit.gamma_observed]), fit.certificate
-    factors = None
-    if sample is not None:
-        factors = factors_of(fitted, sample).astype(gamma.dtype, copy=False)
-    betas = np.empty((dates.n_periods, 0, gamma.shape[1]), dtype=gamma.dtype)
-    asset_ids: tuple[str, ...] = ()
-    if rows is not None:
-        betas = exposures(config, rows, gamma)
-        asset_ids = labels(rows.asset_ids, fit.asset_ids, rows.n_assets)
-    return LatentFactorState(
-        betas,
-        factor_returns=factors,
-        timestamps=dates.timestamps,
-        asset_ids=asset_ids,
-        metadata={
-            "model_name": config.model_name,
-            "persistent_entities": False,
-            "fit_iterations": fit.fit_iterations,
-            "fit_converged": fit.fit_converged,
-            "fit_parameter_delta": certificate and certificate.subspace_step,
-            "fit_objective_delta": certificate and certificate.objective_delta,
-            "fit_forecast_delta": certificate and certificate.forecast_delta,
-        },
-    )
 
 
 def _as_array(observed_factors: Any) -> NDArray[Any] | None:
