@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ml4t.models import CharacteristicMoments, CrossSectionBatch, IPCAConfig, IPCAModel
 from ml4t.models.latent_factors.ipca.solve import random_starts
-from ml4t.models.panel.imputation import BLOCK_CELLS, at_middle
+from ml4t.models.panel.imputation import BLOCK_CELLS, fill_with_median
 from strategies import SEEDS
 
 NO_RIDGE = {"factor_ridge": 0.0, "gamma_ridge": 0.0}
@@ -167,12 +167,12 @@ def test_a_gap_takes_the_median_of_its_date(seed, n, dtype):
     z[:, 2] = np.where(rng.random(n) < 0.1, z[:, 2], np.nan)
     admitted = rng.random(n) < 0.8
     before = z.copy()
-    got = at_middle(z, admitted)
+    got = fill_with_median(z, admitted)
     assert got.dtype == dtype
     np.testing.assert_allclose(got, slow_middle(z, admitted), rtol=1e-6)
     np.testing.assert_array_equal(z, before)
     everyone = np.ones(n, dtype=bool)
-    np.testing.assert_allclose(at_middle(z), slow_middle(z, everyone), rtol=1e-6)
+    np.testing.assert_allclose(fill_with_median(z), slow_middle(z, everyone), rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

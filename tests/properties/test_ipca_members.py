@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml4t.models import CharacteristicMoments, CrossSectionBatch, IPCAConfig, IPCAModel, WalkForward
-from ml4t.models.panel.imputation import at_middle
+from ml4t.models.panel.imputation import fill_with_median
 from oracles import ipca_inference as oracle
 from strategies import SEEDS
 
@@ -156,7 +156,10 @@ def holes(batch, share=0.1, seed=0):
 
 def filled(batch):
     there = [np.isfinite(date).any(axis=1) for date in batch.characteristics]
-    z = [at_middle(date, rows) for date, rows in zip(batch.characteristics, there, strict=True)]
+    z = [
+        fill_with_median(date, rows)
+        for date, rows in zip(batch.characteristics, there, strict=True)
+    ]
     z = np.array(z)
     return replace(batch, characteristics=z)
 

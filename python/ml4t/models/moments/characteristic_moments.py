@@ -26,7 +26,7 @@ from ml4t.models.checks import (
 from ml4t.models.kernels import Moments, panel_moments
 from ml4t.models.moments.dated import Dated, merged
 from ml4t.models.moments.scan import Plan, scan
-from ml4t.models.panel.imputation import POLICIES, moments_at_middle
+from ml4t.models.panel.imputation import POLICIES, median_filled_moments
 from ml4t.models.panel.masks import require_returns
 from ml4t.models.types import CrossSectionBatch
 from ml4t.models.types.arrays import read_only, require_label_counts
@@ -167,7 +167,7 @@ class CharacteristicMoments(DatedRecord):
         if dtype == "float64":  # two float32 inputs would be multiplied as such
             returns = returns.astype(np.float64, copy=False)
         if require_one_of("missing", missing, POLICIES) == "median":
-            moments = moments_at_middle(batch, returns)
+            moments = median_filled_moments(batch, returns)
         else:
             moments = panel_moments(batch.characteristics, returns, batch.mask)
         require_ascending("timestamps", batch.timestamps)

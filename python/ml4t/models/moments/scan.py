@@ -21,7 +21,7 @@ from ml4t.models.kernels import Moments, row_moments
 from ml4t.models.moments.blocks import MOST_BLOCKS, Block, Source, block_rows, opened, polars
 from ml4t.models.moments.dated import Dated, PairwiseSum
 from ml4t.models.moments.key_columns import TIMESTAMP_CANDIDATES, resolve_column
-from ml4t.models.panel.imputation import POLICIES, at_middle
+from ml4t.models.panel.imputation import POLICIES, fill_with_median
 from ml4t.models.panel.ranks import cross_sectional_ranks
 from ml4t.models.parallel import Executor, in_order, require_no_fork
 from ml4t.models.progress import counting
@@ -315,7 +315,7 @@ def _moments(
 ) -> Dated:
     """Moments of rows sorted by date; those of date t are `ends[t]:ends[t + 1]`."""
     if plan.whole_dates:
-        change = cross_sectional_ranks if plan.rank else at_middle
+        change = cross_sectional_ranks if plan.rank else fill_with_median
         changed = np.empty(
             characteristics.shape, np.float64 if plan.rank else characteristics.dtype
         )

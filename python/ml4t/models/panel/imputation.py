@@ -1,8 +1,8 @@
-"""Missing characteristics filled at the middle of their date.
+"""Median imputation of missing characteristics, date by date.
 
-A gap takes the median of its characteristic over the rows of the date that are there, with a return
-or without, so that no return decides what is known. Where no row of a date knows the
-characteristic, the gap takes 0, which is the middle of ranks.
+A missing characteristic takes its median over the present rows of the date, with a return or
+without, so that no return decides which values are known. Where no row of a date has the
+characteristic, it takes 0, the median rank.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 
 POLICIES = ("skip", "median")
 BLOCK_CELLS = 1 << 22
-"""Numbers that are copied at a time: the panel itself never is."""
+"""Numbers that are copied at a time: the whole panel is never copied."""
 
 
-def rows_there(batch: CrossSectionBatch, date: int) -> NDArray[np.bool_]:
+def present_rows(batch: CrossSectionBatch, date: int) -> NDArray[np.bool_]:
     """Mark the rows of a date that are filled, shape (N,).
 
-    A mask says which assets are there; without one, a row of nothing but gaps is no asset.
+    With a mask, its rows are present; without one, a row of missing values alone is absent.
     """
     mask, z = batch.mask, batch.characteristics[date]
-    there: NDArray[np.bool_] = np.isfinite(z).any(axis=1) if mask is None else mask[date]
-    return there
+    present: NDArray[np.bool_] = np.isfinite(z).any(axis=1) if mask is None else mask[date]
+    return present
 
 
-def at_middle(
+def fill_with_median(
     characteristics: NDArray[Any], admitted: NDArray[np.bool_] | None = None
 ) -> NDArray[Any]:
-    """Fill the gaps of one date.
+    """Replace the missing values of one date by the medians of their columns.
 
     Parameters
     ----------
     characteristics : ndarray, shape (N, L)
         What is not finite is missing.
     admitted : ndarray of bool, shape (N,), optional
-        Rows that are there; the others neither count nor change.
+        Present rows; the others neither count nor change.
 
     Returns
     -------
@@ -65,18 +65,18 @@ def at_middle(
     counts = known.sum(axis=0)
     row = np.arange(len(columns))
     # Halves first: the sum of two large numbers need not be finite.
-    middle = 0.5 * ordered[row, np.maximum(counts - 1, 0) // 2]
-    middle += 0.5 * ordered[row, np.minimum(counts // 2, len(characteristics) - 1)]
-    middle[counts == 0] = 0.0
+    median = 0.5 * ordered[row, np.maximum(counts - 1, 0) // 2]
+    median += 0.5 * ordered[row, np.minimum(counts // 2, len(characteristics) - 1)]
+    median[counts == 0] = 0.0
     filled = characteristics.copy()
-    filled[:, columns] = np.where(gaps[:, columns], middle, filled[:, columns])
+    filled[:, columns] = np.where(gaps[:, columns], median, filled[:, columns])
     return filled
 
 
-def moments_at_middle(
+def median_filled_moments(
     batch: CrossSectionBatch, returns: NDArray[Any], *, constant: bool = True
 ) -> Moments:
-    """Take the moments of a panel whose gaps are filled, some dates at a time."""
+    """Moments of a panel after median imputation, in blocks of dates."""
     z, mask = batch.characteristics, batch.mask
     n_dates = max(1, BLOCK_CELLS // max(1, z[:1].size))
     parts = []
@@ -84,16 +84,16 @@ def moments_at_middle(
         dates = slice(start, start + n_dates)
         block = np.empty_like(z[dates], order="C")
         for t, date in enumerate(z[dates], start):
-            block[t - start] = at_middle(date, rows_there(batch, t))
+            block[t - start] = fill_with_median(date, present_rows(batch, t))
         admitted = None if mask is None else mask[dates]
         parts.append(panel_moments(block, returns[dates], admitted, constant=constant))
     return Moments.concatenate(parts)
 
 
-def count_gaps(batch: CrossSectionBatch, returns: NDArray[Any]) -> int:
-    """Count the missing characteristics of rows that are there and have a return."""
+def count_missing(batch: CrossSectionBatch, returns: NDArray[Any]) -> int:
+    """Count the missing characteristics of present rows with a return."""
     count = 0
     for t, date in enumerate(batch.characteristics):
-        rows = np.isfinite(returns[t]) & rows_there(batch, t)
+        rows = np.isfinite(returns[t]) & present_rows(batch, t)
         count += int((~np.isfinite(date)).sum(axis=1)[rows].sum())
     return count

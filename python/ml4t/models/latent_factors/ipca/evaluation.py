@@ -18,7 +18,7 @@ from ml4t.models.latent_factors.ipca.inputs import (
     sample_with_factors,
 )
 from ml4t.models.moments.characteristic_moments import CharacteristicMoments
-from ml4t.models.panel.imputation import at_middle, rows_there
+from ml4t.models.panel.imputation import fill_with_median, present_rows
 from ml4t.models.panel.masks import known, require_returns
 from ml4t.models.types.base import Record
 
@@ -333,7 +333,7 @@ def _asset_sums(panel: Explained, batch: CrossSectionBatch) -> tuple[NDArray[Any
     usable = np.isfinite(require_returns("IPCAModel", batch.returns))
     admitted = known(batch)
     if panel.filled:
-        admitted = np.array([rows_there(batch, date) for date in range(len(usable))])
+        admitted = np.array([present_rows(batch, date) for date in range(len(usable))])
     usable &= admitted
     sums = np.zeros((3, batch.n_assets))
     first = int(panel.constant)
@@ -342,7 +342,7 @@ def _asset_sums(panel: Explained, batch: CrossSectionBatch) -> tuple[NDArray[Any
         loadings = panel.gamma @ panel.factors[date]
         returns = np.asarray(batch.returns)[date, cells].astype(np.float64)
         z = batch.characteristics[date]
-        rows = (at_middle(z, admitted[date]) if panel.filled else z)[cells]
+        rows = (fill_with_median(z, admitted[date]) if panel.filled else z)[cells]
         fitted = np.ascontiguousarray(rows, dtype=np.float64) @ loadings[first:]
         level = loadings[0] if first else 0.0
         sums[:, cells] += returns, returns - fitted - level, np.ones(len(cells))

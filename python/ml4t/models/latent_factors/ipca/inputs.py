@@ -10,7 +10,12 @@ from ml4t.models import kernels
 from ml4t.models.checks import require_shape, require_type
 from ml4t.models.latent_factors.ipca.fit import FittedIPCA, IPCAFit, Sample, numbered_names
 from ml4t.models.moments.characteristic_moments import CONSTANT, CharacteristicMoments
-from ml4t.models.panel.imputation import at_middle, count_gaps, moments_at_middle, rows_there
+from ml4t.models.panel.imputation import (
+    count_missing,
+    fill_with_median,
+    median_filled_moments,
+    present_rows,
+)
 from ml4t.models.panel.masks import known, observed_columns, require_returns
 from ml4t.models.panel.matching import labels
 from ml4t.models.types import CrossSectionBatch, LatentFactorState
@@ -34,7 +39,7 @@ def moments_of(
     if config.dtype == "float64":  # two float32 inputs would be multiplied as such
         returns = returns.astype(np.float64, copy=False)
     if config.missing == "median":
-        return moments_at_middle(batch, returns, constant=config.constant)
+        return median_filled_moments(batch, returns, constant=config.constant)
     return kernels.panel_moments(
         batch.characteristics, returns, batch.mask, constant=config.constant
     )
@@ -221,8 +226,8 @@ def exposures(config: IPCAConfig, batch: CrossSectionBatch, gamma: NDArray[Any])
     with np.errstate(over="ignore", invalid="ignore"):  # of cells that become NaN below
         for t, date in enumerate(z):  # one date at a time: the panel is never upcast
             if filled:
-                admitted[t] = rows_there(batch, t)
-            rows = at_middle(date, admitted[t]) if filled else date
+                admitted[t] = present_rows(batch, t)
+            rows = fill_with_median(date, admitted[t]) if filled else date
             betas[t] = np.ascontiguousarray(rows, dtype=np.float64) @ slopes + level
     betas[~admitted] = np.nan
     return betas
@@ -287,7 +292,7 @@ def panel_metrics(config: IPCAConfig, batch: CrossSectionBatch, n_usable: int) -
         return {}
     metrics = {"mean_abs_return": mean_absolute_return(batch, batch.returns, n_usable)}
     if config.missing == "median":
-        metrics["n_filled"] = float(count_gaps(batch, batch.returns))
+        metrics["n_filled"] = float(count_missing(batch, batch.returns))
     return metrics
 
 
