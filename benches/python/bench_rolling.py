@@ -1,4 +1,4 @@
-"""300 windows of PCA against 300 fits by scikit-learn, which are timed on every tenth window.
+"""Windows of PCA against fits by scikit-learn, which are timed on some of the windows.
 
 Usage: python benches/python/bench_rolling.py
 """

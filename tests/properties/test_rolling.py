@@ -176,17 +176,43 @@ def test_later_returns_change_no_bit_of_an_earlier_window(kernel, later):
         np.testing.assert_array_equal(getattr(blind, name)[:5], getattr(seen, name)[:5])
 
 
-@pytest.mark.parametrize("shape", [(131, 150), (140, 128), (150, 31)], ids=str)
+@pytest.mark.parametrize("span", [None, 80], ids=["expanding", "rolling"])
+@pytest.mark.parametrize("shape", [(131, 150), (140, 128), (150, 90), (150, 31)], ids=str)
 @pytest.mark.parametrize("kernel", [rolling_pca, lambda *a: rolling_rp_pca(*a, gamma=10.0)])
-def test_windows_to_come_change_no_bit(kernel, shape):
-    # One window, a last tile of few dates, more dates than assets, too many for a Gram matrix.
+def test_windows_to_come_change_no_bit(kernel, shape, span):
+    # A last tile of few dates, more dates than assets, more than a Gram matrix takes.
     panel = factor_panel(*shape)
-    windows = [(0, end) for end in range(115, len(panel) + 1)]
+    ends = range(115, len(panel) + 1, 1 if span is None else 6)
+    windows = [(0 if span is None else end - span, end) for end in ends]
     whole = kernel(panel, 3, windows)
     for n in range(1, len(windows)):
         part = kernel(panel[: windows[n - 1][1]], 3, windows[:n])
         for name in whole.__slots__:
             np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[:n])
+
+
+@pytest.mark.parametrize("stride", [1, 21, 40, 41])
+@pytest.mark.parametrize("kernel", [rolling_pca, rolling_rp_pca])
+def test_windows_of_a_year_of_days_are_fits_of_their_own(kernel, stride):
+    # Runs that end since their dates are twice a window's, or since the next window is far.
+    panel = factor_panel(700, 300)
+    windows = [(end - 250, end) for end in range(250, 701, stride)][:80]
+    single = {rolling_pca: pca, rolling_rp_pca: rp_pca}[kernel]
+    found = kernel(panel, 3, windows)
+    for row, (start, stop) in list(enumerate(windows))[:: 1 + len(windows) // 12]:
+        expected = single(panel[start:stop], 3)
+        for name in set(found.__slots__) & set(expected.__slots__):
+            assert_close(getattr(found, name)[row], getattr(expected, name), name)
+
+
+def test_windows_beside_a_gap_in_the_data_are_fits_of_their_own():
+    # The first window sees all, the next miss a date, the last are complete again.
+    panel = factor_panel(160, 200)
+    panel[65, ::4] = np.nan
+    windows = [(end - 60, end) for end in range(60, 161, 4)]
+    found = rolling_pca(panel, 3, windows)
+    for row, (start, stop) in enumerate(windows):
+        assert_close(found.loadings[row], pca(panel[start:stop], 3).loadings, "loadings")
 
 
 def test_no_windows_give_no_fits():
@@ -212,7 +238,7 @@ def test_refuses_an_asset_that_a_window_does_not_see():
 
 
 def long_panel(n_assets=450, n_dates=480):
-    """Six factors of falling strength, in as many dates as eigenvectors are predicted for."""
+    """Six factors of falling strength."""
     rng = np.random.default_rng(9)
     strength = np.array([4.0, 3.0, 2.4, 2.0, 1.6, 0.4])
     factors = rng.standard_normal((n_dates, 6)) * strength + 0.3
@@ -248,7 +274,6 @@ def test_later_returns_change_no_bit_of_an_earlier_long_window(kernel, later):
     panel, windows = long_panel(), LONG_SPANS["expanding"]
     seen = kernel(panel, 5, windows)
     changed = panel.copy()
-    # Within windows whose eigenvectors are predicted together.
     changed[444:] *= {"other": -1.0, "huge": 1e6, "missing": 1.0}[later]
     if later == "missing":
         changed[444:, ::3] = np.nan

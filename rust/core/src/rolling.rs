@@ -1,16 +1,16 @@
 //! PCA and RP-PCA over many windows of one panel.
 //!
-//! The Gram matrix of the dates is computed once. A window's is a sub-block of it, centred from both
-//! sides, with the window's mean returns as one more row and column for RP-PCA; the eigenvectors of
-//! the window before are refined to its own, or block Krylov finds them. What remains per window is
-//! one walk over its returns for the loadings, which yields the means and the factors as well; RP-PCA
-//! takes a second one for the variances.
+//! Windows that follow one another closely share a Gram matrix of their dates. A window's is a
+//! sub-block of it, centred from both sides, with the window's mean returns as one more row and column
+//! for RP-PCA; the eigenvectors of the window before are refined to its own, or block Krylov finds
+//! them. What remains per window is one walk over its returns for the loadings, which yields the means
+//! and the factors as well; RP-PCA takes a second one for the variances.
 //!
-//! The Gram matrix is taken around the means of the window that ends first, so that no bit of an
+//! A run of windows shares a matrix while that is cheaper than single fits ([`follows`]). Its first
+//! window is fitted alone; its means are those around which the matrix is taken, so that no bit of an
 //! estimate comes from returns after its window, nor from the windows after it. Windows with missing
-//! returns, with means far from those or with dates too many for a Gram matrix, and panels scaled by
-//! volatility are fitted one by one. Either way a window's result is that of a single fit, to about
-//! 1e-11.
+//! returns or with means far from those, and panels scaled by volatility are fitted one by one. Either
+//! way a window's result is that of a single fit, to about 1e-11.
 
 use std::ops::Range;
 
@@ -25,19 +25,20 @@ use crate::rp_pca::{self, RpPca, Settings};
 use crate::stream::{self, Columns, DEPTH, Stream};
 use crate::{Real, Result, chebyshev, decompose, linalg, shape};
 
-mod ahead;
-mod basis;
 mod bordered;
 
-use ahead::Ahead;
-use bordered::{Bordered, Carried, Dates, carry};
+use bordered::{Bordered, Carried, carry};
 
 /// Windows that hand their eigenvectors on: the first of them costs as much as five others. Fixed, so
 /// that bits do not depend on the threads.
 const CHAIN: usize = 64;
-/// A Gram matrix may hold this many times as many dates as there are assets; windows that end later
-/// are fitted one by one.
-const LARGEST_GRAM: usize = 4;
+/// New dates of a window above which its part of a Gram matrix costs more than a single fit.
+const MOST_NEW_DATES: usize = 40;
+/// A Gram matrix holds at most so many times as many dates as the window that is fitted from it.
+const WINDOWS_WIDE: usize = 2;
+/// A Gram matrix holds at most so many times as many dates as there are assets: with more its
+/// products cost as much as those with the returns, and it takes more memory than they do.
+const LARGEST_GRAM: f64 = 1.5;
 /// Eigenvalues below this fraction of the largest are left to a single fit.
 const BLURRED: f64 = 1e-6;
 /// Squared distances of a window's means may exceed its squared deviations so many times.
@@ -57,19 +58,19 @@ pub fn pca<R: Real>(
 ) -> Result<Vec<Pca>> {
     check(returns.nrows(), windows)?;
     require_room(returns.ncols(), n_factors, 1, windows)?;
-    let shared = Shared::new(returns, n_factors, windows)?;
-    chains(windows, |windows, carried| {
-        let window = &windows[0];
-        let part = returns.slice(s![window.clone(), ..]);
-        shape::require_between("n_factors", n_factors, 1, part.nrows().min(part.ncols()))?;
-        let found = match &shared {
-            Some(shared) => shared.leading(windows, |_| 0.0, carried)?,
-            None => None,
-        };
-        match (found, &shared) {
-            (Some(found), Some(shared)) => Ok(shared.pca(window, &found)),
-            _ => pca::fit_with(part, n_factors, missing),
-        }
+    runs(windows, returns.ncols(), |run| {
+        let shared = Shared::new(returns, n_factors, run)?;
+        chains(run, |window, carried| {
+            let part = returns.slice(s![window.clone(), ..]);
+            shape::require_between("n_factors", n_factors, 1, part.nrows().min(part.ncols()))?;
+            match &shared {
+                Some(shared) => match shared.leading(window, 0.0, carried)? {
+                    Some(found) => Ok(shared.pca(window, &found)),
+                    None => pca::fit_with(part, n_factors, missing),
+                },
+                None => pca::fit_with(part, n_factors, missing),
+            }
+        })
     })
 }
 
@@ -85,35 +86,34 @@ pub fn rp_pca<R: Real>(
 ) -> Result<Vec<RpPca>> {
     check(returns.nrows(), windows)?;
     require_room(returns.ncols(), settings.n_factors, 3, windows)?;
-    let shared = if settings.scale_by_volatility {
-        None
-    } else {
-        Shared::new(returns, settings.n_factors, windows)?
+    let is_shared = |window: &Range<usize>| {
+        !settings.scale_by_volatility && settings.weights(window.len()).0 >= 0.0
     };
-    chains(windows, |windows, carried| {
-        let window = &windows[0];
-        let part = returns.slice(s![window.clone(), ..]);
-        settings.check(part.dim())?;
-        let (rho, divisor) = settings.weights(part.nrows());
-        let found = match &shared {
-            Some(shared) if rho >= 0.0 => {
-                shared.leading(windows, |n| settings.weights(n).0, carried)?
-            }
-            _ => None,
+    runs(windows, returns.ncols(), |run| {
+        let shared = if is_shared(&run[0]) {
+            Shared::new(returns, settings.n_factors, run)?
+        } else {
+            None
         };
-        match (found, &shared) {
-            (Some(found), Some(shared)) => {
-                let right = shared.loadings(window, &found, rho);
-                let along = right.along(found.0.vectors.slice(s![..window.len(), ..]));
-                let directions = rp_pca::Directions {
-                    values: right.values.mapv(|v| v * v) / divisor,
-                    vectors: right.vectors,
-                };
-                let columns = Columns::of(part)?;
-                rp_pca::finish(part, columns, None, directions, Some(along), settings)
-            }
-            _ => rp_pca::fit(part, settings),
-        }
+        chains(run, |window, carried| {
+            let part = returns.slice(s![window.clone(), ..]);
+            settings.check(part.dim())?;
+            let (rho, divisor) = settings.weights(part.nrows());
+            let Some(shared) = &shared else {
+                return rp_pca::fit(part, settings);
+            };
+            let Some(found) = shared.leading(window, rho, carried)? else {
+                return rp_pca::fit(part, settings);
+            };
+            let right = shared.loadings(window, &found, rho);
+            let along = right.along(found.0.vectors.slice(s![..window.len(), ..]));
+            let directions = rp_pca::Directions {
+                values: right.values.mapv(|v| v * v) / divisor,
+                vectors: right.vectors,
+            };
+            let columns = Columns::of(part)?;
+            rp_pca::finish(part, columns, None, directions, Some(along), settings)
+        })
     })
 }
 
@@ -145,26 +145,74 @@ fn require_room(
         .require()
 }
 
-/// Work through the windows, chain by chain in parallel; the first error by window wins.
+/// Whether a window joins the run that `first` begins and `last` ends so far.
 ///
-/// `fit` fits the first of the windows that it gets.
-fn chains<T: Send>(
+/// A run never looks ahead, so that windows to come change no bit of those before them.
+fn follows(
+    first: &Range<usize>,
+    last: &Range<usize>,
+    next: &Range<usize>,
+    n_assets: usize,
+) -> bool {
+    let n_dates = next.end.saturating_sub(first.start);
+    next.start >= first.start
+        && next.end >= first.end
+        && next.end <= last.end + MOST_NEW_DATES
+        && n_dates <= WINDOWS_WIDE * next.len()
+        && n_dates as f64 <= LARGEST_GRAM * n_assets as f64
+}
+
+/// Cut the windows into runs and fit these in parallel; the first error by window wins.
+fn runs<T: Send>(
     windows: &[Range<usize>],
-    fit: impl Fn(&[Range<usize>], &mut Carried) -> Result<T> + Sync,
+    n_assets: usize,
+    fit: impl Fn(&[Range<usize>]) -> Result<Vec<T>> + Sync,
 ) -> Result<Vec<T>> {
-    let parts: Vec<Result<Vec<T>>> = windows
+    let runs = cut(windows, n_assets).into_par_iter();
+    let fits: Vec<Result<Vec<T>>> = runs.map(each(&fit)).collect();
+    joined(fits)
+}
+
+fn cut(windows: &[Range<usize>], n_assets: usize) -> Vec<&[Range<usize>]> {
+    let mut runs = Vec::new();
+    let mut first = 0;
+    for next in 1..=windows.len() {
+        let joins = windows
+            .get(next)
+            .is_some_and(|window| follows(&windows[first], &windows[next - 1], window, n_assets));
+        if !joins {
+            runs.push(&windows[first..next]);
+            first = next;
+        }
+    }
+    runs
+}
+
+/// Work through a run, chain by chain in parallel.
+///
+/// Nothing is carried into the first window, nor out of it.
+fn chains<T: Send>(
+    run: &[Range<usize>],
+    fit: impl Fn(&Range<usize>, &mut Carried) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let fits: Vec<Result<Vec<T>>> = run
         .par_chunks(CHAIN)
         .map(each(|chain: &[Range<usize>]| {
-            let mut carried = Carried::default();
-            (0..chain.len())
-                .map(|index| {
+            let mut carried = None;
+            chain
+                .iter()
+                .map(|window| {
                     interrupt::check();
-                    fit(&chain[index..], &mut carried)
+                    fit(window, &mut carried)
                 })
                 .collect()
         }))
         .collect();
-    let mut out = Vec::with_capacity(windows.len());
+    joined(fits)
+}
+
+fn joined<T>(parts: Vec<Result<Vec<T>>>) -> Result<Vec<T>> {
+    let mut out = Vec::new();
     for part in parts {
         out.extend(part?);
     }
@@ -175,16 +223,13 @@ fn chains<T: Send>(
 struct Shared<'a, R> {
     returns: ArrayView2<'a, R>,
     n_factors: usize,
-    /// Mean returns in the window that ends first.
+    /// Mean returns in the run's first window, which is fitted alone.
     mean: Array1<f64>,
-    /// Date with which `gram` begins.
-    first: usize,
+    alone: Range<usize>,
     /// Products of the dates' returns around `mean`.
     gram: Array2<f64>,
     /// Whether every return of the date is there.
     complete: Vec<bool>,
-    /// Sums of the rows of `gram` up to a date, one date a row.
-    sums: Array2<f64>,
     /// These returns times `mean`, by date.
     along_mean: Array1<f64>,
 }
@@ -222,64 +267,53 @@ struct Sums {
 }
 
 impl<'a, R: Real> Shared<'a, R> {
-    /// None where a Gram matrix of the dates does not serve.
+    /// None where no window of the run can use a Gram matrix.
     fn new(
         returns: ArrayView2<'a, R>,
         n_factors: usize,
-        windows: &[Range<usize>],
+        run: &[Range<usize>],
     ) -> Result<Option<Self>> {
-        let first = windows.iter().map(|w| w.start).min().unwrap_or(0);
-        let last = windows.iter().map(|w| w.end).max().unwrap_or(0);
-        let last = last.min(first + LARGEST_GRAM * returns.ncols());
-        let earliest = windows.iter().min_by_key(|w| w.end).cloned();
-        let Some(earliest) = earliest.filter(|w| w.end <= last) else {
+        let (alone, others) = (&run[0], &run[1..]);
+        let Some(last) = others.iter().map(|window| window.end).max() else {
             return Ok(None);
         };
-        let n = last - first;
-        Arrays::new()
-            .times(3, "the Gram matrix of the dates", &[n + 1, n + DEPTH])
-            .require()?;
-        let used = returns.slice(s![first..last, ..]);
-        let Ok(columns) = Columns::of(returns.slice(s![earliest, ..])) else {
-            return Ok(None);
-        };
-        let stream = Stream::plain(used, &columns.mean);
-        let along_mean = stream.rows_times(&columns.mean.to_vec());
+        let used = returns.slice(s![alone.start..last, ..]);
         let dates = used.axis_iter(Axis(0)).into_par_iter();
-        let complete = dates.map(each(|date: ArrayView1<'_, R>| {
+        let is_complete = dates.map(each(|date: ArrayView1<'_, R>| {
             date.iter().all(|&r| r.into().is_finite())
         }));
-        let gram = stream.gram_of_rows_to_come();
-        let mut sums = Array2::zeros((gram.nrows() + 1, gram.nrows()));
-        for (date, row) in gram.outer_iter().enumerate() {
-            interrupt::check();
-            let next = &sums.row(date) + &row;
-            sums.row_mut(date + 1).assign(&next);
-        }
+        let complete: Vec<bool> = is_complete.collect();
+        let local = |window: &Range<usize>| window.start - alone.start..window.end - alone.start;
+        let can_use = |window: &&Range<usize>| complete[local(window)].iter().all(|&all| all);
+        let last = others.iter().filter(can_use).map(|window| window.end).max();
+        let columns = Columns::of(returns.slice(s![alone.clone(), ..]));
+        let (Some(last), Ok(columns)) = (last, columns) else {
+            return Ok(None);
+        };
+        let n = last - alone.start;
+        Arrays::new()
+            .times(2, "the Gram matrix of the dates", &[n, n + DEPTH])
+            .require()?;
+        let stream = Stream::plain(returns.slice(s![alone.start..last, ..]), &columns.mean);
         Ok(Some(Self {
             returns,
             n_factors,
-            first,
-            complete: complete.collect(),
-            gram,
-            sums,
-            along_mean,
+            along_mean: stream.rows_times(&columns.mean.to_vec()),
+            gram: stream.gram_of_rows_to_come(),
+            alone: alone.clone(),
+            complete,
             mean: columns.mean,
         }))
     }
 
     fn local(&self, window: &Range<usize>) -> Range<usize> {
-        window.start - self.first..window.end - self.first
-    }
-
-    fn holds(&self, local: &Range<usize>) -> bool {
-        local.end <= self.gram.nrows()
+        window.start - self.alone.start..window.end - self.alone.start
     }
 
     /// Products of a window's dates with its means, as far from `mean`.
     fn within(&self, local: &Range<usize>) -> Array1<f64> {
-        let sum = |date: usize| self.sums.slice(s![date, local.clone()]);
-        (&sum(local.end) - &sum(local.start)) / local.len() as f64
+        let gram = self.gram.slice(s![local.clone(), local.clone()]);
+        gram.sum_axis(Axis(1)) / local.len() as f64
     }
 
     fn sums_of(&self, local: &Range<usize>, within: &Array1<f64>) -> Sums {
@@ -294,98 +328,63 @@ impl<'a, R: Real> Shared<'a, R> {
         }
     }
 
-    /// Leading eigenpairs of the first window's centred Gram matrix, bordered when `rho > 0`.
+    /// Leading eigenpairs of the window's centred Gram matrix, bordered when `rho > 0`.
     ///
-    /// None where a single fit is the safer way.
+    /// None where the window is fitted alone.
     fn leading(
         &self,
-        windows: &[Range<usize>],
-        rho: impl Fn(usize) -> f64,
+        window: &Range<usize>,
+        rho: f64,
         carried: &mut Carried,
     ) -> Result<Option<(Leading, Sums)>> {
-        let local = self.local(&windows[0]);
-        if !self.holds(&local) {
+        let local = self.local(window);
+        if *window == self.alone || !self.complete[local.clone()].iter().all(|&all| all) {
+            *carried = None;
             return Ok(None);
         }
-        let complete = self.complete[local.clone()].iter().all(|&all| all);
-        let sums = self.sums_of(&local, &self.within(&local));
+        let within = self.within(&local);
+        let sums = self.sums_of(&local, &within);
         let moderate = stream::is_moderate(sums.within + sums.means);
-        if !complete || !moderate || sums.apart > FAR * sums.within {
-            *carried = Carried::default();
+        if !moderate || sums.apart > FAR * sums.within {
+            *carried = None;
             return Ok(None);
         }
-        let found = self.eigenpairs(windows, rho, carried)?;
+        let found = self.eigenpairs(window, within, rho, carried)?;
         let (n_dates, k) = (local.len(), self.n_factors);
         let floor = decompose::rounding(n_dates, self.returns.ncols()).powi(2) * sums.means;
         let clear = found.values[k - 1] > floor.max(BLURRED * found.values[0]);
         Ok(clear.then_some((found, sums)))
     }
 
-    fn block(&self, window: &Range<usize>, rho: f64) -> Bordered<'_> {
-        let all = Dates {
-            gram: self.gram.view(),
-            along_mean: self.along_mean.view(),
-            mean_square: self.mean.dot(&self.mean),
-        };
-        let local = self.local(window);
-        let within = self.within(&local);
-        Bordered::new(all, local, within, rho)
-    }
-
     fn eigenpairs(
         &self,
-        windows: &[Range<usize>],
-        rho: impl Fn(usize) -> f64,
+        window: &Range<usize>,
+        within: Array1<f64>,
+        rho: f64,
         carried: &mut Carried,
     ) -> Result<Leading> {
-        let window = &windows[0];
-        let block = self.block(window, rho(window.len()));
+        let local = self.local(window);
+        let gram = self.gram.slice(s![local.clone(), local.clone()]);
+        let along_mean = self.along_mean.slice(s![local]);
+        let mean_square = self.mean.dot(&self.mean);
+        let block = Bordered::new(gram, within, rho, along_mean, mean_square);
         let (n, k) = (block.size(), self.n_factors);
         let width = krylov::wide(k);
-        let near = self.near(windows, rho, carried);
-        let start = near.or_else(|| carry(carried, window, n, width));
-        carried.last = None;
+        let start = carry(carried, window, n, width);
+        *carried = None;
         if let Some(start) = start
             && let Some((found, rows)) = chebyshev::polish(start, k, |q| block.times_rows(q))?
         {
-            carried.last = Some((window.clone(), rows));
+            *carried = Some((window.clone(), rows));
             return Ok(found);
         }
-        carried.ahead = None;
         match krylov::leading(n, k, width, n / (2 * width), None, |q| block.times(q))? {
             Outcome::Found(found, best) => {
-                carried.last = Some((window.clone(), best.reversed_axes()));
+                *carried = Some((window.clone(), best.reversed_axes()));
                 Ok(found)
             }
             Outcome::Stalled(_) => decompose::full(block.times(Array2::eye(n).view()).view(), k),
         }
-    }
-
-    /// Nearly eigenvectors of the first window, from what a window before it found out.
-    fn near(
-        &self,
-        windows: &[Range<usize>],
-        rho: impl Fn(usize) -> f64,
-        carried: &mut Carried,
-    ) -> Option<Array2<f64>> {
-        let (window, k) = (self.local(&windows[0]), self.n_factors);
-        let own = rho(window.len());
-        if let Some(start) = carried
-            .ahead
-            .as_ref()
-            .and_then(|a| a.start(&window, own, k))
-        {
-            return Some(start);
-        }
-        let (last, rows) = carried.last.as_ref()?;
-        let block = self.block(last, rho(last.len()));
-        let local: Vec<_> = windows
-            .iter()
-            .map(|window| self.local(window))
-            .take_while(|window| self.holds(window))
-            .collect();
-        carried.ahead = Ahead::new(&self.local(last), rows.view(), k, &local, &block);
-        carried.ahead.as_ref()?.start(&window, own, k)
     }
 
     /// Singular values, loadings and mean returns of a window.
@@ -424,5 +423,60 @@ impl<'a, R: Real> Shared<'a, R> {
         let deviations = &found.0.vectors * &right.values;
         let within = found.1.within;
         pca::pinned(right.mean, right.vectors, deviations, right.values, within)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rolling(length: usize, stride: usize, n_dates: usize) -> Vec<Range<usize>> {
+        let ends = (length..=n_dates).step_by(stride);
+        ends.map(|end| end - length..end).collect()
+    }
+
+    fn expanding(from: usize, to: usize) -> Vec<Range<usize>> {
+        (from..=to).map(|end| 0..end).collect()
+    }
+
+    fn n_dates(run: &[Range<usize>]) -> usize {
+        let end = run.iter().map(|window| window.end).max().unwrap_or(0);
+        end - run[0].start
+    }
+
+    #[test]
+    fn a_gram_matrix_is_little_larger_than_a_window_and_than_the_returns() {
+        for (length, stride) in [(250, 21), (250, 5), (60, 1), (1_000, 21)] {
+            let windows = rolling(length, stride, 6_000);
+            let runs = cut(&windows, 1_600);
+            assert!(runs.iter().all(|run| n_dates(run) <= 2 * length));
+            assert_eq!(runs.concat(), windows);
+        }
+        let windows = expanding(200, 900);
+        let runs = cut(&windows, 400);
+        assert_eq!(n_dates(runs[0]), 600);
+        assert!(runs[1..].iter().all(|run| run.len() == 1));
+    }
+
+    #[test]
+    fn windows_far_from_each_other_are_fitted_alone() {
+        let far = rolling(250, MOST_NEW_DATES + 1, 3_000);
+        assert!(cut(&far, 1_600).iter().all(|run| run.len() == 1));
+        let backwards: Vec<_> = rolling(60, 1, 200).into_iter().rev().collect();
+        assert!(cut(&backwards, 300).iter().all(|run| run.len() == 1));
+    }
+
+    #[test]
+    fn windows_to_come_change_no_cut() {
+        let mut windows = rolling(60, 7, 400);
+        windows.extend(expanding(60, 200));
+        windows.extend(rolling(100, 50, 400));
+        let whole = cut(&windows, 90);
+        for n in 0..windows.len() {
+            let part = cut(&windows[..n], 90);
+            for (one, other) in part.iter().zip(&whole) {
+                assert!(other.starts_with(one));
+            }
+        }
     }
 }
