@@ -269,7 +269,11 @@ fn room(n_dates: usize, n: usize, n_columns: usize) -> Arrays {
     let side = n.saturating_mul(n_columns);
     Arrays::new()
         .times(2, "whitened second moments", &[n_dates, pairs])
-        .times(2, "derivatives by date", &[n_dates, side, n_columns])
+        .times(
+            2,
+            "derivatives by date",
+            &[n_dates.min(2 * newton::BLOCK), side, n_columns],
+        )
         .times(16, "cross moments by date", &[n_dates, n + 8])
         .times(4, "factors by date", &[n_dates, own + 8])
         .times(2, "second moments by pair of factors", &[own + 8, pairs])

@@ -122,6 +122,14 @@ impl Rows {
         }
     }
 
+    /// The same, with `A` these rows from `first` on.
+    pub(crate) fn down_from(&self, first: usize) -> Left<'_> {
+        Left {
+            values: &self.flat()[first * self.stride()..],
+            ..self.down()
+        }
+    }
+
     /// As the left factor `A` of a [`product`], with `A` these rows.
     pub(crate) fn across(&self) -> Left<'_> {
         Left {

@@ -9,7 +9,9 @@
 //! V_t[(p, q), k] = U_t[p, k] f̃_t[q] - ½ e_t[p] A_t⁻¹[q, k]  (second part for latent q only)
 //! ```
 //!
-//! so that two products over dates give it.
+//! so that two products over dates give it, added up in blocks of dates.
+
+use std::ops::Range;
 
 use ndarray::Array2;
 use ndarray::parallel::prelude::*;
@@ -21,10 +23,13 @@ use super::triangle;
 use crate::cholesky::Cholesky;
 use crate::dispatch::{InstructionSet, Kernel, dispatch};
 use crate::interrupt::{check, each};
-use crate::rows::{Rows, add_product_here, product};
+use crate::rows::{Rows, add_product, add_product_here, product};
 
 /// Dates that one task works on.
 const TASK: usize = 16;
+/// Dates whose contributions are kept at a time: a multiple of what a product sums in registers, so
+/// that the sums have the bits of those over all dates at once.
+pub(super) const BLOCK: usize = 256;
 
 /// Second-order model of half the objective around standardised loadings.
 pub(super) struct Curvature {
@@ -46,10 +51,7 @@ impl Curvature {
     ) -> Self {
         let rank = problem.rank();
         let scale = marquardt_scale(problem, fitted);
-        work.fill(problem, theta, fitted);
-        let pairs = triangle::outer_products(&fitted.factors);
-        let own = product(pairs.down(), &work.remainders);
-        let cross = product(work.residuals.down(), &work.mixed);
+        let Sums { own, cross, pull } = work.sums(problem, theta, fitted);
         let n = problem.n_columns();
         let mut hessian = Array2::zeros((n * rank, n * rank));
         for_each_block(n, |a, b, pair| {
@@ -57,11 +59,10 @@ impl Curvature {
             add_block(&mut hessian, rank, (a, b), own.row(pair));
             add_cross(&mut hessian, problem, (a, b), &cross);
         });
-        let descent = vectorised(&product(fitted.factors.down(), &work.residuals));
         let mut curvature = Self {
             hessian,
             scale,
-            descent,
+            descent: vectorised(&pull),
             rank,
         };
         curvature.close(theta, problem.n_latent);
@@ -124,20 +125,72 @@ fn marquardt_scale(problem: &Problem<'_>, fitted: &Fitted) -> Rows {
     product(weighted.down(), &fitted.factors)
 }
 
-/// What the dates contribute; kept between steps, since it is large.
+/// Room for what a block of dates contributes; kept between steps, since it is large.
 #[derive(Debug, Clone)]
 pub(super) struct Workspace {
-    /// Triangles of `S_t - U_t H_t'`, shape `(T, R (R + 1) / 2)`.
+    block: Terms,
+    /// Of the dates after the last whole block.
+    rest: Terms,
+}
+
+/// What dates contribute.
+#[derive(Debug, Clone)]
+struct Terms {
+    /// Triangles of `S_t - U_t H_t'`, shape `(dates, R (R + 1) / 2)`.
     remainders: Rows,
-    /// `V_t`, shape `(T, (K + M) K R)`, ordered by `q`, `k`, `p`.
+    /// `V_t`, shape `(dates, (K + M) K R)`, ordered by `q`, `k`, `p`.
     mixed: Rows,
-    /// `e_t`, shape `(T, R)`.
+    /// `e_t`, shape `(dates, R)`.
     residuals: Rows,
+}
+
+/// Sums over all dates.
+struct Sums {
+    /// Triangles of `Σ (S_t - U_t H_t') f̃_t[a] f̃_t[b]`, one pair of factors a row.
+    own: Rows,
+    /// `Σ e_t V_t'`.
+    cross: Rows,
+    /// `Σ f̃_t e_t'`.
+    pull: Rows,
 }
 
 impl Workspace {
     pub(super) fn new(problem: &Problem<'_>) -> Self {
+        let n_dates = problem.n_dates();
+        Self {
+            block: Terms::new(problem, if n_dates < BLOCK { 0 } else { BLOCK }),
+            rest: Terms::new(problem, n_dates % BLOCK),
+        }
+    }
+
+    fn sums(&mut self, problem: &Problem<'_>, theta: &Rows, fitted: &Fitted) -> Sums {
+        let pairs = triangle::outer_products(&fitted.factors);
         let (n_dates, rank) = (problem.n_dates(), problem.rank());
+        let mut sums = Sums {
+            own: Rows::zeros(pairs.n_cols(), triangle::length(rank)),
+            cross: Rows::zeros(rank, self.rest.mixed.n_cols()),
+            pull: Rows::zeros(problem.n_columns(), rank),
+        };
+        for first in (0..n_dates).step_by(BLOCK) {
+            let dates = first..n_dates.min(first + BLOCK);
+            let terms = if dates.len() == BLOCK {
+                &mut self.block
+            } else {
+                &mut self.rest
+            };
+            terms.fill(problem, theta, fitted, dates);
+            let factors = fitted.factors.down_from(first);
+            add_product(pairs.down_from(first), &terms.remainders, &mut sums.own);
+            add_product(terms.residuals.down(), &terms.mixed, &mut sums.cross);
+            add_product(factors, &terms.residuals, &mut sums.pull);
+        }
+        sums
+    }
+}
+
+impl Terms {
+    fn new(problem: &Problem<'_>, n_dates: usize) -> Self {
+        let rank = problem.rank();
         // Not without columns, so that every matrix has its blocks of dates.
         let n_mixed = (problem.n_columns() * problem.n_latent * rank).max(1);
         Self {
@@ -147,7 +200,7 @@ impl Workspace {
         }
     }
 
-    fn fill(&mut self, problem: &Problem<'_>, theta: &Rows, fitted: &Fitted) {
+    fn fill(&mut self, problem: &Problem<'_>, theta: &Rows, fitted: &Fitted, dates: Range<usize>) {
         let (rank, k) = (problem.rank(), problem.n_latent);
         let strides = [&self.remainders, &self.mixed, &self.residuals].map(Rows::stride);
         let blocks = self
@@ -162,10 +215,10 @@ impl Workspace {
                 let (mut u, mut date) = (Rows::zeros(k, rank), Date::standardised(problem));
                 let remainders = remainders.chunks_exact_mut(strides[0]);
                 let mixed = mixed.chunks_exact_mut(strides[1]);
-                let dates = remainders
+                let terms = remainders
                     .zip(mixed)
                     .zip(residuals.chunks_exact_mut(strides[2]));
-                for (((remainder, mixed), residual), t) in dates.zip(block * TASK..) {
+                for (((remainder, mixed), residual), t) in terms.zip(dates.start + block * TASK..) {
                     check();
                     let stack = problem.geometry.stack.row(t);
                     triangle::unfold(stack, &mut full);

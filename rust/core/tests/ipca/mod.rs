@@ -1,7 +1,7 @@
 //! Instrumented principal components.
 
 use ml4t_models_core::ipca::{
-    Loadings, MomentsView, Settings, Solution, Start, Stopping, fit, fit_measures, identify,
+    Loadings, MomentsView, Settings, Solution, Stopping, fit, fit_measures, identify,
     realised_factors,
 };
 use ml4t_models_core::moments::{Moments, from_rows};
@@ -144,7 +144,7 @@ proptest! {
         let found = solve(&moments, &observed, &settings(2));
         let start = concatenate![Axis(1), found.gamma, found.gamma_observed];
         let view = MomentsView::from(&moments);
-        let again = fit(&view, observed.view(), Some(Start::Near(start.view())), &settings(2))
+        let again = fit(&view, observed.view(), Some(start.view()), &settings(2))
             .unwrap_or_else(|error| unreachable!("{error}"));
         prop_assert!(gap(&found.gamma, &again.gamma) < 1e-8);
         prop_assert!(gap(&found.gamma_observed, &again.gamma_observed) < 1e-8);
@@ -157,7 +157,7 @@ fn every_refusal_names_its_argument() {
     let view = MomentsView::from(&moments);
     let none = Array2::zeros((12, 0));
     let refusal = |settings: Settings, observed: &Array2<f64>, start: Option<&Array2<f64>>| {
-        let start = start.map(|start| Start::At(start.view()));
+        let start = start.map(Array2::view);
         match fit(&view, observed.view(), start, &settings) {
             Err(CoreError::Range { what, .. } | CoreError::Shape { what, .. }) => what,
             Err(CoreError::Rank { what, .. } | CoreError::EmptySample { what, .. }) => what,
@@ -267,4 +267,28 @@ fn as_many_factors_as_instruments_fit_the_managed_portfolios_exactly() {
     let view = MomentsView::from(&moments);
     let measures = fit_measures(&view, found.gamma.view(), found.factors.view());
     assert!(measures.is_ok_and(|fit| (fit.managed_total - 1.0).abs() < 1e-12));
+}
+
+#[test]
+fn dates_seen_many_times_are_worth_what_they_are_worth_once() {
+    // More dates than one block of the sums takes, whole blocks and not.
+    let (moments, observed) = example(40, 6, 2, 11);
+    let settings = Settings {
+        gamma_ridge: 0.0,
+        ..settings(2)
+    };
+    let once = solve(&moments, &observed, &settings);
+    for times in [7, 16, 32] {
+        let many: Vec<usize> = (0..40 * times).map(|t| t % 40).collect();
+        let repeated = Moments {
+            n_assets: moments.n_assets.select(Axis(0), &many),
+            gram: moments.gram.select(Axis(0), &many),
+            cross: moments.cross.select(Axis(0), &many),
+            return_squares: moments.return_squares.select(Axis(0), &many),
+        };
+        let more = solve(&repeated, &observed.select(Axis(0), &many), &settings);
+        assert!(more.certificate.n_newton > 0);
+        assert!(gap(&once.gamma, &more.gamma) < 1e-8);
+        assert!(gap(&once.gamma_observed, &more.gamma_observed) < 1e-8);
+    }
 }
