@@ -83,7 +83,7 @@ def test_the_rule_of_minimum_rows_holds_after_merging():
     np.testing.assert_allclose(merged.gamma, whole.gamma, atol=1e-9)
 
 
-def test_a_warm_start_changes_the_way_and_not_the_end():
+def test_a_start_near_the_solution_leads_to_it_in_fewer_sweeps():
     moments = CharacteristicMoments.from_batch(panel())
     cold = fitted(moments)
     before = fitted(moments.slice(0, 39))

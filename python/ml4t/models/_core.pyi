@@ -99,7 +99,6 @@ def ipca(
     n_factors: int,
     observed: _F64,
     start: _F64 | None,
-    near: bool,
     options: _IPCAOptions,
 ) -> _IPCASolution: ...
 def ipca_factors(

@@ -111,23 +111,6 @@ pub enum Weighting {
     Portfolio,
 }
 
-/// Where an estimation begins, if not with a start of its own: loadings `(P, K + M)`.
-#[derive(Debug, Clone, Copy)]
-pub enum Start<'a> {
-    /// Here, wherever that leads.
-    At(ArrayView2<'a, f64>),
-    /// Here, where that leads to the minimum that its own start leads to, beyond doubt; there, else.
-    Near(ArrayView2<'a, f64>),
-}
-
-impl<'a> Start<'a> {
-    fn loadings(self) -> ArrayView2<'a, f64> {
-        match self {
-            Self::At(loadings) | Self::Near(loadings) => loadings,
-        }
-    }
-}
-
 /// Settings of [`fit`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -210,9 +193,10 @@ pub struct Solution {
 
 /// Estimate `K` latent factors next to `M` observed ones.
 ///
-/// `observed` is `(T, M)`, with `M = 0` for none. Without `start` it comes from the data. After at
-/// least three sweeps of alternating least squares Newton steps finish the job. Sums over dates run
-/// in a fixed order: the result does not depend on the number of threads.
+/// `observed` is `(T, M)`, with `M = 0` for none. `start` holds loadings `(P, K + M)`; without it the
+/// start comes from the data. After at least three sweeps of alternating least squares Newton steps
+/// finish the job. Sums over dates run in a fixed order: the result does not depend on the number of
+/// threads.
 ///
 /// # Errors
 ///
@@ -223,22 +207,18 @@ pub struct Solution {
 pub fn fit(
     moments: &MomentsView<'_>,
     observed: ArrayView2<'_, f64>,
-    start: Option<Start<'_>>,
+    start: Option<ArrayView2<'_, f64>>,
     settings: &Settings,
 ) -> Result<Solution> {
-    check_inputs(moments, observed, start.map(Start::loadings), settings)?;
+    check_inputs(moments, observed, start, settings)?;
     let geometry = Geometry::new(moments, settings)?;
     require_finite(observed, &geometry.dates)?;
     let problem = Problem::new(&geometry, moments, observed, settings.n_factors)?;
-    let descent = match start {
-        Some(Start::At(start)) => {
-            descent::minimise(&problem, vec![problem.whitened(start)], settings)?
-        }
-        Some(Start::Near(start)) => {
-            descent::minimise_near(&problem, problem.whitened(start), settings)?
-        }
-        None => descent::minimise(&problem, problem.starts()?, settings)?,
+    let starts = match start {
+        Some(start) => vec![problem.whitened(start)],
+        None => problem.starts()?,
     };
+    let descent = descent::minimise(&problem, starts, settings)?;
     finish(moments, observed, &problem, descent)
 }
 

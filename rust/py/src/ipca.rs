@@ -108,17 +108,11 @@ pub(crate) fn ipca<'py>(
     n_factors: usize,
     observed: PyReadonlyArray2<'py, f64>,
     start: Option<PyReadonlyArray2<'py, f64>>,
-    near: bool,
     options: Options,
 ) -> PyResult<Solution<'py>> {
     let settings = options.settings(n_factors);
     let (view, observed) = (moments.view(), observed.as_array());
-    let kind = if near {
-        kernel::Start::Near
-    } else {
-        kernel::Start::At
-    };
-    let start = start.as_ref().map(|start| kind(start.as_array()));
+    let start = start.as_ref().map(|start| start.as_array());
     let found = bridge::run(py, || kernel::fit(&view, observed, start, &settings))?;
     let certificate = evidence(found.certificate);
     Ok((

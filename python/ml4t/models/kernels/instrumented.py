@@ -10,7 +10,6 @@ import numpy as np
 from ml4t.models import _core
 from ml4t.models.checks import (
     NOT_FINITE_IS_A_RESULT,
-    require_bool,
     require_int,
     require_one_of,
     require_real,
@@ -180,7 +179,6 @@ def ipca(
     *,
     observed: ArrayLike | None = None,
     start: ArrayLike | None = None,
-    near: bool = False,
     **settings: Unpack[IPCASettings],
 ) -> IPCASolution:
     r"""Estimate instrumented principal components.
@@ -198,9 +196,7 @@ def ipca(
     observed : array_like, shape (T, M), optional
         Observed factors g; a column of ones is an instrumented alpha.
     start : array_like, shape (P, K + M), optional
-        Loadings to start from, latent ones first.
-    near : bool, default False
-        Take `start` only where the default start reaches the same solution with certainty.
+        Loadings to start from, latent ones first; by default they come from the data.
     **settings
         See `IPCASettings`.
 
@@ -224,7 +220,6 @@ def ipca(
         require_int("n_factors", n_factors, at_least=0),
         optional_panel("observed", observed, len(moments.n_assets)),
         None if start is None else float64s("start", start, 2),
-        require_bool("near", near),
         ipca_options(**settings),
     )
     gamma, gamma_observed, factors, dates, second_moment, ridge, unidentified, evidence = solution

@@ -121,10 +121,11 @@ class WalkForward(Parameters):
         Dates between an estimation and what it predicts, and whose returns a prediction does not
         see: periods by which returns overlap.
     warm_start : bool, default True
-        Begin an estimation where the last one ended, for models that can: IPCA always; PCA and
-        RP-PCA by fitting all windows from one Gram matrix; others where they have a method
-        `continued_from(model)` that gives keyword arguments for `fit`, as all networks have. Every
-        16th fold starts cold. No bit of an estimate comes from dates after its window.
+        Begin an estimation where the last one ended, for models that gain by it: PCA and RP-PCA by
+        fitting windows that follow closely from one Gram matrix; others where they have a method
+        `continued_from(model)` that gives keyword arguments for `fit`, as all networks have. IPCA
+        starts from its data, which takes as long. Every 16th fold starts cold. No bit of an
+        estimate comes from dates after its window.
     executor : object with submit(function, *arguments), optional
         Works on several folds at a time; with `warm_start` on chains of 16. The bits are the same
         with any number of workers, and without. Start processes by spawn: torch hangs in forked

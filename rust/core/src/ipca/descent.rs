@@ -141,7 +141,8 @@ pub(super) fn minimise(
 ) -> Result<Descent> {
     let mut best: Option<Descent> = None;
     for start in starts {
-        let found = from_start(problem, start, settings);
+        let state = State::warmed_up(problem, start, settings);
+        let found = state.and_then(|state| descend(state, settings));
         best = match (best, found) {
             (None, found) => Some(found?),
             (Some(best), Ok(other)) if other.beats(&best) => Some(other),
@@ -152,31 +153,6 @@ pub(super) fn minimise(
         }
     }
     best.ok_or_else(lost_rank)
-}
-
-/// Minimise from the data's own starts, or from `near` where the first of them leaves no doubt and is
-/// close to it after its first sweeps: the same minimum in fewer steps.
-pub(super) fn minimise_near(
-    problem: &Problem<'_>,
-    near: Rows,
-    settings: &Settings,
-) -> Result<Descent> {
-    let starts = problem.starts()?;
-    let begun = |start| State::warmed_up(problem, start, settings).ok();
-    let own = starts.first().cloned().and_then(begun);
-    if let Some(own) = own.filter(|own| own.last_step() < VERY_CLOSE)
-        && let Some(near) = begun(near)
-        && own.at.distance(&near.at, problem.n_latent) < CLOSE
-        && let Ok(found) = descend(near, settings)
-        && found.stopping == Stopping::Converged
-    {
-        return Ok(found);
-    }
-    minimise(problem, starts, settings)
-}
-
-fn from_start(problem: &Problem<'_>, start: Rows, settings: &Settings) -> Result<Descent> {
-    descend(State::warmed_up(problem, start, settings)?, settings)
 }
 
 fn descend(mut state: State<'_>, settings: &Settings) -> Result<Descent> {

@@ -133,8 +133,8 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         observed_factors : array_like, shape (T, M), optional
             Factors with loadings of their own, return per period.
         start : array_like, shape (P, K + M), optional
-            Gamma to start from, latent factors first; of a window before, say. It saves sweeps and
-            does not change what is converged to: where several optima are in sight, it is not used.
+            Gamma to start from, latent factors first; by default it comes from the data. The fit
+            ends in the optimum that it leads to, which need not be the lowest of a weak model.
 
         Returns
         -------
@@ -272,17 +272,6 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         return CharacteristicMoments.from_batch(
             replace(batch, timestamps=()), dtype=config.dtype, missing=config.missing
         )
-
-    def continued_from(self, previous: IPCAModel) -> dict[str, Any]:
-        """Keyword arguments for a `fit` that starts from the Gamma of another.
-
-        Parameters
-        ----------
-        previous : IPCAModel
-            Fitted, with the same instruments and numbers of factors.
-        """
-        fit = require_type("previous", previous, IPCAModel)._fitted("continued_from")
-        return {"start": np.hstack([fit.gamma, fit.gamma_observed])}
 
     def reference_loadings(self, batch: object) -> NDArray[Any]:
         """Gamma: loadings on instruments match factors whatever the date."""

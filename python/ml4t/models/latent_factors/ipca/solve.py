@@ -98,11 +98,9 @@ def solve(
     rows = instrument_rows(config.identity_on, names, "identity_on")
     size = (len(names), config.n_factors)
     if start is not None and lacks_rank(as_floats("start", start, "P K"), *size):
-        if config.penalty == 0.0:
-            raise ValueError(
-                f"start must have {config.n_factors} independent columns for the latent factors"
-            )
-        start = None  # of a window in which the penalty left fewer directions
+        raise ValueError(
+            f"start must have {config.n_factors} independent columns for the latent factors"
+        )
     solution, metrics = best_of_starts(config, sample, start)
     if config.penalty > 0.0:
         solution, of_penalty = shrunk(config, sample, solution)
@@ -131,7 +129,7 @@ def require_something_to_estimate(config: IPCAConfig, sample: Sample) -> None:
 def best_of_starts(config: IPCAConfig, sample: Sample, start: NDArray[Any] | None) -> Solution:
     """Estimate from the usual start and `n_starts - 1` random ones; the lowest objective wins."""
     require_something_to_estimate(config, sample)
-    first = _from(config, sample, start, near=True)
+    first = _from(config, sample, start)
     if config.n_starts == 1:
         return first, {}
     solutions, n_failed = [first], 0
@@ -200,15 +198,12 @@ def n_distinct(objectives: Sequence[float]) -> int:
     return 1 + int((np.diff(np.sort(objectives)) > SAME_OPTIMUM).sum())
 
 
-def _from(
-    config: IPCAConfig, sample: Sample, start: NDArray[Any] | None, *, near: bool = False
-) -> kernels.IPCASolution:
+def _from(config: IPCAConfig, sample: Sample, start: NDArray[Any] | None) -> kernels.IPCASolution:
     return kernels.ipca(
         sample.moments,
         config.n_factors,
         observed=sample.observed,
         start=start,
-        near=near,
         **kernel_settings(config),
     )
 
