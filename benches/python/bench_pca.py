@@ -19,14 +19,14 @@ N_DATES, N_FACTORS = 600, 5
 SIZES = (500, 3000, 20000)
 
 
-def panel(n_assets, seed=0):
+def panel(n_assets, seed=0, n_dates=N_DATES):
     """Returns per month: a market, five weaker factors, noise as large as in single stocks."""
     rng = np.random.default_rng(seed)
     strength = np.array([0.045, 0.03, 0.025, 0.02, 0.017, 0.006])
-    factors = rng.standard_normal((N_DATES, 6)) * strength + 0.003
+    factors = rng.standard_normal((n_dates, 6)) * strength + 0.003
     loadings = rng.standard_normal((6, n_assets))
     loadings[0] = 1 + 0.4 * loadings[0]
-    return factors @ loadings + 0.1 * rng.standard_normal((N_DATES, n_assets))
+    return factors @ loadings + 0.1 * rng.standard_normal((n_dates, n_assets))
 
 
 def numpy_svd(x):
