@@ -58,17 +58,17 @@ def by_rows(batch, model, *, alpha):
 
 def r2s(y, errors):
     about = [np.zeros_like(y), np.nanmean(y, axis=0) + 0 * y, np.nanmean(y) + 0 * y]
-    found = {
+    result = {
         name: [1 - np.nansum(e**2) / np.nansum((y - b) ** 2) for b in about]
         for name, e in errors.items()
     }
     means, left = np.nanmean(y, axis=0), np.nanmean(errors["total"], axis=0)
-    found["cross_sectional"] = [
+    result["cross_sectional"] = [
         1 - (left**2).sum() / (means**2).sum(),
         np.nan,
         1 - (left**2).sum() / ((means - means.mean()) ** 2).sum(),
     ]
-    return found
+    return result
 
 
 def numbers(level):
@@ -209,10 +209,10 @@ def test_the_arbitrage_portfolio_earns_the_alpha_and_no_factor():
     b = (0.1 * rng.standard_normal((T, 2))) @ gamma.T + own + 1e-6 * rng.standard_normal((T, 1))
     r = np.einsum("tnl,tl->tn", z, b[:, 1:]) + b[:, :1]
     model = fitted(CrossSectionBatch(z, returns=r), intercept=True)
-    found = model.arbitrage_portfolio(target_volatility=1.0)
-    scale = np.linalg.norm(found.weights) / np.linalg.norm(model.alpha)
-    assert found.mean / scale == pytest.approx(own @ own, rel=1e-3)
-    assert found.sharpe_ratio > 10  # nothing but the tiny noise varies
+    result = model.arbitrage_portfolio(target_volatility=1.0)
+    scale = np.linalg.norm(result.weights) / np.linalg.norm(model.alpha)
+    assert result.mean / scale == pytest.approx(own @ own, rel=1e-3)
+    assert result.sharpe_ratio > 10  # nothing but the tiny noise varies
 
 
 def test_an_observed_factor_must_come_with_the_panel():

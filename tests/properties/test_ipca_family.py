@@ -296,11 +296,11 @@ def test_weightings_agree_where_every_date_has_as_many_rows(intercept, observed)
 
 def test_the_fingerprint_of_a_fit_knows_its_observed_factors():
     batch, g = panel(1, observed=2)
-    found = [fitted(batch, given)[1].run_record for given in (g, g.tolist(), g[:, ::-1], None)]
-    same, again, turned, without = (record.input_sha256 for record in found)
+    result = [fitted(batch, given)[1].run_record for given in (g, g.tolist(), g[:, ::-1], None)]
+    same, again, turned, without = (record.input_sha256 for record in result)
     assert same == again
     assert len({same, turned, without}) == 3
-    dimensions = found[0].input_dimensions
+    dimensions = result[0].input_dimensions
     assert (dimensions["input_1_values_0"], dimensions["input_1_values_1"]) == g.shape
 
 

@@ -156,14 +156,14 @@ def test_the_same_seed_gives_the_same_bits_on_any_number_of_threads():
     model = fitted(panel(1)[0], intercept=True)
     before = kernels.get_num_threads()
     try:
-        found = []
+        result = []
         for n_threads in (1, 2, 5):
             kernels.set_num_threads(n_threads)
-            found.append(model.test_alpha(n_draws=130, seed=3).draws.tobytes())
+            result.append(model.test_alpha(n_draws=130, seed=3).draws.tobytes())
     finally:
         kernels.set_num_threads(before)
-    assert len(set(found)) == 1
-    assert model.test_alpha(n_draws=130, seed=4).draws.tobytes() != found[0]
+    assert len(set(result)) == 1
+    assert model.test_alpha(n_draws=130, seed=4).draws.tobytes() != result[0]
 
 
 def test_more_draws_begin_with_the_same_ones():
@@ -342,7 +342,7 @@ def test_under_the_null_five_percent_tests_reject_five_percent_of_panels():
 
 @pytest.mark.slow
 def test_planted_loadings_are_found_in_nine_of_ten_panels():
-    n_panels, found = 60, []
+    n_panels, result = 60, []
     for seed in range(n_panels):
         size = {"alpha": 0.01, "observed": 0.2, "noise": 0.03, "shape": (150, 40, 3), "k": 1}
         batch, g = panel(3000 + seed, **size)
@@ -354,6 +354,6 @@ def test_planted_loadings_are_found_in_nine_of_ten_panels():
             model.test_characteristics(loud, n_draws=99),
             model.test_observed_factors(n_draws=99),
         )
-        found.append([test.p_value <= 0.05 for test in tests])
-    power = np.mean(found, axis=0)
+        result.append([test.p_value <= 0.05 for test in tests])
+    power = np.mean(result, axis=0)
     assert (power >= 0.9).all(), power

@@ -67,15 +67,15 @@ def test_the_level_does_not_matter_whatever_else_is_asked_for(options):
         "portfolio": {"weighting": "portfolio"},
         "starts": {"n_starts": 3},
     }[options]
-    found = []
+    result = []
     for level in (0.0, 2e5):
         model, batch, summary = fitted(moved(z, level), r, **given)
         assert summary.converged
         assert summary.notes == ()
         observed = given.get("observed")
         measures = model.fit_measures(batch, observed_factors=observed)
-        found.append(measures.assets.total.against_zero)
-    assert found[1] == pytest.approx(found[0], abs=1e-4)
+        result.append(measures.assets.total.against_zero)
+    assert result[1] == pytest.approx(result[0], abs=1e-4)
 
 
 def test_the_level_does_not_matter_to_moments_of_a_batch_or_a_scan():
@@ -151,7 +151,7 @@ def test_every_number_of_ipca_has_the_same_bits_in_every_layout(dtype):
     def dates_last(a):
         return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 0, -1)), -1, 0)
 
-    found = []
+    result = []
     for layout in (np.ascontiguousarray, np.asfortranarray, strided, reversed_axes, dates_last):
         batch = CrossSectionBatch(layout(z), returns=layout(r), mask=layout(mask))
         for missing in ("skip", "median"):
@@ -161,6 +161,6 @@ def test_every_number_of_ipca_has_the_same_bits_in_every_layout(dtype):
             parts = [model.gamma, state.asset_betas, state.factor_returns]
             levels = [measures.assets.total, measures.assets.cross_sectional]
             numbers = [(one.against_zero, one.against_mean) for one in levels]
-            found.append([p.tobytes() for p in (*parts, np.array(numbers))])
-    assert all(one == found[0] for one in found[::2])
-    assert all(one == found[1] for one in found[1::2])
+            result.append([p.tobytes() for p in (*parts, np.array(numbers))])
+    assert all(one == result[0] for one in result[::2])
+    assert all(one == result[1] for one in result[1::2])

@@ -125,8 +125,8 @@ def test_standard_errors_in_the_identity_form_agree_with_reweighting_dates():
         for step in (1e-5, -1e-5):
             weight = n.copy()
             weight[t] *= 1 + step
-            found = oracle.estimate(x, w, weight, np.zeros((T, 0)), model.gamma, K, tol=1e-13)
-            moved.append(found @ np.linalg.inv(found[rows]))
+            result = oracle.estimate(x, w, weight, np.zeros((T, 0)), model.gamma, K, tol=1e-13)
+            moved.append(result @ np.linalg.inv(result[rows]))
         contributions.append((moved[0] - moved[1]) / 2e-5)
     want = np.sqrt((np.array(contributions) ** 2).sum(axis=0))
     np.testing.assert_allclose(model.standard_errors().gamma, want, rtol=1e-3, atol=1e-8)

@@ -46,8 +46,8 @@ def solved(batch, g, penalty, *, n_factors, tol=1e-9):
     first = _Estimate(first, len(batch.returns))
     problem = Problem.of(sample, first, "panel")
     start = _start(problem, sample, first)
-    found = minimise(problem, penalty, start, n_latent=n_factors, tol=tol, max_sweeps=20_000)
-    return found, found.point.slopes * problem.scale
+    result = minimise(problem, penalty, start, n_latent=n_factors, tol=tol, max_sweeps=20_000)
+    return result, result.point.slopes * problem.scale
 
 
 class _Estimate:
@@ -88,14 +88,14 @@ def test_several_observed_factors_alone_obey_the_conditions_of_a_group_lasso():
     batch, g, full = panel()
     g = np.hstack([g, np.random.default_rng(5).standard_normal((T, 1))])
     size, l1_ratio = 0.03, 0.7
-    found, slopes = solved(batch, g, Penalty(size, l1_ratio), n_factors=0)
+    result, slopes = solved(batch, g, Penalty(size, l1_ratio), n_factors=0)
     root = np.linalg.cholesky(g.T @ g / T)
     f = np.linalg.solve(root, g.T).T
     sigma = np.sqrt(np.mean(batch.returns**2))
     s = np.sqrt((full**2).mean(axis=(0, 1)))
     error = batch.returns - np.einsum("tnp,tp->tn", full, slopes)
     pull = np.einsum("tnp,tn,tq->pq", full, error, f) / error.size / (s * sigma)[:, None]
-    rows = found.point.rows @ (found.point.factors.T @ f / T)
+    rows = result.point.rows @ (result.point.factors.T @ f / T)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     active = norms[:, 0] > 0.0
     assert 0 < active.sum() < L + 1
@@ -108,13 +108,13 @@ def test_several_observed_factors_alone_obey_the_conditions_of_a_group_lasso():
 @pytest.mark.parametrize(("size", "l1_ratio"), [(0.02, 1.0), (0.02, 0.5), (0.05, 0.0)])
 def test_agrees_with_the_slow_twin(n_factors, size, l1_ratio):
     batch, _, full = panel(3)
-    found, slopes = solved(batch, None, Penalty(size, l1_ratio), n_factors=n_factors)
-    assert found.converged
-    assert found.monotone
+    result, slopes = solved(batch, None, Penalty(size, l1_ratio), n_factors=n_factors)
+    assert result.converged
+    assert result.monotone
     zs, rs = list(full), list(batch.returns)
     want = oracle.slopes(zs, rs, n_factors, size, l1_ratio)
     value = oracle.objective(zs, rs, slopes, size, l1_ratio)
-    assert found.objective == pytest.approx(value, rel=1e-10)
+    assert result.objective == pytest.approx(value, rel=1e-10)
     assert value <= oracle.objective(zs, rs, want, size, l1_ratio) + 1e-9
     np.testing.assert_allclose(slopes, want, atol=1e-5 * np.abs(want).max(axis=0).max())
 
@@ -122,14 +122,14 @@ def test_agrees_with_the_slow_twin(n_factors, size, l1_ratio):
 @given(SEEDS, SIZES, RATIOS, st.integers(0, 2))
 def test_no_sweep_raises_the_objective(seed, size, l1_ratio, n_factors):
     batch, g, full = panel(seed)
-    found, slopes = solved(batch, g, Penalty(size, l1_ratio), n_factors=n_factors, tol=1e-6)
-    assert found.converged
-    assert found.monotone
+    result, slopes = solved(batch, g, Penalty(size, l1_ratio), n_factors=n_factors, tol=1e-6)
+    assert result.converged
+    assert result.monotone
     value = oracle.objective(list(full), list(batch.returns), slopes, size, l1_ratio)
-    assert found.objective == pytest.approx(value, rel=1e-9)
-    assert found.objectives[-1] == found.objective
-    assert (np.diff(found.objectives) <= 1e-12).all()
-    assert (len(found.objectives), len(found.steps)) == (found.n_sweeps + 1, found.n_sweeps)
+    assert result.objective == pytest.approx(value, rel=1e-9)
+    assert result.objectives[-1] == result.objective
+    assert (np.diff(result.objectives) <= 1e-12).all()
+    assert (len(result.objectives), len(result.steps)) == (result.n_sweeps + 1, result.n_sweeps)
 
 
 def test_the_scales_of_characteristics_returns_and_factors_change_nothing():

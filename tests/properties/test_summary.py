@@ -27,7 +27,7 @@ from ml4t.models.latent_factors.statistics import (
     panel_measures,
     statistics_table,
 )
-from ml4t.models.latent_factors.tables import STARS, Estimate, Table, told
+from ml4t.models.latent_factors.tables import STARS, Estimate, Table, written
 
 T, N, L = 48, 12, 3
 NAMES = ("size", "value", "momentum")
@@ -87,26 +87,26 @@ def cells_of(html):
 def test_text_and_html_say_the_same(make, data):
     model, batch = make(), data()
     model.fit(batch)
-    found = model.summary(batch)
-    assert isinstance(found, ModelSummary)
-    assert "2 factors" in found.title
-    text, html = str(found), found._repr_html_()
-    assert html == found.as_html()
+    result = model.summary(batch)
+    assert isinstance(result, ModelSummary)
+    assert "2 factors" in result.title
+    text, html = str(result), result._repr_html_()
+    assert html == result.as_html()
     words = text.split()
     for cell in cells_of(html):
         assert all(word in words for word in cell.split()), cell
     assert max(map(len, text.splitlines())) <= 100
-    assert repr(found) == text
+    assert repr(result) == text
 
 
 @models
 def test_the_sample_is_that_of_the_record(make, data):
     model, batch = make(), data()
     summary = model.fit(batch)
-    told_rows = dict(model.summary().table("Sample").rows)
-    assert told_rows["Periods"] == (T,)
-    assert told_rows["Stopping"] == (summary.run_record.stopping_reason,)
-    assert summary.run_record.input_sha256.startswith(told_rows["Input SHA-256"][0])
+    rows = dict(model.summary().table("Sample").rows)
+    assert rows["Periods"] == (T,)
+    assert rows["Stopping"] == (summary.run_record.stopping_reason,)
+    assert summary.run_record.input_sha256.startswith(rows["Input SHA-256"][0])
 
 
 @models
@@ -141,12 +141,12 @@ def test_a_summary_needs_a_fit_and_survives_a_file(make, data, tmp_path):
 
 def test_statistics_leave_out_what_is_missing_or_does_not_vary():
     factors = np.array([[0.1, 1.0], [np.nan, 1.0], [0.3, 1.0], [0.2, 1.0]])
-    found = factor_statistics(factors)
-    np.testing.assert_allclose(found.mean, [0.2, 1.0])
-    assert found.sharpe[0] == pytest.approx(0.2 / np.std([0.1, 0.3, 0.2]))
-    assert np.isnan(found.sharpe[1])
-    assert np.isnan(found.t[1])
-    assert found.tangency_sharpe == pytest.approx(found.sharpe[0])
+    result = factor_statistics(factors)
+    np.testing.assert_allclose(result.mean, [0.2, 1.0])
+    assert result.sharpe[0] == pytest.approx(0.2 / np.std([0.1, 0.3, 0.2]))
+    assert np.isnan(result.sharpe[1])
+    assert np.isnan(result.t[1])
+    assert result.tangency_sharpe == pytest.approx(result.sharpe[0])
 
 
 def test_a_model_without_latent_factors_has_an_empty_table_of_them():
@@ -202,12 +202,12 @@ def test_rp_pca_reports_what_lettau_and_pelger_report():
     design = np.column_stack([np.ones(T), model.train_factor_returns])
     coefficients = np.linalg.lstsq(design, batch.returns, rcond=None)[0]
     residual = batch.returns - design @ coefficients
-    told_rows = dict(model.summary().table("Time-series regressions").rows)
+    rows = dict(model.summary().table("Time-series regressions").rows)
     share = residual.var(axis=0).mean() / batch.returns.var(axis=0).mean()
-    assert told_rows["idiosyncratic share"][0] == pytest.approx(share, rel=1e-9)
-    assert told_rows["R squared (centred)"][0] == pytest.approx(1 - share, rel=1e-9)
+    assert rows["idiosyncratic share"][0] == pytest.approx(share, rel=1e-9)
+    assert rows["R squared (centred)"][0] == pytest.approx(1 - share, rel=1e-9)
     rms = np.sqrt((coefficients[0] ** 2).mean())
-    assert told_rows["RMS alpha"][0] == pytest.approx(rms, rel=1e-9)
+    assert rows["RMS alpha"][0] == pytest.approx(rms, rel=1e-9)
 
 
 @pytest.mark.parametrize("intercept", [False, True])
@@ -215,11 +215,11 @@ def test_ipca_reports_gamma_its_certificate_and_its_fit(intercept):
     model, batch = ipca(intercept=intercept), cross_sections()
     g = 0.01 * np.random.default_rng(5).standard_normal((T, 1))
     model.fit(batch, observed_factors=g)
-    found = model.summary()
+    result = model.summary()
     whole = model.summary(batch, observed_factors=g)
-    assert whole.table("Gamma") == found.table("Gamma")
+    assert whole.table("Gamma") == result.table("Gamma")
     columns = ("f1", "f2", "g1", "alpha")[: 3 + intercept]
-    gamma = found.table("Gamma")
+    gamma = result.table("Gamma")
     assert gamma.columns == columns
     assert [name for name, _ in gamma.rows] == ["constant", *NAMES]
     loadings = [model.gamma, model.gamma_observed]
@@ -231,25 +231,25 @@ def test_ipca_reports_gamma_its_certificate_and_its_fit(intercept):
     known += [errors.alpha[:, None]] if intercept else []
     got = [[cell.error for cell in cells] for _, cells in gamma.rows]
     np.testing.assert_array_equal(got, np.hstack(known))
-    assert found.notes == (STARS,)
+    assert result.notes == (STARS,)
     plain = model.summary(standard_errors=False)
     assert plain.notes == ()
     assert all(cell.error is None for _, cells in plain.table("Gamma").rows for cell in cells)
-    certificate = dict(found.table("Convergence").rows)
+    certificate = dict(result.table("Convergence").rows)
     assert certificate["stopping"] == ("converged",)
     assert certificate["gamma_condition"] == (model.certificate.gamma_condition,)
     z = np.pad(batch.characteristics, ((0, 0), (0, 0), (1, 0)), constant_values=1.0)
     state = model.extract(batch, observed_factors=g)
     fitted = np.einsum("tnp,pk,tk->tn", z, np.hstack(loadings), state.factor_returns)
     r2 = 1 - ((batch.returns - fitted) ** 2).sum() / (batch.returns**2).sum()
-    kept, measured = (dict(one.table("R squared (uncentred)").rows) for one in (found, whole))
+    kept, measured = (dict(one.table("R squared (uncentred)").rows) for one in (result, whole))
     assert measured["total"][0] == pytest.approx(r2, rel=1e-9)
     measures = model.fit_measures(batch, observed_factors=g)
-    told_levels = {"": measures} | (
+    levels_by_suffix = {"": measures} | (
         {", without alpha": measures.without_alpha} if intercept else {}
     )
-    assert len(measured) == 3 * len(told_levels)
-    for words, one in told_levels.items():
+    assert len(measured) == 3 * len(levels_by_suffix)
+    for words, one in levels_by_suffix.items():
         for row in ("total", "predictive", "cross_sectional"):
             want = [
                 getattr(level, row).against_zero for level in (one.assets, one.managed_portfolios)
@@ -280,9 +280,9 @@ def test_a_summary_of_another_panel_has_its_fit_and_no_standard_errors(tmp_path)
     model, batch, other = ipca(), cross_sections(), cross_sections(1)
     model.fit(batch)
     again = IPCAModel.load(model.save(tmp_path / "m.ml4t"))
-    found = again.summary(other)
-    assert "batch must be the panel that the model was fitted on" in found.notes[0]
-    measured = dict(found.table("R squared (uncentred)").rows)["total"][0]
+    result = again.summary(other)
+    assert "batch must be the panel that the model was fitted on" in result.notes[0]
+    measured = dict(result.table("R squared (uncentred)").rows)["total"][0]
     assert measured != dict(model.summary().table("R squared (uncentred)").rows)["total"][0]
     alone = again.summary()
     assert "batch must be given" in alone.notes[0]
@@ -305,11 +305,11 @@ def test_dates_with_too_few_assets_do_not_count():
     mask[7, 1:] = False
     model = ipca()
     model.fit(CrossSectionBatch(batch.characteristics, returns=batch.returns, mask=mask))
-    found = dict(model.summary().table("R squared (uncentred)").rows)
+    result = dict(model.summary().table("R squared (uncentred)").rows)
     ok = np.arange(T) != 7
     few = CrossSectionBatch(batch.characteristics[ok], returns=batch.returns[ok])
     want = dict(model.summary(few, standard_errors=False).table("R squared (uncentred)").rows)
-    np.testing.assert_allclose(found["total"], want["total"], rtol=1e-10)
+    np.testing.assert_allclose(result["total"], want["total"], rtol=1e-10)
 
 
 def test_stars_stand_where_the_normal_test_rejects():
@@ -320,13 +320,13 @@ def test_stars_stand_where_the_normal_test_rejects():
     assert list(table.lines()) == [("row", "2.6000***", "0.5000"), ("", "(1.0000)", "")]
 
 
-def test_numbers_are_told_with_four_digits():
+def test_numbers_are_written_with_four_digits():
     values = {0.0: "0.0000", 0.12345: "0.1235", -1.2e-5: "-1.200e-05", 1e7: "1.000e+07", 3: "3"}
     for value, text in values.items():
-        assert told(value) == text
-    assert told(None) == ""
-    assert told(True) == "True"
-    assert told(float("nan")) == "nan"
+        assert written(value) == text
+    assert written(None) == ""
+    assert written(True) == "True"
+    assert written(float("nan")) == "nan"
 
 
 def test_html_is_escaped():
@@ -344,9 +344,9 @@ def test_html_is_escaped():
 def test_importance_is_the_r2_lost_without_a_row():
     model, batch = ipca(intercept=True), cross_sections()
     model.fit(batch)
-    found = model.characteristic_importance()
-    assert found == model.characteristic_importance(batch)
-    assert found.names == ("constant", *NAMES)
+    result = model.characteristic_importance()
+    assert result == model.characteristic_importance(batch)
+    assert result.names == ("constant", *NAMES)
     z = np.pad(batch.characteristics, ((0, 0), (0, 0), (1, 0)), constant_values=1.0)
     gamma = np.column_stack([model.gamma, model.alpha])
     factors = model.extract(batch).factor_returns
@@ -358,12 +358,12 @@ def test_importance_is_the_r2_lost_without_a_row():
         fitted = np.einsum("tnp,pk,tk->tn", z, kept, factors)
         return 1 - ((batch.returns - fitted) ** 2).sum() / (batch.returns**2).sum()
 
-    assert found.total_r2 == pytest.approx(r2(), rel=1e-9)
+    assert result.total_r2 == pytest.approx(r2(), rel=1e-9)
     want = [r2() - r2(row) for row in range(L + 1)]
-    np.testing.assert_allclose(found.drop, want, rtol=1e-8, atol=1e-12)
-    assert found.share.sum() == pytest.approx(1.0)
+    np.testing.assert_allclose(result.drop, want, rtol=1e-8, atol=1e-12)
+    assert result.share.sum() == pytest.approx(1.0)
     # What moves nothing carries nothing, next to what does.
-    assert abs(found.drop[3]) < 0.01 * found.drop[1]
+    assert abs(result.drop[3]) < 0.01 * result.drop[1]
 
 
 def test_all_characteristics_zeroed_give_zero_importance():
@@ -371,8 +371,8 @@ def test_all_characteristics_zeroed_give_zero_importance():
     model = ipca()
     model.fit(batch)
     empty = CrossSectionBatch(np.zeros_like(batch.characteristics), returns=batch.returns)
-    found = model.characteristic_importance(empty)
-    np.testing.assert_array_equal(found.drop[1:], 0.0)
+    result = model.characteristic_importance(empty)
+    np.testing.assert_array_equal(result.drop[1:], 0.0)
     moments = CharacteristicMoments.from_batch(batch)
     nothing = np.zeros((L + 1, 2))
     factors = np.asarray(model.extract(batch).factor_returns)

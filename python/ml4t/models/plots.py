@@ -4,9 +4,9 @@
 |---|---|
 | `plot_gamma` | loadings of factors on characteristics, as a heat map |
 | `plot_factors` | realised factors through time |
-| `plot_importance` | what is lost without each characteristic |
+| `plot_importance` | fall of the R squared without each characteristic |
 | `plot_bootstrap` | draws under the null, and the statistic among them |
-| `plot_convergence` | how a fit went, step by step, and how near to a solution it ended |
+| `plot_convergence` | objective and steps of a fit, and its convergence certificate |
 
 Each returns a plotly `Figure`; plotly is imported when the first one is made.
 """
@@ -122,7 +122,7 @@ def plot_factors(source: Any, *, cumulative: bool = False) -> Any:
 
 
 def plot_importance(importance: CharacteristicImportance) -> Any:
-    """Bars of what is lost without each characteristic, the largest on top.
+    """Bars of the fall of the R squared without each characteristic, the largest on top.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def plot_bootstrap(tests: BootstrapTest | Mapping[str, BootstrapTest]) -> Any:
     Parameters
     ----------
     tests : BootstrapTest, or mapping of name to BootstrapTest
-        One panel for each; see `IPCAModel.test_alpha` and its neighbours.
+        One panel for each; see `IPCAModel.test_alpha`.
 
     Returns
     -------
@@ -192,7 +192,7 @@ def plot_bootstrap(tests: BootstrapTest | Mapping[str, BootstrapTest]) -> Any:
 
 
 def plot_convergence(source: FitSummary | IPCAModel) -> Any:
-    """How a fit went.
+    """Course of a fit.
 
     Parameters
     ----------
@@ -230,10 +230,10 @@ def _history(summary: FitSummary) -> Any:
         if name != clock and not isinstance(value, str)
     )
     for name in names:
-        there = [i for i, entry in enumerate(summary.history) if name in entry]
+        present = [i for i, entry in enumerate(summary.history) if name in entry]
         figure.add_scatter(
-            x=[positions[i] for i in there],
-            y=[summary.history[i][name] for i in there],
+            x=[positions[i] for i in present],
+            y=[summary.history[i][name] for i in present],
             name=name,
         )
     figure.update_xaxes(title=clock or "entry")
@@ -241,33 +241,37 @@ def _history(summary: FitSummary) -> Any:
 
 
 def _certificate(model: IPCAModel) -> Any:
-    found = model.certificate
-    if found is None:
+    certificate = model.certificate
+    if certificate is None:
         raise ValueError("source must have a certificate; a fit of 0.1.x has none")
-    panels = ("objective", "step", "conditions at the end") if found.steps else ("conditions",)
+    panels = (
+        ("objective", "step", "conditions at the end") if certificate.steps else ("conditions",)
+    )
     _graphs()
     figure = import_module("plotly.subplots").make_subplots(
         rows=len(panels), cols=1, subplot_titles=panels
     )
-    if found.steps:
-        sweeps = np.arange(len(found.objectives))
-        figure.add_scatter(x=sweeps, y=found.objectives, row=1, col=1, name="objective")
-        figure.add_scatter(x=sweeps[1:], y=found.steps, row=2, col=1, name="step")
+    if certificate.steps:
+        sweeps = np.arange(len(certificate.objectives))
+        figure.add_scatter(x=sweeps, y=certificate.objectives, row=1, col=1, name="objective")
+        figure.add_scatter(x=sweeps[1:], y=certificate.steps, row=2, col=1, name="step")
         figure.update_xaxes(title="sweep", rangemode="tozero", row=2, col=1)
     names = ("gamma_condition", "factor_condition", "subspace_step")
-    values = [getattr(found, name) for name in names]
+    values = [getattr(certificate, name) for name in names]
     figure.add_bar(x=list(names), y=values, row=len(panels), col=1, name="conditions")
     for row in range(min(2, len(panels)), len(panels) + 1):
         figure.update_yaxes(type="log", exponentformat="power", row=row, col=1)
         tol = {"y": model.config.tol, "line": {"dash": "dash"}, "annotation_text": "tol"}
         figure.add_hline(**tol, row=row, col=1)
-    title = f"Convergence: {found.stopping}, {found.n_als} + {found.n_newton} steps"
+    title = (
+        f"Convergence: {certificate.stopping}, {certificate.n_als} + {certificate.n_newton} steps"
+    )
     figure.update_layout(title=title, showlegend=False, height=160 + 220 * len(panels))
     return figure
 
 
 def _graphs() -> Any:
-    """Import plotly's graph objects, now that they are needed."""
+    """Import the graph objects of plotly."""
     try:
         return import_module("plotly.graph_objects")
     except ModuleNotFoundError as error:

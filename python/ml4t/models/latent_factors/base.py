@@ -1,4 +1,4 @@
-"""What latent factor models share."""
+"""Bases of the latent factor models."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FitT = TypeVar("FitT")
 
 
 class BaseLatentFactorModel(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
-    """A model whose fit turns batches into exposures and realised factors.
+    """Base of models that give exposures and realised factors of a batch.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class BaseLatentFactorModel(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
 
     @abstractmethod
     def fit(self, batch: Any) -> FitSummary:
-        """Learn from a batch with returns."""
+        """Estimate from a batch with returns."""
 
     @abstractmethod
     def extract(self, batch: Any, *, checkpoint: int | None = None) -> LatentFactorState:
@@ -148,7 +148,7 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         Raises
         ------
         ValueError
-            When `fit` would refuse a window.
+            When `fit` rejects a window.
         """
         require_type("batch", batch, PersistentPanelBatch)
         returns = require_returns(type(self).__name__, batch.returns)
@@ -161,21 +161,23 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
                 require_panel(
                     self.method, returns[start:stop], self.config.n_factors, batch.asset_ids
                 )
-        seen = np.isfinite(returns).any(axis=1)
-        held, at = _dates(returns, seen), np.concatenate([[0], seen.cumsum()]).tolist()
-        kept = [(at[start], at[stop]) for start, stop in windows]
-        estimates = self._estimate_windows(held, tuple(batch.asset_ids), kept)
+        observed = np.isfinite(returns).any(axis=1)
+        usable, at = _dates(returns, observed), np.concatenate([[0], observed.cumsum()]).tolist()
+        spans = [(at[start], at[stop]) for start, stop in windows]
+        estimates = self._estimate_windows(usable, tuple(batch.asset_ids), spans)
         fitted = []
-        for (start, stop), found in zip(windows, estimates, strict=True):
+        for (start, stop), estimated in zip(windows, estimates, strict=True):
             model = type(self)(self.config)
             window = PersistentPanelBatch(returns[start:stop], asset_ids=batch.asset_ids)
-            fitted.append((model, model._run(partial(_with_gaps, found, seen[start:stop]), window)))
+            fitted.append(
+                (model, model._run(partial(_with_gaps, estimated, observed[start:stop]), window))
+            )
         return tuple(fitted)
 
     def extract(
         self, batch: PersistentPanelBatch, *, checkpoint: int | None = None
     ) -> LatentFactorState:
-        """Exposures for the periods of `batch`, and realised factors where it has returns.
+        """Exposures at the dates of `batch`, and realised factors where it has returns.
 
         Parameters
         ----------
@@ -187,7 +189,7 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         Returns
         -------
         LatentFactorState
-            `asset_betas` (T, N, K) in the order of the batch, the same in every period;
+            `asset_betas` (T, N, K) in the order of the batch, the same at every date;
             `factor_returns` (T, K) realised return per period, NaN where a date has no return;
             None without returns.
 
@@ -196,7 +198,7 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         RuntimeError
             Before a fit.
         ValueError
-            When the assets are not the fitted ones, or a checkpoint is asked for.
+            When the assets are not the fitted ones, or a checkpoint is given.
         """
         refuse_checkpoint(type(self).__name__, checkpoint)
         fit = self._fitted("extract")
@@ -247,7 +249,7 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         asset_ids: Sequence[str],
         realised: NDArray[Any] | None,
     ) -> LatentFactorState:
-        # One (N, K) block seen T times: no memory grows with the number of dates.
+        # One (N, K) block in T views: no memory grows with the number of dates.
         return LatentFactorState(
             np.broadcast_to(betas, (batch.n_periods, *betas.shape)),
             factor_returns=realised,
@@ -269,13 +271,13 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         return self._train_factors(self._fitted("train_factor_returns is read"))
 
     def summary(self, batch: PersistentPanelBatch | None = None) -> ModelSummary:
-        """Say what the fit found, in tables.
+        """Tables of the fit.
 
         Parameters
         ----------
         batch : PersistentPanelBatch, optional
-            Of the fitted assets, with returns, to measure the fit on: the one it was fitted on, or
-            another one. Premia are the mean factors of the fit.
+            Panel of the fitted assets with returns, on which the fit is measured; the training
+            panel or any other. Premia are the mean factors of the fit.
 
         Returns
         -------
@@ -317,15 +319,15 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         require_type("batch", batch, PersistentPanelBatch)
         returns = require_returns(type(self).__name__, batch.returns)
         require_panel(self.method, returns, self.config.n_factors, batch.asset_ids)
-        seen = np.isfinite(returns).any(axis=1)
+        observed = np.isfinite(returns).any(axis=1)
         try:
-            return _with_gaps(self._estimate(_dates(returns, seen), batch.asset_ids), seen)
-        except ValueError as error:  # the panel lacks rank, which only the kernel can tell
+            return _with_gaps(self._estimate(_dates(returns, observed), batch.asset_ids), observed)
+        except ValueError as error:  # the kernel checks the rank of the panel
             raise ValueError(f"{self.method} requires a panel with K factors: {error}") from error
 
     @abstractmethod
     def _estimate(self, returns: NDArray[Any], asset_ids: tuple[str, ...]) -> Estimated[FitT]:
-        """Learn from returns (T, N) in which every date has a finite one."""
+        """Estimate from returns (T, N) with a finite one at every date."""
 
     @abstractmethod
     def _estimate_windows(
@@ -334,7 +336,7 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         asset_ids: tuple[str, ...],
         windows: Sequence[tuple[int, int]],
     ) -> Iterator[Estimated[FitT]]:
-        """Learn from every window of returns (T, N)."""
+        """Estimate from every window of returns (T, N)."""
 
     @classmethod
     def _require_settings(cls, config: PanelConfigT, fit: FitT) -> None:
@@ -352,7 +354,7 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
 
     @abstractmethod
     def _explained(self, fit: FitT) -> tuple[Table, ...]:
-        """Tables of what the fit explains by the method's own measures."""
+        """Tables of the measures of fit of the method."""
 
     @abstractmethod
     def _realised(
@@ -362,7 +364,7 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
 
 
 def refuse_checkpoint(model: str, checkpoint: object) -> None:
-    """Refuse a checkpoint where a model has none."""
+    """Raise `ValueError` for a checkpoint."""
     if checkpoint is not None:
         raise ValueError(f"{model} has no checkpoints; checkpoint must be None; got {checkpoint!r}")
 
@@ -370,7 +372,7 @@ def refuse_checkpoint(model: str, checkpoint: object) -> None:
 def require_panel(
     method: str, returns: NDArray[Any], n_factors: int, asset_ids: Sequence[str] = ()
 ) -> None:
-    """Refuse a panel too small for K factors, or with an asset without a return."""
+    """Raise `ValueError` for a panel too small for K factors, or an asset without a return."""
     if n_factors > min(returns.shape):
         raise ValueError(
             f"{method} requires K <= min(T, N): n_factors={n_factors} exceeds {min(returns.shape)} "
@@ -386,7 +388,7 @@ def require_panel(
 
 
 def missing_note(returns: NDArray[Any], handled: str) -> tuple[str, ...]:
-    """Count the missing returns, and say what was done."""
+    """Count the missing returns and describe their treatment."""
     n_missing = returns.size - int(np.isfinite(returns).sum())
     if n_missing == 0:
         return ()
@@ -394,17 +396,17 @@ def missing_note(returns: NDArray[Any], handled: str) -> tuple[str, ...]:
     return (f"{n_missing} of {returns.size} returns are missing ({share:.2g} %): {handled}.",)
 
 
-def _dates(returns: NDArray[Any], seen: NDArray[np.bool_]) -> NDArray[Any]:
-    """Give the dates with a return; without a copy where all have one."""
-    return returns if seen.all() else returns[seen]
+def _dates(returns: NDArray[Any], observed: NDArray[np.bool_]) -> NDArray[Any]:
+    """Select the dates with a return; no copy where all have one."""
+    return returns if observed.all() else returns[observed]
 
 
-def _with_gaps(found: Estimated[FitT], seen: NDArray[np.bool_]) -> Estimated[FitT]:
-    """Put NaN where a date without returns has no factors."""
-    if seen.all():
-        return found
-    fit: Any = found.fit
-    factors = np.full((len(seen), fit.train_factor_returns.shape[1]), np.nan)
-    factors[seen] = fit.train_factor_returns
+def _with_gaps(estimated: Estimated[FitT], observed: NDArray[np.bool_]) -> Estimated[FitT]:
+    """Insert NaN for the factors of dates without returns."""
+    if observed.all():
+        return estimated
+    fit: Any = estimated.fit
+    factors = np.full((len(observed), fit.train_factor_returns.shape[1]), np.nan)
+    factors[observed] = fit.train_factor_returns
     factors = factors.astype(fit.train_factor_returns.dtype, copy=False)
-    return replace(found, fit=replace(fit, train_factor_returns=factors))
+    return replace(estimated, fit=replace(fit, train_factor_returns=factors))

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-SETTLED = 1e-8
-"""EM that still moves missing returns by more, relative to the panel, did not converge."""
-HANDLED = {
+STATIONARY = 1e-8
+"""Largest last step of EM, relative to the panel, that counts as converged."""
+TREATMENT = {
     "em": "the factors complete them (EM), and those of a date are by least squares on what it has",
     "mean": "they count as the mean of their asset, which shrinks its loadings by their share",
 }
@@ -35,7 +35,7 @@ HANDLED = {
 
 @dataclass(frozen=True, slots=True)
 class PCAFit:
-    """What `PCAModel.fit` learned.
+    """Fitted parameters of `PCAModel`.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class PCAFit:
     explained_variance_ratio: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a fit whose parts disagree; `load` relies on it."""
+        """Raise `ValueError` where shapes disagree; `load` relies on it."""
         n_assets, n_factors = self.loadings.shape
         require_shape("asset_mean", (n_assets,), self.asset_mean.shape)
         n_periods = len(self.train_factor_returns)
@@ -75,18 +75,18 @@ class PCAFit:
 class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
     """Latent factors as principal components of returns.
 
-    Every asset is demeaned and the loadings are the leading right singular vectors of what results.
-    Factors are portfolios: their realised returns are raw returns times loadings, so their means
-    are premia. Missing returns are completed by the factors until nothing moves (EM), and the
-    factors of a date with gaps are the least-squares coefficients of its observed returns; or they
-    count as the mean of their asset (`missing="mean"`).
+    Every asset is demeaned; the loadings are the leading right singular vectors of the demeaned
+    panel. Factors are portfolios: their realised returns are raw returns times loadings, so their
+    means are premia. Missing returns are completed by the factors until they are stationary (EM),
+    and the factors of a date with gaps are the least-squares coefficients of its observed returns;
+    or they count as the mean of their asset (`missing="mean"`).
     Signs are pinned: each factor has a mean of at least zero over the training dates, or a
     positive largest loading where the mean is nothing but rounding.
 
     Parameters
     ----------
     config : PCAConfig
-        `n_factors` K, at most min(T, N); what becomes of `missing` returns.
+        `n_factors` K, at most min(T, N); the treatment of `missing` returns.
 
     References
     ----------
@@ -111,8 +111,8 @@ class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
     method: ClassVar[str] = "PCA"
 
     def _estimate(self, returns: NDArray[Any], asset_ids: tuple[str, ...]) -> Estimated[PCAFit]:
-        found = kernels.pca(returns, self.config.n_factors, missing=self.config.missing)
-        return self._estimated(found, asset_ids, returns)
+        result = kernels.pca(returns, self.config.n_factors, missing=self.config.missing)
+        return self._estimated(result, asset_ids, returns)
 
     def _estimate_windows(
         self,
@@ -121,39 +121,39 @@ class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
         windows: Sequence[tuple[int, int]],
     ) -> Iterator[Estimated[PCAFit]]:
         missing = self.config.missing
-        found = kernels.rolling_pca(returns, self.config.n_factors, windows, missing=missing)
+        result = kernels.rolling_pca(returns, self.config.n_factors, windows, missing=missing)
         for i, (start, stop) in enumerate(windows):
-            mean, loadings = found.mean[i], found.loadings[i]
+            mean, loadings = result.mean[i], result.loadings[i]
             parts = (
                 mean,
                 loadings,
                 kernels.project_pca(returns[start:stop], mean, loadings, missing=missing),
-                found.singular_values[i],
-                found.explained_variance_ratio[i],
+                result.singular_values[i],
+                result.explained_variance_ratio[i],
             )
             one = kernels.PCAFactors(*parts)
-            if isinstance(found, CompletedRollingPCAFactors):
-                one = CompletedPCAFactors(*parts, float(found.step[i]))
+            if isinstance(result, CompletedRollingPCAFactors):
+                one = CompletedPCAFactors(*parts, float(result.step[i]))
             yield self._estimated(one, asset_ids, returns[start:stop])
 
     def _estimated(
-        self, found: kernels.PCAFactors, asset_ids: tuple[str, ...], returns: NDArray[Any]
+        self, factors: kernels.PCAFactors, asset_ids: tuple[str, ...], returns: NDArray[Any]
     ) -> Estimated[PCAFit]:
         dtype = np.dtype(self.config.dtype)
         fit = PCAFit(
-            asset_mean=found.mean.astype(dtype, copy=False),
-            loadings=found.loadings.astype(dtype, copy=False),
-            train_factor_returns=found.factors.astype(dtype, copy=False),
+            asset_mean=factors.mean.astype(dtype, copy=False),
+            loadings=factors.loadings.astype(dtype, copy=False),
+            train_factor_returns=factors.factors.astype(dtype, copy=False),
             asset_ids=asset_ids,
-            explained_variance_ratio=found.explained_variance_ratio,
+            explained_variance_ratio=factors.explained_variance_ratio,
         )
-        share = min(1.0, float(found.explained_variance_ratio.sum()))  # the sum may round above
+        share = min(1.0, float(factors.explained_variance_ratio.sum()))  # the sum may round above
         summary = FitSummary(
-            converged=not isinstance(found, CompletedPCAFactors) or found.step <= SETTLED,
+            converged=not isinstance(factors, CompletedPCAFactors) or factors.step <= STATIONARY,
             train_metrics={"explained_variance_ratio": share},
             notes=(
                 "Factors are raw returns times loadings of the demeaned panel.",
-                *missing_note(returns, HANDLED[self.config.missing]),
+                *missing_note(returns, TREATMENT[self.config.missing]),
             ),
         )
         return Estimated(fit, summary)

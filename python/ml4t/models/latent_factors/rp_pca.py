@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-HANDLED = (
+TREATMENT = (
     "moments are of the dates when both assets are observed, factors and slopes by least squares "
     "on what is observed"
 )
@@ -30,7 +30,7 @@ HANDLED = (
 
 @dataclass(frozen=True, slots=True)
 class RPPCAFit:
-    """What `RPPCAModel.fit` learned.
+    """Fitted parameters of `RPPCAModel`.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class RPPCAFit:
     idiosyncratic_share: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a fit whose parts disagree; `load` relies on it."""
+        """Raise `ValueError` where shapes disagree; `load` relies on it."""
         n_assets, n_factors = self.asset_betas.shape
         n_periods = len(self.train_factor_returns)
         require_shape("factor_weights", (n_assets, n_factors), self.factor_weights.shape)
@@ -93,7 +93,7 @@ class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
 
     .. math:: M = \tfrac1T X'X + \gamma\, \bar x \bar x'
 
-    (or of the covariance plus the same term); a larger :math:`\gamma` looks harder for factors
+    (or of the covariance plus the same term); a larger :math:`\gamma` favours factors
     with a premium. Moments come from the observed entries: of two assets that are never observed
     together, only the product of their means is known. Each factor's training mean is at
     least zero.
@@ -125,8 +125,8 @@ class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
     method: ClassVar[str] = "RP-PCA"
 
     def _estimate(self, returns: NDArray[Any], asset_ids: tuple[str, ...]) -> Estimated[RPPCAFit]:
-        found = kernels.rp_pca(returns, self.config.n_factors, **self._settings())
-        return self._estimated(found, asset_ids, returns)
+        result = kernels.rp_pca(returns, self.config.n_factors, **self._settings())
+        return self._estimated(result, asset_ids, returns)
 
     def _estimate_windows(
         self,
@@ -134,16 +134,16 @@ class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
         asset_ids: tuple[str, ...],
         windows: Sequence[tuple[int, int]],
     ) -> Iterator[Estimated[RPPCAFit]]:
-        found = kernels.rolling_rp_pca(returns, self.config.n_factors, windows, **self._settings())
+        result = kernels.rolling_rp_pca(returns, self.config.n_factors, windows, **self._settings())
         for i, (start, stop) in enumerate(windows):
             one = kernels.RPPCAFactors(
-                eigenvalues=found.eigenvalues[i],
-                loadings=found.loadings[i],
-                factor_weights=found.factor_weights[i],
-                factors=kernels.project_rp_pca(returns[start:stop], found.factor_weights[i]),
-                asset_betas=found.asset_betas[i],
-                alphas=found.alphas[i],
-                residual_variances=found.residual_variances[i],
+                eigenvalues=result.eigenvalues[i],
+                loadings=result.loadings[i],
+                factor_weights=result.factor_weights[i],
+                factors=kernels.project_rp_pca(returns[start:stop], result.factor_weights[i]),
+                asset_betas=result.asset_betas[i],
+                alphas=result.alphas[i],
+                residual_variances=result.residual_variances[i],
                 variances=np.nanvar(returns[start:stop], axis=0),
             )
             yield self._estimated(one, asset_ids, returns[start:stop])
@@ -160,26 +160,26 @@ class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
         }
 
     def _estimated(
-        self, found: kernels.RPPCAFactors, asset_ids: tuple[str, ...], returns: NDArray[Any]
+        self, factors: kernels.RPPCAFactors, asset_ids: tuple[str, ...], returns: NDArray[Any]
     ) -> Estimated[RPPCAFit]:
         dtype = np.dtype(self.config.dtype)
         fit = RPPCAFit(
-            asset_betas=found.asset_betas.astype(dtype, copy=False),
-            factor_weights=found.factor_weights.astype(dtype, copy=False),
-            train_factor_returns=found.factors.astype(dtype, copy=False),
-            eigenvalues=found.eigenvalues.astype(dtype, copy=False),
+            asset_betas=factors.asset_betas.astype(dtype, copy=False),
+            factor_weights=factors.factor_weights.astype(dtype, copy=False),
+            train_factor_returns=factors.factors.astype(dtype, copy=False),
+            eigenvalues=factors.eigenvalues.astype(dtype, copy=False),
             asset_ids=asset_ids,
-            rms_alpha=float(np.sqrt((found.alphas**2).mean())),
-            idiosyncratic_share=share(found.residual_variances.mean(), found.variances.mean()),
+            rms_alpha=float(np.sqrt((factors.alphas**2).mean())),
+            idiosyncratic_share=share(factors.residual_variances.mean(), factors.variances.mean()),
         )
-        premia = np.nanmean(found.factors, axis=0)
+        premia = np.nanmean(factors.factors, axis=0)
         metrics = {
             "mean_abs_factor_premium": float(np.abs(premia).mean()),
-            "mean_factor_sharpe": factor_sharpe(found.factors),
-            "mean_abs_alpha": float(np.abs(found.alphas).mean()),
-            "mean_residual_variance": float(found.residual_variances.mean()),
+            "mean_factor_sharpe": factor_sharpe(factors.factors),
+            "mean_abs_alpha": float(np.abs(factors.alphas).mean()),
+            "mean_residual_variance": float(factors.residual_variances.mean()),
         }
-        notes = missing_note(returns, HANDLED)
+        notes = missing_note(returns, TREATMENT)
         return Estimated(fit, FitSummary(converged=True, train_metrics=metrics, notes=notes))
 
     def _metadata(self, fit: RPPCAFit) -> dict[str, Any]:

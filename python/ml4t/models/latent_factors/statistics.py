@@ -1,4 +1,4 @@
-"""What factors earned, and how much of returns they explain: records for reports."""
+"""Statistics of realised factors, and the share of returns that factors explain."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def factor_names(n_factors: int) -> tuple[str, ...]:
 
 
 def counted(n_factors: int) -> str:
-    """Say how many factors there are."""
+    """Write a number of factors."""
     return f"{n_factors} factor{'' if n_factors == 1 else 's'}"
 
 
@@ -36,7 +36,7 @@ class FactorStatistics(Record):
     Attributes
     ----------
     mean, volatility : ndarray of float64, shape (K,)
-        Return per period.
+        Mean and standard deviation of the return per period.
     sharpe : ndarray of float64, shape (K,)
         Mean over volatility, per period; NaN for a factor that does not vary.
     t : ndarray of float64, shape (K,)
@@ -74,13 +74,13 @@ def factor_statistics(factors: NDArray[Any]) -> FactorStatistics:
 
 def statistics_table(factors: NDArray[Any], names: Sequence[str]) -> Table:
     """One row for each factor, and one for the best portfolio of them."""
-    found = factor_statistics(factors)
-    columns = (found.mean, found.volatility, found.sharpe, found.t)
+    statistics = factor_statistics(factors)
+    columns = (statistics.mean, statistics.volatility, statistics.sharpe, statistics.t)
     rows: list[tuple[str, tuple[float | None, ...]]] = [
         (name, tuple(float(column[k]) for column in columns)) for k, name in enumerate(names)
     ]
     if len(names):
-        rows.append(("tangency", (None, None, found.tangency_sharpe, None)))
+        rows.append(("tangency", (None, None, statistics.tangency_sharpe, None)))
     return Table("Factors", ("mean", "volatility", "Sharpe", "t"), tuple(rows))
 
 
@@ -118,15 +118,15 @@ def panel_measures(
     premia : ndarray, shape (K,)
     """
     r = np.where(np.isfinite(factors).all(axis=1)[:, None], returns, np.nan).astype(np.float64)
-    left = r - factors @ betas.T
-    missed = r - betas @ premia
-    seen = np.isfinite(r).sum(axis=0)
-    count = np.maximum(seen, 1)
-    means, errors = np.nansum(r, axis=0) / count, np.nansum(left, axis=0) / count
+    unexplained = r - factors @ betas.T
+    unpredicted = r - betas @ premia
+    n_observed = np.isfinite(r).sum(axis=0)
+    count = np.maximum(n_observed, 1)
+    means, errors = np.nansum(r, axis=0) / count, np.nansum(unexplained, axis=0) / count
     total = float(np.nansum(r**2))
     return PanelMeasures(
-        1.0 - float(np.nansum(left**2)) / total,
-        1.0 - float(np.nansum(missed**2)) / total,
+        1.0 - float(np.nansum(unexplained**2)) / total,
+        1.0 - float(np.nansum(unpredicted**2)) / total,
         1.0 - float((errors**2).sum()) / float((means**2).sum()),
     )
 
@@ -142,12 +142,12 @@ def measures_table(measures: PanelMeasures) -> Table:
 
 
 def sample_table(record: FitRunRecord, sizes: dict[str, int]) -> Table:
-    """Say what was fitted on what, and how that ended."""
-    told: dict[str, int | float | str] = {
+    """List sizes, stopping reason, input and version of a fit."""
+    values: dict[str, int | float | str] = {
         **sizes,
         "Stopping": record.stopping_reason,
         "Seconds": float(record.elapsed_seconds),
         "Input SHA-256": record.input_sha256[:12],
         "ml4t-models": record.package_version,
     }
-    return Table("Sample", (), tuple((name, (value,)) for name, value in told.items()))
+    return Table("Sample", (), tuple((name, (value,)) for name, value in values.items()))

@@ -1,6 +1,6 @@
-"""Tables that say what a fit found, as text and as HTML.
+"""Tables of a fit, as text and as HTML.
 
-Estimators give records (`Table`, of numbers) and nothing about their looks; the looks are here.
+Estimators give records of numbers (`Table`); their layout is here.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ class Table:
     def lines(self) -> Iterator[tuple[str, ...]]:
         """Yield rows of text; an estimate's standard error stands in a row below it."""
         for name, cells in self.rows:
-            yield (name, *map(told, cells))
+            yield (name, *map(written, cells))
             if any(isinstance(cell, Estimate) and cell.error is not None for cell in cells):
                 yield ("", *map(_error, cells))
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ModelSummary(Record):
-    """What a fit found, to be read.
+    """Tables and notes of a fit.
 
     Printing shows text; a notebook shows HTML.
 
@@ -92,7 +92,7 @@ class ModelSummary(Record):
     notes: tuple[str, ...] = ()
 
     def table(self, title: str) -> Table:
-        """Find a table by its title."""
+        """Table of a title."""
         known = {table.title: table for table in self.tables}
         if title not in known:
             raise ValueError(f"title must be among {', '.join(known)}; got {title!r}")
@@ -102,13 +102,13 @@ class ModelSummary(Record):
         """Lay out in columns of equal width."""
         blocks = [(table, [*_head(table), *table.lines()]) for table in self.tables]
         width = max([len(self.title), *(_width(lines) for _, lines in blocks)])
-        told_lines = [self.title.center(width).rstrip(), "=" * width]
+        text_lines = [self.title.center(width).rstrip(), "=" * width]
         for table, lines in blocks:
-            told_lines.append(table.title.center(width).rstrip())
-            told_lines.append("-" * width)
-            told_lines += _aligned(lines, width)
-            told_lines.append("=" * width)
-        return "\n".join([*told_lines, *self.notes])
+            text_lines.append(table.title.center(width).rstrip())
+            text_lines.append("-" * width)
+            text_lines += _aligned(lines, width)
+            text_lines.append("=" * width)
+        return "\n".join([*text_lines, *self.notes])
 
     def as_html(self) -> str:
         """Lay out as one HTML table for each table, without styles of its own."""
@@ -129,19 +129,19 @@ class ModelSummary(Record):
         return self.as_text()
 
     def __repr__(self) -> str:
-        # At a prompt a summary is asked for to be read.
+        # At a prompt a summary shows its text.
         return self.as_text()
 
     def _repr_html_(self) -> str:
         return self.as_html()
 
 
-def told(cell: Cell) -> str:
+def written(cell: Cell) -> str:
     """Write a cell."""
     if cell is None:
         return ""
     if isinstance(cell, Estimate):
-        return f"{told(cell.value)}{cell.stars}"
+        return f"{written(cell.value)}{cell.stars}"
     if isinstance(cell, (bool, int, str)):
         return str(cell)
     size = abs(cell)
@@ -151,12 +151,12 @@ def told(cell: Cell) -> str:
 
 
 def _error(cell: Cell) -> str:
-    there = isinstance(cell, Estimate) and cell.error is not None
-    return f"({told(cell.error)})" if there and isinstance(cell, Estimate) else ""
+    has_error = isinstance(cell, Estimate) and cell.error is not None
+    return f"({written(cell.error)})" if has_error and isinstance(cell, Estimate) else ""
 
 
 def _head(table: Table) -> list[tuple[str, ...]]:
-    """Give the row of heads, if there is one."""
+    """Build the row of heads, where there are columns."""
     return [("", *table.columns)] if table.columns else []
 
 

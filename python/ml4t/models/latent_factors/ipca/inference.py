@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ml4t.models.types import CrossSectionBatch
 
 CHUNK = 100
-"""Draws of one call of the kernel: how often a bar moves and an interrupt is seen."""
+"""Draws of one call of the kernel: a bar moves and an interrupt takes effect after each."""
 MOST_DRAWS = 10_000_000
 """Upper limit of draws, which are in memory at once."""
 

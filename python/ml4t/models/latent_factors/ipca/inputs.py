@@ -107,7 +107,7 @@ def factors_of_used_dates(fitted: FittedIPCA, sample: Sample) -> NDArray[np.floa
 def require_fitted_features(fit: IPCAFit, batch: CrossSectionBatch | CharacteristicMoments) -> None:
     """Reject a batch whose characteristics are not those of the fit, in their order.
 
-    Names are compared where both sides have names; a panel without names goes by position.
+    Names are compared where both sides have names; a panel without names is matched by position.
     """
     require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
     if isinstance(batch, CharacteristicMoments):

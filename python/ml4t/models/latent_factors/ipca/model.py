@@ -163,7 +163,7 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         n_folds: int = 5,
         score: str = "total",
     ) -> IPCAPenaltyPath:
-        """Estimate along a path of penalties, and score each on blocks of dates left out.
+        """Estimate along a path of penalties, and score each on the blocks of dates left out.
 
         The model itself, its fit included, does not change.
 
@@ -189,7 +189,7 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         Raises
         ------
         ValueError
-            When `fit` would refuse the batch, or an argument makes no sense.
+            When `fit` rejects the batch, or an argument is out of range.
         """
         require_type("batch", batch, CrossSectionBatch, CharacteristicMoments)
         config = self.config
@@ -532,7 +532,7 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         RuntimeError
             Before a fit.
         ValueError
-            Without latent factors, or when `fit_measures` would refuse the panel.
+            Without latent factors, or when `fit_measures` rejects the panel.
         """
         fitted = self._fitted_ipca("tangency_portfolio")
         return evaluation.tangency_portfolio(

@@ -209,7 +209,7 @@ def minimise(
     """Sweep until both first-order conditions and the last step are within `tol`."""
     point, monotone = start, True
     value = objective(problem, penalty, point)
-    found = Penalised(point, value, 0.0, np.inf, np.inf, np.inf, 0, False, True, (value,))
+    result = Penalised(point, value, 0.0, np.inf, np.inf, np.inf, 0, False, True, (value,))
     objectives, steps = [value], list[float]()
     for sweep in range(1, max_sweeps + 1):
         rows, row_condition = best_rows(problem, penalty, point, tol)
@@ -223,7 +223,7 @@ def minimise(
         step = float(np.linalg.norm(following.slopes - point.slopes)) / size
         objectives.append(after)
         steps.append(step)
-        found = Penalised(
+        result = Penalised(
             following,
             after,
             value - after,
@@ -238,7 +238,7 @@ def minimise(
         if done:
             break
         point, value = following, after
-    return replace(found, objectives=tuple(objectives), steps=tuple(steps))
+    return replace(result, objectives=tuple(objectives), steps=tuple(steps))
 
 
 def objective(problem: Problem, penalty: Penalty, point: Point) -> float:
@@ -312,6 +312,8 @@ def path(
     """Solve for each of the penalties, best ascending, each from where the one before ended."""
     point = start
     for penalty in penalties:
-        found = minimise(problem, penalty, point, n_latent=n_latent, tol=tol, max_sweeps=max_sweeps)
-        point = found.point
-        yield found
+        result = minimise(
+            problem, penalty, point, n_latent=n_latent, tol=tol, max_sweeps=max_sweeps
+        )
+        point = result.point
+        yield result

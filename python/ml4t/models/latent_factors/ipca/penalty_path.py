@@ -39,7 +39,7 @@ MOST_PENALTIES = 10_000
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class IPCAPenaltyPath(Record):
-    """Estimates along a path of penalties, and how they do on dates they have not seen.
+    """Estimates along a path of penalties, and their scores on dates left out.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ def shrunk(
 ) -> tuple[kernels.IPCASolution, dict[str, float]]:
     """Put the penalty of the settings on an estimate, and count the instruments that are left."""
     problem = Problem.of(sample, first, config.weighting)
-    found = minimise(
+    result = minimise(
         problem,
         Penalty(config.penalty, config.l1_ratio),
         _start(problem, sample, first),
@@ -89,7 +89,7 @@ def shrunk(
         tol=config.tol,
         max_sweeps=config.max_iter,
     )
-    solution = _solution(sample, first, problem, found)
+    solution = _solution(sample, first, problem, result)
     n_left = int(np.hstack([solution.gamma, solution.gamma_observed]).any(axis=1).sum())
     return solution, {"n_active_instruments": float(n_left)}
 
@@ -116,13 +116,13 @@ def penalty_path(
     explained, total = np.zeros((len(sizes), n_folds)), np.zeros(n_folds)
     converged = np.array([one.certificate.stopping == "converged" for one in whole])
     for fold, block in enumerate(blocks):
-        seen = _part(sample, np.setdiff1d(first.dates_used, block))
-        unseen = _part(sample, block)
-        parts = _along(config, seen, _estimate(config, seen, first), sizes)
+        training = _part(sample, np.setdiff1d(first.dates_used, block))
+        left_out = _part(sample, block)
+        parts = _along(config, training, _estimate(config, training, first), sizes)
         converged &= [one.certificate.stopping == "converged" for one in parts]
-        total[fold] = _squares(unseen, config.weighting)
+        total[fold] = _squares(left_out, config.weighting)
         explained[:, fold] = [
-            _explained(one, seen, unseen, config.weighting, score) for one in parts
+            _explained(one, training, left_out, config.weighting, score) for one in parts
         ]
     scores = explained / total
     pooled = explained.sum(axis=1) / total.sum()
@@ -163,7 +163,7 @@ def _along(
 ) -> list[kernels.IPCASolution]:
     """Estimates for each penalty, from the smallest, where the usual estimate is close."""
     problem = Problem.of(sample, first, config.weighting)
-    found = path(
+    result = path(
         problem,
         [Penalty(float(size), config.l1_ratio) for size in sizes[::-1]],
         _start(problem, sample, first),
@@ -171,7 +171,7 @@ def _along(
         tol=config.tol,
         max_sweeps=config.max_iter,
     )
-    return [_solution(sample, first, problem, one) for one in found][::-1]
+    return [_solution(sample, first, problem, one) for one in result][::-1]
 
 
 def _estimate(
@@ -199,11 +199,11 @@ def _start(problem: Problem, sample: Sample, first: kernels.IPCASolution) -> Poi
 
 
 def _solution(
-    sample: Sample, first: kernels.IPCASolution, problem: Problem, found: Penalised
+    sample: Sample, first: kernels.IPCASolution, problem: Problem, penalised: Penalised
 ) -> kernels.IPCASolution:
     """Give the usual form: the penalty decides the span, factors are what `extract` makes of it."""
     n_observed, (n_rows, n_latent) = problem.observed.shape[1], first.gamma.shape
-    rows = found.point.rows * problem.scale[:, None]
+    rows = penalised.point.rows * problem.scale[:, None]
     own = np.array(np.linalg.solve(problem.observed_root, rows[:, :n_observed].T).T, np.float64)
     latent = rows[:, n_observed:]
     if latent.size:
@@ -213,16 +213,16 @@ def _solution(
     # Directions that the penalty took away have no loadings, and a factor that is zero.
     latent = np.hstack([latent, np.zeros((n_rows, n_latent - latent.shape[1]))])
     raw = replace(first, gamma=latent, gamma_observed=own)
-    n_left = found.point.rows.shape[1] - n_observed
+    n_left = penalised.point.rows.shape[1] - n_observed
     turned, _ = orthonormal(latent[:, :n_left], factors_for(sample, raw)[:, :n_left])
     turned[~rows.any(axis=1)] = 0.0
     final = replace(raw, gamma=np.hstack([turned, latent[:, n_left:]]))
     final = replace(final, factors=factors_for(sample, final))
-    return replace(final, certificate=_certificate(sample, final, found))
+    return replace(final, certificate=_certificate(sample, final, penalised))
 
 
 def _certificate(
-    sample: Sample, solution: kernels.IPCASolution, found: Penalised
+    sample: Sample, solution: kernels.IPCASolution, penalised: Penalised
 ) -> kernels.IPCACertificate:
     used = _part(sample, solution.dates_used)
     g = np.empty((len(solution.factors), 0)) if used.observed is None else used.observed
@@ -231,18 +231,18 @@ def _certificate(
     )
     return replace(
         solution.certificate,
-        stopping="converged" if found.converged else "max_iter",
-        gamma_condition=found.row_condition,
-        factor_condition=found.factor_condition,
-        subspace_step=found.step,
-        objective_delta=2.0 * found.objective_delta,
-        n_als=found.n_sweeps,
+        stopping="converged" if penalised.converged else "max_iter",
+        gamma_condition=penalised.row_condition,
+        factor_condition=penalised.factor_condition,
+        subspace_step=penalised.step,
+        objective_delta=2.0 * penalised.objective_delta,
+        n_als=penalised.n_sweeps,
         n_newton=0,
-        objective=2.0 * found.objective,
+        objective=2.0 * penalised.objective,
         ssr=float(used.moments.return_squares.sum() - _explained_by(used.moments, slopes).sum()),
-        monotone=found.monotone,
-        objectives=tuple(2.0 * value for value in found.objectives),
-        steps=found.steps,
+        monotone=penalised.monotone,
+        objectives=tuple(2.0 * value for value in penalised.objectives),
+        steps=penalised.steps,
     )
 
 
@@ -263,16 +263,18 @@ def _squares(sample: Sample, weighting: str) -> float:
 
 
 def _explained(
-    solution: kernels.IPCASolution, seen: Sample, unseen: Sample, weighting: str, score: str
+    solution: kernels.IPCASolution, training: Sample, left_out: Sample, weighting: str, score: str
 ) -> float:
-    """Weighted squared returns of unseen dates that the loadings explain."""
+    """Weighted squared returns of dates left out that the loadings explain."""
     both = np.hstack([solution.gamma, solution.gamma_observed])
-    given: Any = unseen.observed
-    g = np.empty((len(unseen.moments.n_assets), 0)) if given is None else given
+    given: Any = left_out.observed
+    g = np.empty((len(left_out.moments.n_assets), 0)) if given is None else given
     everywhere = replace(solution, dates_used=np.arange(len(g)))
-    paths = np.hstack([factors_for(unseen, everywhere), g])
+    paths = np.hstack([factors_for(left_out, everywhere), g])
     if score == "predictive":
-        known = np.empty((len(solution.factors), 0)) if seen.observed is None else seen.observed
+        known = (
+            np.empty((len(solution.factors), 0)) if training.observed is None else training.observed
+        )
         means = np.concatenate([solution.factors.mean(axis=0), known.mean(axis=0)])
         paths = np.broadcast_to(means, paths.shape)
-    return float(_weights(unseen, weighting) @ _explained_by(unseen.moments, paths @ both.T))
+    return float(_weights(left_out, weighting) @ _explained_by(left_out.moments, paths @ both.T))

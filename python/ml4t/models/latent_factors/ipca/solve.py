@@ -119,7 +119,7 @@ def lacks_rank(start: NDArray[Any], n_instruments: int, n_factors: int) -> bool:
 
 
 def require_something_to_estimate(config: IPCAConfig, sample: Sample) -> None:
-    """Refuse a model without any factor; only `fit` knows whether some are observed."""
+    """Raise `ValueError` for a model without latent and observed factors."""
     if config.n_factors == 0 and sample.observed is None:
         raise ValueError(
             "n_factors must be at least 1 without observed_factors and intercept; got 0"
@@ -168,8 +168,8 @@ def random_starts(config: IPCAConfig, first: kernels.IPCASolution) -> list[NDArr
     moment = np.where(still | still[:, None], 0.0, moment)
     scale[still] = 1.0
     values, vectors = np.linalg.eigh(moment / np.outer(scale, scale))
-    there = values > NO_DIRECTION * values[-1]
-    whitening = vectors[:, there] / np.sqrt(values[there]) / scale[:, None]
+    spanned = values > NO_DIRECTION * values[-1]
+    whitening = vectors[:, spanned] / np.sqrt(values[spanned]) / scale[:, None]
     whitening[0] -= mean @ whitening
     shape = (whitening.shape[1], config.n_factors)
     return [
