@@ -289,7 +289,7 @@ def test_a_base_takes_a_config_and_starts_unfitted(module, name):
     assert mine.last_fit_record is None
 
 
-def test_a_mapper_refuses_settings_of_another_kind():
+def test_a_mapper_rejects_settings_of_another_kind():
     with pytest.raises(TypeError, match="config must be a MapperConfig; got str"):
         ml4t.models.BetaLambdaMapper("beta_lambda")
 
@@ -304,6 +304,6 @@ def test_threads_are_capped_from_the_root():
 
 
 @pytest.mark.parametrize("n_threads", [0, -1, True, 1.5, None, 5000, 2**70])
-def test_no_number_of_threads_is_refused_by_name(n_threads):
+def test_no_number_of_threads_is_rejected_by_name(n_threads):
     with pytest.raises(ValueError, match="n must be"):
         ml4t.models.set_num_threads(n_threads)

@@ -49,13 +49,13 @@ def test_the_autoencoder_beats_ipca_where_betas_are_nonlinear(tmp_path):
     # ones: the autoencoder reaches .28 and 2.3 times IPCA (published .318 against .119).
     page = tmp_path / "figure.html"
     shown = run("conditional_autoencoder.py", "--html", str(page))
-    found = {
+    got = {
         name: [float(value) for value in values]
         for name, *values in (line.split() for line in shown.splitlines()[1:])
     }
-    truth, ipca, _ = found["linear"]
+    truth, ipca, _ = got["linear"]
     assert abs(ipca - truth) <= 0.02
-    _, ipca, cae = found["nonlinear"]
+    _, ipca, cae = got["nonlinear"]
     assert cae >= 0.28
     assert cae >= 2.3 * ipca
     assert "Plotly.newPlot" in page.read_text(encoding="utf-8")
@@ -86,9 +86,9 @@ def test_the_policies_keep_the_steps_they_were_asked_to():
 def test_one_pipeline_serves_every_latent_factor_model():
     # Betas are a visible characteristic: each forecast must line up with realised means.
     shown = run("latent_factor_variants.py")
-    found = dict(re.findall(r"^(\S+) +correlation with realised means (\S+)$", shown, re.MULTILINE))
-    assert found.keys() == {"RP-PCA", "IPCA", "CAE"}
-    assert all(float(value) > 0.8 for value in found.values()), found
+    got = dict(re.findall(r"^(\S+) +correlation with realised means (\S+)$", shown, re.MULTILINE))
+    assert got.keys() == {"RP-PCA", "IPCA", "CAE"}
+    assert all(float(value) > 0.8 for value in got.values()), got
 
 
 def test_the_discount_factor_example_earns_out_of_sample():
@@ -110,19 +110,19 @@ def test_the_direct_prediction_example_finds_the_interaction():
 def test_the_portfolio_example_nets_costs_of_every_strategy(tmp_path):
     shown = run("portfolio_learning.py", "--output", str(tmp_path))
     rows = re.findall(r"^([a-zA-Z ]+?) +(-?\d\.\d+) +(\d\.\d+) +(\d\.\d+)$", shown, re.MULTILINE)
-    found = {name: tuple(float(value) for value in values) for name, *values in rows}
-    assert found.keys() == {"linear", "LSTM", "deep", "equal weight", "inverse volatility"}
+    got = {name: tuple(float(value) for value in values) for name, *values in rows}
+    assert got.keys() == {"linear", "LSTM", "deep", "equal weight", "inverse volatility"}
     for name in ("linear", "LSTM", "deep"):
-        sharpe, turnover, gross = found[name]
+        sharpe, turnover, gross = got[name]
         assert 0.3 < sharpe < 1.2  # the market's is 0.5 in these fifteen years
         assert turnover <= 0.5
         assert 0.95 < gross <= 1.0  # two months of a window fill the book
     panel = french.load().dropna().drop(columns=["dates", "MktRF", "SMB", "HML", "Mom", "RF"])
     net = panel.iloc[-180:, :25].to_numpy(dtype=float).mean(axis=1)
     net[::60] -= 0.002  # every window buys its book
-    sharpe, turnover, gross = found["equal weight"]
+    sharpe, turnover, gross = got["equal weight"]
     assert sharpe == pytest.approx(np.sqrt(12) * net.mean() / net.std(), abs=0.005)
     assert (turnover, gross) == (round(3 / 180, 3), 1.0)
     page = (tmp_path / "portfolio_learning.html").read_text(encoding="utf-8")
     assert "Plotly.newPlot" in page
-    assert all(f'"name":"{name}"' in page for name in found)
+    assert all(f'"name":"{name}"' in page for name in got)

@@ -60,12 +60,12 @@ COLUMNS = [
 # --- the mapping
 
 
-def test_nothing_said_means_the_defaults_exactly():
+def test_without_options_the_mapping_is_the_defaults():
     assert resolve_feed_spec_mapping(object()) == BARE
     assert resolve_feed_spec_mapping() == BARE
 
 
-def test_key_columns_are_found_in_the_frame():
+def test_key_columns_are_those_of_the_frame():
     for frame in (PRICES, PRICES.lazy(), PRICES.to_pandas(), PRICES.to_dict()):
         mapping = resolve_feed_spec_mapping(frame)
         assert mapping == {**BARE, "timestamp_col": "date", "entity_col": "ticker"}
@@ -78,7 +78,7 @@ def test_key_columns_are_found_in_the_frame():
         ({"schema": {"entity_col": "missing"}}, "entity column 'missing' .*not found"),
     ],
 )
-def test_key_columns_that_are_not_in_the_frame_are_refused(options, words):
+def test_key_columns_that_are_not_in_the_frame_are_rejected(options, words):
     with pytest.raises(ValueError, match=words):
         resolve_feed_spec_mapping(PRICES, **options)
     with pytest.raises(ValueError, match="Could not resolve an entity"):
@@ -102,7 +102,7 @@ def test_price_follows_close(schema, options, price, close):
     assert (mapping["price_col"], mapping["close_col"]) == (price, close)
 
 
-class Told:
+class Schema:
     """A schema as an object."""
 
     def __init__(self, **fields):
@@ -117,11 +117,11 @@ class Told:
             "schema": {"datetime_col": "t", "ticker_col": "e"},
             "semantics": {"data_frequency": "1d", "calendar": "NYSE"},
         },
-        Told(
-            schema=Told(timestamp_col="t", asset_col="e"),
-            semantics=Told(data_frequency="1d", calendar="NYSE"),
+        Schema(
+            schema=Schema(timestamp_col="t", asset_col="e"),
+            semantics=Schema(data_frequency="1d", calendar="NYSE"),
         ),
-        Told(
+        Schema(
             metadata={"timestamp_col": "t", "group_col": "e", "frequency": "1d", "calendar": "NYSE"}
         ),
     ],
@@ -139,7 +139,7 @@ def test_arguments_win_over_the_schema():
     assert schema == before
 
 
-def test_a_calendar_that_is_given_says_so():
+def test_an_explicit_calendar_has_time_contract_version_2():
     schema = {"calendar": "NYSE"}
     assert resolve_feed_spec_mapping(None, schema=schema) == {**BARE, **schema}
     off = resolve_feed_spec_mapping(None, schema=schema, calendar=None)
@@ -152,7 +152,7 @@ def test_a_calendar_that_is_given_says_so():
 
 
 @pytest.mark.parametrize("bad", ["", " ", False, 42])
-def test_a_calendar_that_is_no_name_is_refused(bad):
+def test_a_calendar_that_is_no_name_is_rejected(bad):
     with pytest.raises(ValueError, match="calendar must be a non-empty name or None; got"):
         resolve_feed_spec_mapping(None, calendar=bad)
 
@@ -296,7 +296,7 @@ def forecast(dates, ids):
 @pytest.mark.parametrize(
     ("dates", "ids"), [(DATES, ("A", "B")), (("2019-01-01",), ("a", "b")), ((1, 2), ("a",))]
 )
-def test_signals_that_meet_no_price_are_warned_of_with_one_of_each(form, dates, ids, tmp_path):
+def test_signals_without_a_matching_price_warn_with_one_key_of_each(form, dates, ids, tmp_path):
     if form == "path":
         PRICES.write_parquet(tmp_path / "p.parquet")
         source = {"prices_path": tmp_path / "p.parquet"}
@@ -307,7 +307,7 @@ def test_signals_that_meet_no_price_are_warned_of_with_one_of_each(form, dates, 
         backtest_inputs_from_asset_forecast(forecast(dates, ids), **source)
 
 
-def test_dates_and_ids_that_meet_apart_but_never_in_one_row_are_warned_of():
+def test_dates_and_ids_that_match_in_no_common_row_warn():
     prices = PRICES.filter(
         (pl.col("date") == DATES[0]) == (pl.col("ticker") == "a")
     )  # a on the first date, b on the second
@@ -316,7 +316,7 @@ def test_dates_and_ids_that_meet_apart_but_never_in_one_row_are_warned_of():
         backtest_datafeed_inputs(prices_frame=prices, signals=frame)
 
 
-def test_one_row_that_meets_is_enough():
+def test_one_matching_row_is_enough():
     inputs = backtest_inputs_from_asset_forecast(
         forecast((DATES[1], dt.date(2030, 1, 1)), ("b", "unknown")), prices_frame=PRICES
     )
@@ -349,7 +349,7 @@ def test_ids_are_restated_so_that_they_join_the_prices(form, dtype):
 
 
 @pytest.mark.parametrize("values", [[1.5, 2.0], [True, False]])
-def test_prices_whose_ids_are_neither_text_nor_integers_are_refused(values):
+def test_prices_whose_ids_are_neither_text_nor_integers_are_rejected(values):
     prices = pl.DataFrame({"date": DATES, "asset": values})
     with pytest.raises(ValueError, match=r"^column 'asset' must hold text or integers; got "):
         backtest_inputs_from_asset_forecast(FORECAST, prices_frame=prices)
@@ -362,7 +362,7 @@ PLAIN = ["prices.csv", b"x", 0.5, 3, float("nan"), [1], (), {1}, np.ones(2), Tru
 
 
 @pytest.mark.parametrize("bad", PLAIN, ids=repr)
-def test_prices_of_a_wrong_type_are_refused(bad):
+def test_prices_of_a_wrong_type_are_rejected(bad):
     with pytest.raises(TypeError, match=r"^prices_frame must be a frame; got "):
         backtest_datafeed_inputs(prices_frame=bad)
     wrong = FileNotFoundError if isinstance(bad, str) else TypeError
@@ -379,8 +379,8 @@ def test_prices_of_a_wrong_type_are_refused(bad):
             backtest_datafeed_inputs(prices_path=bad)
 
 
-@pytest.mark.parametrize("bad", [*PLAIN, object(), PRICES, Told, Told(unknown=1)], ids=repr)
-def test_schemas_of_a_wrong_type_are_refused(bad):
+@pytest.mark.parametrize("bad", [*PLAIN, object(), PRICES, Schema, Schema(unknown=1)], ids=repr)
+def test_schemas_of_a_wrong_type_are_rejected(bad):
     with pytest.raises(TypeError, match=r"^schema must be a mapping or an object that names"):
         resolve_feed_spec_mapping(None, schema=bad)
     with pytest.raises(TypeError, match=r"^schema must be a mapping or an object that names"):
@@ -390,7 +390,7 @@ def test_schemas_of_a_wrong_type_are_refused(bad):
 
 
 def test_names_of_columns_are_text():
-    for schema in ({"timestamp_col": 5}, Told(date_col=5)):
+    for schema in ({"timestamp_col": 5}, Schema(date_col=5)):
         with pytest.raises(TypeError, match=r"^schema: .*_col must be the name of a column; got 5"):
             resolve_feed_spec_mapping(None, schema=schema)
     with pytest.raises(TypeError, match=r"^price_col must be text; got 5"):
@@ -399,7 +399,7 @@ def test_names_of_columns_are_text():
         resolve_dataset_schema(PRICES, timestamp_col=5)
 
 
-def test_a_price_file_that_is_no_parquet_is_refused_by_name(tmp_path):
+def test_a_price_file_that_is_no_parquet_is_rejected_by_name(tmp_path):
     path = tmp_path / "prices.parquet"
     path.write_text("date,ticker\n")
     with pytest.raises(ValueError, match=rf"^cannot read {path} as Parquet"):
@@ -447,7 +447,7 @@ def test_fields_that_hold_their_defaults_state_nothing(kind, place, entries):
     if place == "schema" and "calendar" in entries:
         pytest.skip("calendars belong to the section semantics")
     spec = kind(**entries)
-    schema = {"alone": spec, "metadata": Told(metadata=spec), "schema": {"schema": spec}}[place]
+    schema = {"alone": spec, "metadata": Schema(metadata=spec), "schema": {"schema": spec}}[place]
     prices = PRICES.rename({"close": "settle"})
     assert resolve_feed_spec_mapping(prices, schema=schema) == resolve_feed_spec_mapping(
         prices, schema=entries

@@ -73,8 +73,8 @@ def test_one_call_gives_every_checkpoint_its_own_predictions(name, tmp_path):
     assert table["fold"].unique().to_list() == [7]
     assert table["checkpoint"].unique(maintain_order=True).to_list() == labels
     for label, checkpoint in zip(labels, inner.available_checkpoints, strict=True):
-        found = table.filter(table["checkpoint"] == label)["prediction_value"].to_numpy()
-        np.testing.assert_array_equal(found, told(model, batch, checkpoint))
+        got = table.filter(table["checkpoint"] == label)["prediction_value"].to_numpy()
+        np.testing.assert_array_equal(got, told(model, batch, checkpoint))
 
     write_backtest_frames(tmp_path, predictions=frame, fit_record=inner.last_fit_record)
     spec = json.loads((tmp_path / "predictions.spec.json").read_text())

@@ -150,9 +150,9 @@ def test_a_window_is_read_in_one_run(folder, monkeypatch):
     columns, widths, collect = ["date", "c0", "c1"], [], pl.LazyFrame.collect
 
     def counted(self, *arguments, **options):
-        found = collect(self, *arguments, **options)
-        widths.append(found.width)
-        return found
+        got = collect(self, *arguments, **options)
+        widths.append(got.width)
+        return got
 
     monkeypatch.setattr(pl.LazyFrame, "collect", counted)
     for plan, want in [(rows, 3), (pl.scan_parquet(folder).filter(SIZE > 0), 1)]:
@@ -162,7 +162,7 @@ def test_a_window_is_read_in_one_run(folder, monkeypatch):
         assert set(widths) == {want}
 
 
-def test_rows_that_change_meanwhile_are_found_out(folder):
+def test_rows_that_change_meanwhile_are_reported(folder):
     block = sources.PlanRows(pl.scan_parquet(folder), 14, 41, (False, False), at_once=False)
     with pytest.raises(ValueError, match=r"whenever it is read; from row 14 it gave 41 .* then 42"):
         block.read(["date", "c0"])
@@ -192,7 +192,7 @@ def test_many_files_are_streamed(tmp_path):
         'x"] \nParquet SCAN [a.parquet]\n',
     ],
 )
-def test_names_that_look_like_plans_deceive_nobody(folder, name):
+def test_column_names_do_not_change_the_plan(folder, name):
     renamed = pl.scan_parquet(folder).rename({"c0": name})
     for plan in (renamed.filter(pl.col(name) > 0), renamed.with_columns(pl.col(name).cum_sum())):
         assert not slices_are_cheap(plan)
@@ -221,9 +221,9 @@ def test_a_block_is_read_at_a_time(folder, monkeypatch, plan, old):
     collect, heights = pl.LazyFrame.collect, []
 
     def counted(self, *arguments, **options):
-        found = collect(self, *arguments, **options)
-        heights.append(found.height)
-        return found
+        got = collect(self, *arguments, **options)
+        heights.append(got.height)
+        return got
 
     lazy = plan(pl.scan_parquet(folder))
     want = scan(lazy.collect(), NAMES)

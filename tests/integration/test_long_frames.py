@@ -135,7 +135,7 @@ def test_cells_that_hold_no_number_are_counted_and_shown(role, bad):
     ],
     ids=lambda column: str(column.dtype).split("(")[0],
 )
-def test_a_column_without_numbers_is_refused_by_name(form, column):
+def test_a_column_without_numbers_is_rejected_by_name(form, column):
     frame = FORMS[form](pl.DataFrame({"date": [1, 2], "asset": ["a", "a"], "x": column}))
     with pytest.raises(ValueError, match=r"^column 'x' must hold numbers; "):
         cross_section_batch_from_long_frame(frame, feature_cols=["x"])
@@ -192,7 +192,7 @@ def test_whole_floats_are_ids_in_digits(form, dtype):
 @pytest.mark.parametrize(
     "bad", [1.5, True, float("inf"), 2.0**53, dt.date(2024, 1, 1), (1,), b"a"], ids=repr
 )
-def test_ids_and_groups_that_are_neither_text_nor_integers_are_refused(bad):
+def test_ids_and_groups_that_are_neither_text_nor_integers_are_rejected(bad):
     columns = {"date": [1, 2], "asset": ["a", "a"], "g": ["a", bad], "x": [1.0, 2.0]}
     words = r"^column '{}' must hold text or integers.* got .* at row 1$"
     with pytest.raises(ValueError, match=words.format("g")):
@@ -210,7 +210,7 @@ def test_fractions_and_booleans_are_no_ids_in_any_form(form, values):
 
 
 @pytest.mark.parametrize("form", sorted(FORMS))
-def test_an_id_that_is_nan_is_refused_with_its_row(form):
+def test_an_id_that_is_nan_is_rejected_with_its_row(form):
     frame = pl.DataFrame({"date": [1, 1], "asset": [1.0, float("nan")], "x": [1.0, 2.0]})
     with pytest.raises(ValueError, match=r"^column 'asset' must name every row; .* at row 1$"):
         cross_section_batch_from_long_frame(FORMS[form](frame), feature_cols=["x"])
@@ -259,9 +259,9 @@ def test_float32_stays_only_when_all_value_columns_are():
 )
 def test_arrays_that_are_no_plain_floats_lose_nothing(values, read):
     frame = {"date": [1, 2], "asset": ["a", "a"], "x": values}
-    found = cross_section_batch_from_long_frame(frame, feature_cols=["x"]).characteristics
-    assert found.dtype == np.float64
-    np.testing.assert_array_equal(found[:, 0, 0], read)
+    got = cross_section_batch_from_long_frame(frame, feature_cols=["x"]).characteristics
+    assert got.dtype == np.float64
+    np.testing.assert_array_equal(got[:, 0, 0], read)
 
 
 def test_a_panel_without_value_columns_holds_labels_only():
@@ -282,16 +282,16 @@ def test_metadata_is_the_callers_with_the_keys_on_top():
 
 
 def test_a_lazy_frame_is_collected_once_with_the_columns_needed_only():
-    seen = []
+    observed = []
 
     def watch(frame: pl.DataFrame) -> pl.DataFrame:
-        seen.append(frame.columns)
+        observed.append(frame.columns)
         return frame
 
     frame = pl.DataFrame(regular()).lazy()
     watched = frame.map_batches(watch, projection_pushdown=True, validate_output_schema=False)
     cross_section_batch_from_long_frame(watched, feature_cols=["x"], return_col="r")
-    assert [sorted(columns) for columns in seen] == [["asset", "r", "timestamp", "x"]]
+    assert [sorted(columns) for columns in observed] == [["asset", "r", "timestamp", "x"]]
 
 
 def test_inputs_are_not_changed():
@@ -335,7 +335,7 @@ def test_units_and_zones_stay_on_the_labels(form, unit):
     assert form in ("mapping_of_lists", "object") or first.unit == unit
 
 
-def test_nanoseconds_are_told_apart():
+def test_labels_one_nanosecond_apart_are_two_dates():
     frame = pl.DataFrame({"date": pl.Series([1, 2]).cast(pl.Datetime("ns")), "asset": ["a", "a"]})
     one, two = persistent_panel_batch_from_long_frame(frame).timestamps
     assert (one.nanosecond, two.nanosecond) == (1, 2)
@@ -367,7 +367,7 @@ def test_an_hour_that_clocks_pass_twice_is_two_timestamps():
         ],
     ],
 )
-def test_mixed_time_zones_are_refused(column):
+def test_mixed_time_zones_are_rejected(column):
     frame = {"date": column, "asset": ["a", "a"]}
     with pytest.raises(ValueError, match=r"column 'date' must have one time zone; got mixed time"):
         persistent_panel_batch_from_long_frame(frame)
@@ -447,7 +447,7 @@ def test_context_may_differ_by_rounding_only_and_the_first_by_text_counts():
 
 
 @pytest.mark.parametrize("form", sorted(FORMS))
-def test_duplicate_keys_are_refused_with_their_rows(form):
+def test_duplicate_keys_are_rejected_with_their_rows(form):
     frame = pl.DataFrame({"date": [2, 1, 2], "asset": ["a", "a", "a"], "x": [1.0, 2.0, 3.0]})
     words = re.escape("Duplicate (timestamp, entity) rows: (2, 'a') at rows 0 and 2")
     with pytest.raises(ValueError, match=words):
@@ -463,7 +463,7 @@ def test_a_missing_value_column_is_a_key_error(form):
 
 @pytest.mark.parametrize("form", sorted(FORMS))
 @pytest.mark.parametrize("key", ["timestamp", "asset"])
-def test_a_missing_key_is_refused_with_its_row(form, key):
+def test_a_missing_key_is_rejected_with_its_row(form, key):
     frame = pl.DataFrame(regular())
     hole = pl.when(pl.int_range(pl.len()) != 5).then(pl.col(key)).alias(key)
     words = f"column '{key}' must name every row; got a missing value at row 5"
@@ -477,18 +477,18 @@ def test_what_is_not_a_frame_is_a_type_error(frame):
         persistent_panel_batch_from_long_frame(frame)
 
 
-def test_timestamps_of_two_kinds_are_refused():
+def test_timestamps_of_two_kinds_are_rejected():
     frame = {"date": [1, "x"], "asset": ["a", "a"]}
     with pytest.raises(ValueError, match="'date' must hold timestamps of one kind; got"):
         persistent_panel_batch_from_long_frame(frame)
 
 
-def test_columns_of_two_lengths_are_refused():
+def test_columns_of_two_lengths_are_rejected():
     with pytest.raises(ValueError, match="columns must have the same length"):
         persistent_panel_batch_from_long_frame({"date": [1, 2], "asset": ["a"]})
 
 
-def test_a_column_name_in_place_of_a_list_of_them_is_refused():
+def test_a_column_name_in_place_of_a_list_of_them_is_rejected():
     with pytest.raises(TypeError, match="feature_cols must be a sequence of names"):
         cross_section_batch_from_long_frame(regular(), feature_cols="x")
 
@@ -514,10 +514,10 @@ def test_priority_is_argument_then_schema_then_candidate():
         "entity_col": "asset",
     }
     schema = {"timestamp_col": "time", "symbol": "ticker"}
-    found = resolve_dataset_schema(frame, schema=schema)
-    assert (found.timestamp_col, found.entity_col) == ("time", "ticker")
-    found = resolve_dataset_schema(frame, schema=schema, timestamp_col="date", entity_col="asset")
-    assert (found.timestamp_col, found.entity_col) == ("date", "asset")
+    got = resolve_dataset_schema(frame, schema=schema)
+    assert (got.timestamp_col, got.entity_col) == ("time", "ticker")
+    got = resolve_dataset_schema(frame, schema=schema, timestamp_col="date", entity_col="asset")
+    assert (got.timestamp_col, got.entity_col) == ("date", "asset")
 
 
 class Told:
@@ -544,8 +544,8 @@ class Told:
     ],
 )
 def test_schemas_of_every_shape_are_read(schema):
-    found = resolve_dataset_schema({"date": [], "asset": [], "t": [], "e": []}, schema=schema)
-    assert (found.timestamp_col, found.entity_col) == ("t", "e")
+    got = resolve_dataset_schema({"date": [], "asset": [], "t": [], "e": []}, schema=schema)
+    assert (got.timestamp_col, got.entity_col) == ("t", "e")
 
 
 @pytest.mark.parametrize(
@@ -562,7 +562,7 @@ def test_schemas_of_every_shape_are_read(schema):
         (["date", "asset"], {"entity_col": "date"}, "must be two columns"),
     ],
 )
-def test_keys_that_cannot_be_found_are_refused(columns, options, words):
+def test_missing_keys_are_rejected(columns, options, words):
     with pytest.raises(ValueError, match=words):
         resolve_dataset_schema({name: [] for name in columns}, **options)
 
@@ -629,12 +629,12 @@ def test_integer_groups_stay_as_they_are():
 
 
 @pytest.mark.parametrize("column", ["group_col", "cost_col"])
-def test_a_group_or_cost_that_changes_within_an_asset_is_refused(column):
+def test_a_group_or_cost_that_changes_within_an_asset_is_rejected(column):
     with pytest.raises(ValueError, match="must be constant within entity"):
         portfolio(regular(), **{column: "x"})
 
 
-def test_an_asset_without_a_cost_is_refused():
+def test_an_asset_without_a_cost_is_rejected():
     frame = regular()
     frame["cost"] = [None if asset == "a1" else 0.1 for asset in frame["asset"]]
     with pytest.raises(ValueError, match="'cost' must give every asset a cost; got none for 'a1'"):

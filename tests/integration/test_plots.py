@@ -144,9 +144,9 @@ def test_convergence_is_the_history_or_the_certificate(model, batch):
 def test_a_file_from_before_the_sweeps_were_kept_shows_where_they_ended(model):
     artifact = model.to_artifact()
     state = copy.deepcopy(artifact.state)
-    told = state["fit"]["fields"]["certificate"]["fields"]
-    told.pop("objectives")
-    told.pop("steps")
+    got = state["fit"]["fields"]["certificate"]["fields"]
+    got.pop("objectives")
+    got.pop("steps")
     older = IPCAModel.from_artifact(replace(artifact, state=state))
     (bars,) = rendered(plots.plot_convergence(older)).data
     assert bars.y[2] == model.certificate.subspace_step
@@ -200,6 +200,6 @@ else:
         (plots.plot_convergence, "source must be a FitSummary or IPCAModel"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(draw, message):
+def test_what_cannot_be_drawn_is_rejected(draw, message):
     with pytest.raises(TypeError, match=f"{message}.*; got int"):
         draw(3)

@@ -172,7 +172,7 @@ def test_the_working_directory_stays_the_published_one(target, monkeypatch, n_be
 # --- failures
 
 
-def test_a_file_in_the_way_is_refused(target):
+def test_a_file_in_the_way_is_rejected(target):
     target.parent.mkdir()
     target.write_text("a file")
     with pytest.raises(ValueError, match="artifact_dir must be a directory"):
@@ -180,7 +180,7 @@ def test_a_file_in_the_way_is_refused(target):
     assert target.read_text() == "a file"
 
 
-def test_what_is_no_frame_is_refused(target):
+def test_what_is_no_frame_is_rejected(target):
     with pytest.raises(TypeError, match="predictions must be a ResultsFrame; got int"):
         write_backtest_frames(target, predictions=1)
     assert not target.exists()
@@ -201,7 +201,7 @@ def published(target):
     return target
 
 
-def test_a_writer_that_writes_nothing_is_found_out(published, monkeypatch):
+def test_a_writer_that_writes_nothing_is_reported(published, monkeypatch):
     monkeypatch.setattr(surfaces.ResultsFrame, "write_parquet", lambda self, path, **_: path)
     with pytest.raises(OSError, match=r"writer did not create predictions\.parquet"):
         write_backtest_frames(published, predictions=predictions(2.0))
@@ -293,18 +293,18 @@ def test_frames_and_their_directory_keep_their_permissions(published):
 
 def test_a_generation_of_a_closed_directory_is_closed_while_it_is_written(published, monkeypatch):
     published.chmod(0o700)
-    seen, real = [], surfaces.ResultsFrame.write_parquet
+    observed, real = [], surfaces.ResultsFrame.write_parquet
 
     def look(self, path, *, compression):
-        seen.append(stat.S_IMODE(path.parent.stat().st_mode))
+        observed.append(stat.S_IMODE(path.parent.stat().st_mode))
         return real(self, path, compression=compression)
 
     monkeypatch.setattr(surfaces.ResultsFrame, "write_parquet", look)
     write_backtest_frames(published, predictions=predictions(2.0))
-    assert seen == [0o700]
+    assert observed == [0o700]
 
 
-def test_a_read_only_directory_is_refused_and_nothing_is_left(published):
+def test_a_read_only_directory_is_rejected_and_nothing_is_left(published):
     published.chmod(0o555)
     with pytest.raises(PermissionError, match="artifact_dir must be writable; it is read-only"):
         write_backtest_frames(published, predictions=predictions(2.0))
@@ -452,7 +452,7 @@ def test_every_step_of_publishing_can_be_the_last(published, monkeypatch):
 # --- the spec
 
 
-def test_a_spec_says_which_model_config_data_and_checkpoint_made_the_file(target):
+def test_a_spec_names_model_config_data_and_checkpoint_of_the_file(target):
     paths = write_backtest_frames(target, predictions=predictions(1.0), fit_record=RECORD)
     assert names(target) == ["manifest.json", "predictions.parquet", "predictions.spec.json"]
     spec = json.loads((target / "predictions.spec.json").read_text())

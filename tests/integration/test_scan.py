@@ -367,7 +367,7 @@ ROWS = sample_frame()
         ),
     ],
 )
-def test_says_what_is_wrong(source, options, error, message):
+def test_the_error_names_the_cause(source, options, error, message):
     arguments = {"feature_cols": ["c0"], "return_col": "ret"} | options
     with pytest.raises(error, match=message):
         CharacteristicMoments.scan(source, **arguments)
@@ -419,16 +419,16 @@ def test_a_wide_file_is_read_some_columns_at_a_time(tmp_path, monkeypatch):
     collect = pl.LazyFrame.collect
 
     def counted(self, *arguments, **options):
-        found = collect(self, *arguments, **options)
-        asked.append(found.width)
-        return found
+        got = collect(self, *arguments, **options)
+        asked.append(got.width)
+        return got
 
     monkeypatch.setattr(pl.LazyFrame, "collect", counted)
     assert_close(scan(tmp_path, names), scan(wide, names), 0.0)
     assert max(asked) == 24  # so many row groups of a column are held, not sixty
 
 
-def test_a_pool_that_forks_is_refused_rather_than_waited_for():
+def test_a_pool_that_forks_is_rejected_rather_than_waited_for():
     forks = multiprocessing.get_context("fork")
     with (
         ProcessPoolExecutor(1, mp_context=forks) as pool,
@@ -437,7 +437,7 @@ def test_a_pool_that_forks_is_refused_rather_than_waited_for():
         scan(ROWS, ["c0"], executor=pool)
 
 
-def test_an_asset_that_comes_twice_at_a_date_is_found_across_blocks(blocks):
+def test_an_asset_twice_at_a_date_is_rejected_across_blocks(blocks):
     blocks(8, ROWS)
     twice = pl.concat([ROWS[:14], ROWS[13:]])
     with pytest.raises(ValueError, match=r"Duplicate \(timestamp, entity\) rows: .*'s6'"):
@@ -482,9 +482,9 @@ def test_dates_that_only_folders_name_are_read(tmp_path):
         folder.mkdir(parents=True)
         rows.drop("date").write_parquet(folder / "0.parquet")
     for source in (tmp_path / "data", str(tmp_path / "data" / "*" / "*.parquet")):
-        found, want = scan(source, names), scan(frame, names)
-        assert found.timestamps == want.timestamps
-        assert_close(found, want, 0.0)
+        got, want = scan(source, names), scan(frame, names)
+        assert got.timestamps == want.timestamps
+        assert_close(got, want, 0.0)
 
 
 def test_a_column_of_the_file_wins_over_its_folders_name(tmp_path):
@@ -599,7 +599,7 @@ def test_entities_that_are_whole_floats_are_integers(tmp_path):
     [pl.col("id") + 0.5, pl.col("id") / 0, pl.col("id") > 3, pl.lit(DAY), 2.0**53],
     ids=str,
 )
-def test_entities_that_are_neither_text_nor_integers_are_refused(bad):
+def test_entities_that_are_neither_text_nor_integers_are_rejected(bad):
     frame = LONG.with_columns(id=bad if isinstance(bad, pl.Expr) else pl.lit(bad))
     with pytest.raises(ValueError, match=r"^column 'id' must hold text or integers; got "):
         scan_long(frame, entity_col="id")
@@ -608,7 +608,7 @@ def test_entities_that_are_neither_text_nor_integers_are_refused(bad):
 @pytest.mark.parametrize("column", ["x", "ret"])
 @pytest.mark.parametrize("bad", ["1.5%", DAY, timedelta(1), [1.0]], ids=repr)
 @pytest.mark.parametrize("form", ["frame", "lazy", "file"])
-def test_a_column_of_another_type_than_numbers_is_refused_by_name(tmp_path, column, bad, form):
+def test_a_column_of_another_type_than_numbers_is_rejected_by_name(tmp_path, column, bad, form):
     frame = LONG.with_columns(pl.lit(bad).alias(column))
     frame.write_parquet(tmp_path / "a.parquet")
     source = {"frame": frame, "lazy": frame.lazy(), "file": tmp_path}[form]

@@ -67,7 +67,7 @@ def test_a_frame_can_be_made_of_rows():
     assert ResultsFrame(("a",), ()).metadata == {}
 
 
-def test_rows_that_do_not_fit_are_refused():
+def test_rows_that_do_not_fit_are_rejected():
     with pytest.raises(ValueError, match="rows must have 2 values, one per column; row 1 has 1"):
         ResultsFrame(("a", "b"), ((1, 2), (1,)))
     with pytest.raises(ValueError, match="columns must be unique"):
@@ -228,19 +228,19 @@ def test_context_is_wide_and_what_is_not_finite_is_zero():
 
 
 @pytest.mark.parametrize("n_windows", [0, 2])
-def test_context_of_several_windows_is_refused(n_windows):
+def test_context_of_several_windows_is_rejected(n_windows):
     with pytest.raises(ValueError, match="requires a single portfolio-weight batch"):
         context_frame_from_weights(PortfolioWeightsResult(np.ones((n_windows, 1, 1))))
 
 
-def test_a_result_of_another_family_is_refused():
+def test_a_result_of_another_family_is_rejected():
     with pytest.raises(TypeError, match="result must have expected_returns; got AssetWeights"):
         predictions_frame_from_asset_forecast(WEIGHTS)
     with pytest.raises(TypeError, match="result must have weights; got AssetForecastResult"):
         weights_frame_from_asset_weights(FORECAST)
 
 
-def test_a_threshold_that_is_no_number_is_refused():
+def test_a_threshold_that_is_no_number_is_rejected():
     with pytest.raises(ValueError, match="selected_threshold must be a finite number; got nan"):
         signals_frame_from_asset_weights(WEIGHTS, selected_threshold=np.nan)
 
@@ -261,7 +261,7 @@ def test_outcomes_are_attached_and_null_where_missing():
     assert frame.to_polars()["realized_return"].to_list() == [None, 0.1, None]
 
 
-def test_outcomes_that_do_not_line_up_are_refused():
+def test_outcomes_that_do_not_line_up_are_rejected():
     with pytest.raises(ValueError, match=r"outcomes must have shape \(2, 2\); got \(2, 3\)"):
         predictions_frame_from_asset_forecast(FORECAST, outcomes=np.ones((2, 3)))
     batch = cross_section_batch_from_long_frame(regular(2, 2), feature_cols=["x"], return_col="r")
@@ -363,7 +363,7 @@ def test_labels_in_an_array_of_arrow_are_python_objects_in_rows():
     assert made.to_polars().schema["timestamp"] == pl.Date
 
 
-def test_labels_that_parquet_cannot_hold_are_refused_by_column(tmp_path):
+def test_labels_that_parquet_cannot_hold_are_rejected_by_column(tmp_path):
     months = pd.period_range("2024-01", periods=2, freq="M")
     made = predictions_frame_from_asset_forecast(AssetForecastResult(np.ones((2, 1)), months))
     with pytest.raises(ValueError, match=r"column 'timestamp' must hold what .* got Period"):
@@ -410,7 +410,7 @@ def test_the_batchs_names_find_the_keys_of_prices_called_alike():
     assert made.columns == ("Date", "Ticker", "prediction_value")
 
 
-def test_outcomes_of_other_dates_are_refused():
+def test_outcomes_of_other_dates_are_rejected():
     result = AssetForecastResult(np.ones((2, 1)), (1, 2), ("a",))
     other = PersistentPanelBatch(returns=np.ones((2, 1)), timestamps=(1, 3), asset_ids=("a",))
     with pytest.raises(ValueError, match="must have the timestamps of the result; got 3 for 2"):
@@ -543,7 +543,7 @@ def test_a_model_without_checkpoints_is_asked_once():
     assert frame.rows == ((0, "asset_0", 1.0, 0, None),)
 
 
-def test_checkpoints_without_predictions_are_refused():
+def test_checkpoints_without_predictions_are_rejected():
     with pytest.raises(ValueError, match="results must hold at least one"):
         predictions_frame_from_checkpoints([])
     with pytest.raises(ValueError, match="batch must be given with a model"):

@@ -180,7 +180,7 @@ def scan(source):
 
 
 @pytest.mark.parametrize("texts", WRONG)
-def test_text_that_does_not_sort_as_dates_is_refused_by_every_reader(tmp_path, texts):
+def test_text_that_does_not_sort_as_dates_is_rejected_by_every_reader(tmp_path, texts):
     rows = text_rows(WRONG[texts])
     message = r"column 'date' must hold timestamps (in ISO 8601|of one form).*at row \d.*pd.to_dat"
     for read in READERS.values():
@@ -194,7 +194,7 @@ def test_text_that_does_not_sort_as_dates_is_refused_by_every_reader(tmp_path, t
             scan(source)
 
 
-def test_folders_named_by_text_that_is_no_date_are_refused(tmp_path):
+def test_folders_named_by_text_that_is_no_date_are_rejected(tmp_path):
     for day in ("2020-2-15", "2020-10-15"):
         (tmp_path / f"date={day}").mkdir()
         rows = pl.from_pandas(text_rows(["2020"])).drop("date")
@@ -241,7 +241,7 @@ def test_ordered_categories_keep_their_declared_order(tmp_path, declared):
 
 
 @pytest.mark.parametrize("texts", [MONTHS, ["2020-01", "2020-02", "2020-03"]])
-def test_categories_without_an_order_are_refused_as_time(texts):
+def test_categories_without_an_order_are_rejected_as_time(texts):
     rows = text_rows(texts)
     categorical = pl.from_pandas(rows).with_columns(pl.col("date").cast(pl.Categorical))
     message = "column 'date' must have an order in time; got categories without one: cast"
@@ -350,7 +350,7 @@ def test_a_walk_through_several_windows_keeps_their_dates():
         linear().fit(back)
 
 
-def test_outcomes_of_other_windows_are_refused():
+def test_outcomes_of_other_windows_are_rejected():
     batch, model = windows(), linear()
     model.fit(batch)
     rows = [(0, 1, model.predict(batch))]

@@ -47,7 +47,7 @@ def assert_close(got, want, tolerance=1e-13):
 
 
 @given(panels(precisions=DOUBLE))
-def test_a_batch_gives_what_the_definition_says(panel):
+def test_moments_of_a_batch_are_those_of_the_definition(panel):
     got = CharacteristicMoments.from_batch(batch_of(panel))
     n, gram, cross, squares = oracle.panel_moments(
         panel.characteristics, panel.returns, panel.mask, constant=True
@@ -112,7 +112,7 @@ def test_a_file_and_a_pickle_keep_every_bit(tmp_path_factory, panel, kind):
         assert not again.cross.flags.writeable
 
 
-def test_a_damaged_or_foreign_file_is_refused(tmp_path):
+def test_a_damaged_or_foreign_file_is_rejected(tmp_path):
     moments = CharacteristicMoments.from_batch(
         CrossSectionBatch(np.ones((2, 3, 1)), returns=np.ones((2, 3)))
     )
@@ -215,7 +215,7 @@ def test_labels_that_are_equal_are_of_one_date(one, other):
         ),
     ],
 )
-def test_says_what_is_wrong(wrong, error, message):
+def test_the_error_names_the_cause(wrong, error, message):
     with pytest.raises(error, match=message):
         wrong()
 
@@ -232,7 +232,7 @@ def test_says_what_is_wrong(wrong, error, message):
         ({"timestamps": (1,)}, "timestamps length mismatch"),
     ],
 )
-def test_says_which_part_disagrees(change, message):
+def test_the_error_names_the_part_that_disagrees(change, message):
     whole = tiny()
     parts = {
         "packed_gram": whole.packed_gram,

@@ -81,8 +81,8 @@ def test_both_passes_of_an_hour_keep_their_place_in_moments(tmp_path, zone, step
 @pytest.mark.parametrize(("zone", "step"), REPEATED)
 def test_a_walk_takes_both_passes_of_an_hour_in_order_only(zone, step):
     labels = repeated_hours(zone, step)
-    found = walk(labels).result.timestamps
-    assert list(map(instant, found)) == list(map(instant, labels[2:]))
+    got = walk(labels).result.timestamps
+    assert list(map(instant, got)) == list(map(instant, labels[2:]))
     at = next(i for i, label in enumerate(labels) if label.fold)
     swapped = [*labels[: at - 1], labels[at], labels[at - 1], *labels[at + 1 :]]
     message = f"timestamps must ascend; got {labels[at - 1]} after {labels[at]} at date {at}"
@@ -162,7 +162,7 @@ def test_texts_of_one_form_sort_as_their_dates(moments, form):
         *("", " 2020", "b", "\uff12\uff10\uff12\uff10"),
     ],
 )
-def test_text_that_is_no_date_of_iso_8601_is_refused_as_time(text):
+def test_text_that_is_no_date_of_iso_8601_is_rejected_as_time(text):
     assert iso_form(text) is None
     for use in (moments_of, walk):
         with pytest.raises(ValueError, match=r"timestamps must be in ISO 8601 .* parse it first"):
@@ -177,7 +177,7 @@ def test_text_that_is_no_date_of_iso_8601_is_refused_as_time(text):
         ["2020-01-01T00:00:00Z", "2020-01-01T00:00:00.5Z", "2020-01-01T00:00:01Z"],
     ],
 )
-def test_texts_of_several_forms_are_refused_as_time(texts):
+def test_texts_of_several_forms_are_rejected_as_time(texts):
     for use in (moments_of, walk):
         with pytest.raises(ValueError, match="timestamps must be of one form"):
             use(texts)
@@ -198,7 +198,7 @@ DESCENDING = {
 
 
 @pytest.mark.parametrize("kind", DESCENDING)
-def test_dates_that_go_back_or_come_twice_are_refused(kind):
+def test_dates_that_go_back_or_come_twice_are_rejected(kind):
     labels = list(DESCENDING[kind])
     for wrong in (labels, [labels[0], labels[2], labels[2]]):
         for use in (moments_of, walk, history_of):
@@ -217,13 +217,13 @@ def history_of(labels):
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), np.datetime64("NaT"), pd.NaT])
-def test_a_date_that_is_missing_is_refused(missing):
+def test_a_date_that_is_missing_is_rejected(missing):
     for use in (moments_of, walk):
         with pytest.raises(ValueError, match=r"present for every date; got .* at date 1"):
             use([np.datetime64("2020-01-01"), missing, np.datetime64("2020-01-03")])
 
 
-def test_a_refused_history_leaves_the_earlier_fit():
+def test_a_rejected_history_leaves_the_earlier_fit():
     forecaster = EWMABaseFactorForecaster()
     state = LatentFactorState(np.ones((3, 2, 1)), np.arange(3.0)[:, None], timestamps=(1, 2, 3))
     forecaster.fit(state)
@@ -238,7 +238,7 @@ def test_labels_of_the_callers_own_pass_where_no_order_is_needed():
 
 
 @pytest.mark.parametrize("dates", [(2, 1, 3), (1, 1, 2), ("2020-02", "2020-01", "2020-03")])
-def test_a_postprocessor_that_walks_through_dates_refuses_dates_that_go_back(dates):
+def test_a_postprocessor_that_walks_through_dates_rejects_dates_that_go_back(dates):
     batch = PortfolioSequenceBatch(np.ones((1, 3, 2, 1)), timestamps=dates)
     scores = PortfolioWeightsResult(np.array([[[1.0, 2.0]] * 3]))
     with pytest.raises(ValueError, match="timestamps must ascend"):
@@ -305,7 +305,7 @@ def test_categories_as_labels_have_the_order_that_they_declare():
                 use(labels)
 
 
-def test_nanoseconds_of_polars_are_told_apart():
+def test_labels_of_polars_one_nanosecond_apart_are_two_dates():
     labels = pl.Series([1, 2, 3]).cast(pl.Datetime("ns", "Europe/Berlin"))
     assert [label.nanosecond for label in moments_of(labels).timestamps] == [1, 2, 3]
     walk(labels)

@@ -81,6 +81,6 @@ def test_single_precision_input_is_computed_in_double():
     )
 
 
-def test_says_which_shape_is_wrong():
+def test_the_error_names_the_wrong_shape():
     with pytest.raises(ValueError, match=r"returns must have shape \[3, 2\]; got \[3, 4\]"):
         managed_portfolios(np.ones((3, 2, 1)), np.ones((3, 4)))

@@ -155,13 +155,13 @@ def test_broadcast_arrays_are_as_their_copies():
     returns = np.broadcast_to(WINDOWS["returns"][:1], WINDOWS["returns"].shape)
     for name in ("linear", "lstm"):
         make, batch_type, _ = MODELS[name]
-        found = []
+        got = []
         for copied in (np.asarray, np.array):
             model = make()
             batch = batch_type(copied(features), returns=copied(returns))
             model.fit(batch)
-            found.append(outcome(model, batch))
-        assert_same_bits(*found)
+            got.append(outcome(model, batch))
+        assert_same_bits(*got)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -187,7 +187,7 @@ def test_what_follows_a_model_does_not_depend_on_the_layout(layout):
     )
     known = m.CrossSectionBatch(**CELLS)
     weights = m.StochasticDiscountFactorState(RNG.standard_normal(SHAPE), RNG.uniform(0.9, 1.1, 12))
-    found = []
+    result = []
     for cells, state in (
         (known, weights),
         (
@@ -200,5 +200,5 @@ def test_what_follows_a_model_does_not_depend_on_the_layout(layout):
         config = m.StochasticDiscountFactorConfig(beta_n_epochs=2)
         head = m.StochasticDiscountFactorBetaNetworkHead(config)
         head.fit(state, cells)
-        found.append([mapper.predict(state).expected_returns, head.predict(known).signal_values])
-    assert_same_bits(*found)
+        result.append([mapper.predict(state).expected_returns, head.predict(known).signal_values])
+    assert_same_bits(*result)

@@ -152,7 +152,7 @@ def test_unaligned_arrays_are_read():
         ((3, 2, 1), (3,), None, r"returns must have 2 dimensions; got shape \(3,\)"),
     ],
 )
-def test_says_which_shape_is_wrong(z, r, mask, message):
+def test_the_error_names_the_wrong_shape(z, r, mask, message):
     mask = None if mask is None else np.ones(mask, dtype=bool)
     with pytest.raises(ValueError, match=message):
         panel_moments(np.ones(z), np.ones(r), mask)
@@ -169,7 +169,7 @@ def test_says_which_shape_is_wrong(z, r, mask, message):
         ([0.0, 4.0], "offsets must be non-negative integers"),
     ],
 )
-def test_says_which_offsets_are_wrong(offsets, message):
+def test_the_error_names_the_wrong_offsets(offsets, message):
     with pytest.raises(ValueError, match=message):
         row_moments(np.ones((4, 2)), np.ones(4), offsets)
 
@@ -188,6 +188,6 @@ def test_a_lower_level_agrees_with_the_definition(level):
     assert_moments(Moments(*got), want, TOLERANCE[z.dtype])
 
 
-def test_a_level_that_is_not_there_is_refused():
+def test_a_level_that_is_not_there_is_rejected():
     with pytest.raises(ValueError, match=r'^level must be one of this machine.s \[.*\]; got "abc"'):
         _core.panel_moments(np.ones((1, 2, 1)), np.ones((1, 2)), None, True, level="abc")

@@ -34,7 +34,7 @@ def test_ranks_forget_everything_but_the_order(panel):
     np.testing.assert_array_equal(average_ranks(stretched), average_ranks(panel.returns))
 
 
-def test_a_single_value_lies_in_the_middle():
+def test_a_single_value_has_rank_zero():
     got = average_ranks([[np.nan, 7.0, np.nan]], scaled=True)
     np.testing.assert_array_equal(got, [[np.nan, 0.0, np.nan]])
 
@@ -50,10 +50,10 @@ def test_pearson_agrees_with_the_formula(panel):
 @given(panels())
 def test_spearman_is_pearson_of_the_ranks_of_complete_pairs(panel):
     a, b = panel.characteristics[..., 0], panel.returns
-    seen = panel.mask & np.isfinite(a) & np.isfinite(b)
-    ranks = [oracle.average_ranks(np.where(seen, x, np.nan)) for x in (a, b)]
+    observed = panel.mask & np.isfinite(a) & np.isfinite(b)
+    ranks = [oracle.average_ranks(np.where(observed, x, np.nan)) for x in (a, b)]
     got = cross_sectional_correlation(a, b, panel.mask, rank=True)
-    np.testing.assert_allclose(got, oracle.correlation(*ranks, seen), atol=1e-12)
+    np.testing.assert_allclose(got, oracle.correlation(*ranks, observed), atol=1e-12)
 
 
 def test_spearman_is_that_of_scipy():
@@ -77,7 +77,7 @@ def test_a_variable_that_does_not_vary_has_no_correlation():
     assert np.isnan(cross_sectional_correlation([[1.0]], [[2.0]])).all()
 
 
-def test_says_which_shape_is_wrong():
+def test_the_error_names_the_wrong_shape():
     with pytest.raises(ValueError, match=r"b must have shape \[2, 3\]; got \[3, 2\]"):
         cross_sectional_correlation(np.ones((2, 3)), np.ones((3, 2)))
     with pytest.raises(ValueError, match=r"mask must have shape \[2, 3\]; got \[1, 3\]"):

@@ -129,9 +129,9 @@ def build(kind, **changes):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_float_arrays_are_read_only_views_of_the_callers_memory(kind, dtype):
     arrays = arrays_of(kind, dtype)
-    held = kind(**arrays)
+    kept = kind(**arrays)
     for name, array in arrays.items():
-        mine = getattr(held, name)
+        mine = getattr(kept, name)
         assert np.shares_memory(mine, array)
         assert mine.dtype == dtype
         assert array.flags.writeable
@@ -203,7 +203,7 @@ def test_masked_arrays_frames_and_missing_objects_arrive_as_nan():
 @pytest.mark.parametrize(
     "fill", ["text", 1j, np.datetime64("2020-01-01"), object(), [1], pd.NA], ids=repr
 )
-def test_what_is_no_real_number_is_refused_by_name(kind, name, fill):
+def test_what_is_no_real_number_is_rejected_by_name(kind, name, fill):
     bad = np.empty(FLOATS[kind][name], dtype=object if not isinstance(fill, complex) else complex)
     bad.fill(fill)
     if isinstance(fill, (str, np.datetime64)):
@@ -212,7 +212,7 @@ def test_what_is_no_real_number_is_refused_by_name(kind, name, fill):
         build(kind, **{name: bad})
 
 
-def test_a_tensor_that_cannot_be_seen_is_refused_by_name():
+def test_a_tensor_that_numpy_cannot_view_is_rejected_by_name():
     class OnAnotherDevice:
         def __array__(self, dtype=None, copy=None):
             raise RuntimeError("copy to the host first")
@@ -221,7 +221,7 @@ def test_a_tensor_that_cannot_be_seen_is_refused_by_name():
         PersistentPanelBatch(returns=OnAnotherDevice())
 
 
-def test_a_ragged_list_is_refused_by_name():
+def test_a_ragged_list_is_rejected_by_name():
     with pytest.raises(ValueError, match=r"^returns must be an array"):
         PersistentPanelBatch(returns=[[1.0, 2.0], [3.0]])
 
@@ -272,7 +272,7 @@ TWO_AXES = [
     ],
 )
 @pytest.mark.parametrize(("kind", "name"), TWO_AXES)
-def test_a_column_of_a_frame_without_numbers_is_refused_by_name(kind, name, form, value, seen):
+def test_a_column_of_a_frame_without_numbers_is_rejected_by_name(kind, name, form, value, seen):
     frame = WIDE[form]({seen: [value, value], "a": [0.1, 0.2]})
     with pytest.raises(ValueError, match=f"^{name} must hold real numbers; column '{seen}' holds "):
         build(kind, **{name: frame})
@@ -357,7 +357,7 @@ def test_frames_of_one_batch_agree_on_dates_and_assets():
         build(CrossSectionBatch, returns=returns, factor_returns=returns[["c", "b", "a"]])
 
 
-def test_a_frame_on_its_side_is_refused():
+def test_a_frame_on_its_side_is_rejected():
     frame = pd.DataFrame(NUMBERS, index=DAYS, columns=list("abc")).T
     with pytest.raises(ValueError, match=r"^returns must have one column per asset"):
         PersistentPanelBatch(frame)
@@ -374,7 +374,7 @@ def test_a_frame_on_its_side_is_refused():
 @pytest.mark.parametrize(
     "fill", [np.datetime64("2020-01-01"), np.timedelta64(1, "D"), "1.5", b"1.5"], ids=repr
 )
-def test_objects_that_are_no_numbers_are_refused_with_their_place(kind, name, fill):
+def test_objects_that_are_no_numbers_are_rejected_with_their_place(kind, name, fill):
     bad = np.zeros(FLOATS[kind][name], dtype=object)
     bad.flat[-1] = fill
     with pytest.raises(ValueError, match=f"^{name} must hold real numbers; got .* at "):
@@ -515,10 +515,10 @@ def test_indexes_of_timestamps_are_stored_unchanged(labels):
 
 def test_arrays_of_timestamps_are_read_only_views():
     labels = np.array(["2020-01-31", "2020-02-29"], dtype="datetime64[ns]")
-    held = build(CrossSectionBatch, timestamps=labels).timestamps
-    assert held.dtype == labels.dtype
-    assert np.shares_memory(held, labels)
-    assert not held.flags.writeable
+    kept = build(CrossSectionBatch, timestamps=labels).timestamps
+    assert kept.dtype == labels.dtype
+    assert np.shares_memory(kept, labels)
+    assert not kept.flags.writeable
 
 
 @pytest.mark.parametrize("empty", [(), None, [], np.array([]), pd.Index([]), pl.Series([])])
@@ -580,7 +580,7 @@ def test_asset_ids_become_a_tuple_of_text(given_ids, held):
         ((1.0, 1, 2), "asset_ids must be unique; positions 0 and 1 hold the same id"),
     ],
 )
-def test_asset_ids_are_refused_without_naming_one(kind, ids, message):
+def test_asset_ids_are_rejected_without_naming_one(kind, ids, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         build(kind, asset_ids=ids)
 
@@ -589,7 +589,7 @@ def test_asset_ids_are_refused_without_naming_one(kind, ids, message):
 
 
 @each_field
-def test_a_wrong_rank_says_the_right_one(kind, name):
+def test_the_error_of_a_wrong_rank_names_the_right_one(kind, name):
     shape = FLOATS[kind][name]
     got = np.zeros((1, *shape)).shape
     rule = f"{name} must be {len(shape)}D; got shape "
@@ -742,7 +742,7 @@ def test_masks_of_zeros_and_ones_are_masks(mask, dtype):
 
 
 @given(st.one_of(st.floats(), st.integers(-(2**31), 2**31)).filter(lambda x: x not in (0, 1)))
-def test_masks_of_anything_else_are_refused(value):
+def test_masks_of_anything_else_are_rejected(value):
     mask = np.ones(PANEL)
     mask[1, 2] = value
     with pytest.raises(ValueError, match=r"^mask must hold True and False.*; got .* at \(1, 2\)$"):
@@ -782,7 +782,7 @@ def test_group_ids_of_whole_numbers_are_int64(groups, dtype):
     ],
     ids=repr,
 )
-def test_group_ids_that_would_change_are_refused(groups):
+def test_group_ids_that_would_change_are_rejected(groups):
     with pytest.raises(ValueError, match=r"^group_ids must hold"):
         build(PortfolioSequenceBatch, group_ids=groups)
 
