@@ -1,4 +1,4 @@
-"""The neural models as the laws see them: tiny panels, tiny networks, predictions as arrays."""
+"""Neural models for the laws: tiny panels, tiny networks, predictions as arrays."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def labelled(batch):
 
 @dataclass(frozen=True)
 class Family:
-    """How to make a model, and what it says about a batch."""
+    """A model, its batches, and its predictions as arrays."""
 
     name: str
     make: Callable[..., Any]
@@ -77,7 +77,7 @@ def cae(**settings):
     return CAEModel(CAEConfig(**(defaults | settings)))
 
 
-def cae_says(model, batch):
+def cae_predictions(model, batch):
     return {"asset_betas": model.extract(batch).asset_betas}
 
 
@@ -99,11 +99,11 @@ def sdf(**settings):
     return StochasticDiscountFactorModel(sdf_config(**settings))
 
 
-def sdf_says(model, batch):
+def sdf_predictions(model, batch):
     return {"asset_weights": model.extract(batch).asset_weights}
 
 
-class HeadOnItsOwn(StochasticDiscountFactorBetaNetworkHead):
+class HeadWithEqualWeightFactor(StochasticDiscountFactorBetaNetworkHead):
     """The beta head with an equal-weight factor in place of a discount factor's."""
 
     def fit(self, batch):
@@ -119,10 +119,10 @@ class HeadOnItsOwn(StochasticDiscountFactorBetaNetworkHead):
 def head(**settings):
     settings = {("beta_lr" if k == "lr" else k): v for k, v in settings.items()}
     defaults = {"beta_state_dim": 2, "beta_hidden_dim": 5, "beta_n_epochs": 3, "beta_lr": 0.02}
-    return HeadOnItsOwn(sdf_config(**(defaults | settings)))
+    return HeadWithEqualWeightFactor(sdf_config(**(defaults | settings)))
 
 
-def head_says(model, batch):
+def head_predictions(model, batch):
     return {"signal_values": model.predict(batch).signal_values}
 
 
@@ -137,32 +137,32 @@ def sae(**settings):
     return SAEModel(SAEConfig(**(defaults | settings)))
 
 
-def sae_says(model, batch):
+def sae_predictions(model, batch):
     return {"signal_values": model.predict(batch).signal_values}
 
 
 FAMILIES = [
-    Family("sae", sae, ragged_batch, sae_says),
+    Family("sae", sae, ragged_batch, sae_predictions),
     Family(
         "sae minibatch classification",
         lambda **s: sae(**({"task_type": "classification", "batch_size": 16} | s)),
         lambda *a, **k: labelled(ragged_batch(*a, **k)),
-        sae_says,
+        sae_predictions,
     ),
-    Family("sdf", sdf, ragged_batch, sdf_says),
+    Family("sdf", sdf, ragged_batch, sdf_predictions),
     Family(
         "sdf ensemble without context",
         lambda **s: sdf(**({"n_ensemble": 2} | s)),
         lambda *a, **k: replace(ragged_batch(*a, **k), context_features=None),
-        sdf_says,
+        sdf_predictions,
     ),
-    Family("beta head", head, ragged_batch, head_says),
-    Family("cae", cae, ragged_batch, cae_says),
+    Family("beta head", head, ragged_batch, head_predictions),
+    Family("cae", cae, ragged_batch, cae_predictions),
     Family(
         "cae minibatch ensemble",
         lambda **s: cae(**({"batch_size": 16, "n_ensemble": 2} | s)),
         ragged_batch,
-        cae_says,
+        cae_predictions,
     ),
     Family(
         "cae deep context",
@@ -170,12 +170,12 @@ FAMILIES = [
             **({"hidden_units": (4, 3), "factor_inputs": "context", "l1_scope": "all"} | s)
         ),
         ragged_batch,
-        cae_says,
+        cae_predictions,
     ),
     Family(
         "cae classification",
         lambda **s: cae(**({"task_type": "classification"} | s)),
         lambda *a, **k: labelled(ragged_batch(*a, **k)),
-        cae_says,
+        cae_predictions,
     ),
 ]

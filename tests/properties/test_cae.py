@@ -262,7 +262,7 @@ def test_context_may_feed_the_factor_network():
         model.fit(replace(batch, context_features=None))
 
 
-def test_without_returns_there_are_betas_only():
+def test_without_returns_extraction_gives_betas_only():
     batch = ragged_batch()
     model = cae()
     model.fit(batch)
@@ -293,7 +293,7 @@ def test_batches_of_one_row_update_nothing():
     assert not model.is_fitted
 
 
-def test_bad_batches_are_refused_by_name():
+def test_invalid_batches_raise_and_name_the_array():
     batch = ragged_batch()
     labels = labelled(batch)
     with pytest.raises(ValueError, match="classification requires factor_returns"):

@@ -183,21 +183,21 @@ def test_unfitted_models_say_so(family, tmp_path):
         model.save(tmp_path / "x.ml4t")
 
 
-def test_a_wrong_feature_count_is_refused(family):
+def test_another_number_of_characteristics_raises(family):
     batch = family.batch()
     model = family.fitted(batch)
     with pytest.raises(ValueError, match="feature dimension"):
         family.predictions(model, family.batch(n_chars=4))
 
 
-def test_an_unknown_checkpoint_is_refused(family):
+def test_an_unknown_checkpoint_raises(family):
     model = family.fitted()
     ask = model.extract if hasattr(model, "extract") else model.predict
     with pytest.raises(ValueError, match=r"checkpoint=77 is not in available_checkpoints"):
         ask(family.batch(), checkpoint=77)
 
 
-def test_a_wrong_batch_type_is_refused_and_recorded(family):
+def test_a_wrong_batch_type_raises_and_is_recorded(family):
     model = family.make()
     with pytest.raises(TypeError, match="batch"):
         model.fit("not a batch")
@@ -209,9 +209,9 @@ def test_threads_of_torch_change_no_bit(family):
     batch = family.batch()
     expected = family.predictions(family.fitted(batch), batch)
     torch.set_num_threads(2)
-    found = family.predictions(family.fitted(batch), batch)
+    result = family.predictions(family.fitted(batch), batch)
     torch.set_num_threads(1)
-    assert_same_bits(found, expected)
+    assert_same_bits(result, expected)
 
 
 def test_pickles_and_clones(family):

@@ -106,13 +106,13 @@ def test_a_missing_return_leaves_the_mean_of_its_date_while_its_weight_trades(se
 def test_a_date_without_a_known_return_is_no_observation_of_the_objective(burn_in):
     case = with_gaps(random_case())
     fixed = {k: torch.tensor(v) for k, v in case.items()}
-    found = robust_sharpe_loss(gamma_cost=0.5, burn_in=burn_in, **fixed, **SETTINGS)
-    paths = found.net_returns.numpy()
+    result = robust_sharpe_loss(gamma_cost=0.5, burn_in=burn_in, **fixed, **SETTINGS)
+    paths = result.net_returns.numpy()
     expected = oracle.objective(paths, 252.0, 1e-8, tau=0.2, share=0.1, burn_in=burn_in)
-    assert float(found.objective) == pytest.approx(expected, rel=1e-12)
+    assert float(result.objective) == pytest.approx(expected, rel=1e-12)
     kept = paths[:, burn_in:]
     pooled = oracle.sharpe(kept[~np.isnan(kept)], 252.0, 1e-8)
-    assert float(found.sharpe_pool) == pytest.approx(pooled, rel=1e-12)
+    assert float(result.sharpe_pool) == pytest.approx(pooled, rel=1e-12)
 
 
 def test_without_costs_a_missing_return_is_a_masked_cell():
@@ -146,7 +146,7 @@ def test_a_weight_that_is_not_finite_is_no_missing_return():
     assert torch.isnan(robust_sharpe_loss(gamma_cost=0.5, **fixed, **SETTINGS).loss)
 
 
-def test_an_objective_without_a_known_return_is_refused():
+def test_an_objective_without_a_finite_return_raises():
     case = random_case()
     case["forward_returns"][:, 2:] = np.nan
     case["mask"][:, 2:] = True
@@ -227,17 +227,17 @@ def test_scale_matters_only_with_costs():
     settings = SETTINGS | {"sharpe_eps": 1e-300}
 
     def pooled(scale, gamma):
-        found = robust_sharpe_loss(
+        result = robust_sharpe_loss(
             weights=scale * torch.tensor(case["weights"]), gamma_cost=gamma, **fixed, **settings
         )
-        torch.testing.assert_close(found.loss, -found.objective)
-        return float(found.objective)
+        torch.testing.assert_close(result.loss, -result.objective)
+        return float(result.objective)
 
     assert pooled(3.0, 0.0) == pytest.approx(pooled(1.0, 0.0), rel=1e-12)
     assert pooled(1.0, 1.0) < pooled(1.0, 0.0)
 
 
-def test_a_burn_in_that_leaves_nothing_is_refused():
+def test_a_burn_in_of_all_periods_raises():
     case = {k: torch.tensor(v) for k, v in random_case().items()}
     with pytest.raises(ValueError, match="burn_in must be less than the 6 periods"):
         robust_sharpe_loss(gamma_cost=0.5, burn_in=6, **case, **SETTINGS)

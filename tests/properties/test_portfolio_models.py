@@ -79,8 +79,8 @@ every = pytest.mark.parametrize("make", [lstm, deep, linear])
 
 def gradient(network, data, config):
     network.zero_grad()
-    told = {"device": PLACE[0], "dtype": PLACE[1], "group_ids": None, "costs": data.costs}
-    objective = Objective(network.train(), windows_of(data, **told), config)
+    settings = {"device": PLACE[0], "dtype": PLACE[1], "group_ids": None, "costs": data.costs}
+    objective = Objective(network.train(), windows_of(data, **settings), config)
     objective.loss(3, torch.arange(data.batch_size)).loss.backward()
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
 
@@ -99,13 +99,13 @@ def test_the_chunked_gradient_is_the_full_one(make):
 @neural
 def test_batch_size_changes_nothing_but_memory(make):
     data = batch()
-    found = []
+    result = []
     for size in (16, 3, 1):
         model = make(batch_size=size)
         model.fit(data)
-        found.append(model.predict(data).weights)
-    np.testing.assert_allclose(found[1], found[0], atol=1e-9)
-    np.testing.assert_allclose(found[2], found[0], atol=1e-9)
+        result.append(model.predict(data).weights)
+    np.testing.assert_allclose(result[1], result[0], atol=1e-9)
+    np.testing.assert_allclose(result[2], result[0], atol=1e-9)
 
 
 def gone_on(data, dates):
@@ -140,7 +140,7 @@ def test_last_dates_without_returns_have_no_part_in_a_fit(make, settings):
 
 @neural
 @pytest.mark.parametrize("junk", [np.nan, np.inf, -np.inf])
-def test_a_missing_return_trains_as_the_objective_says(make, junk):
+def test_a_missing_return_has_no_part_in_training(make, junk):
     data = replace(batch(holes=0.0), mask=None)
     returns = np.array(data.returns)
     rng = np.random.default_rng(3)
@@ -172,14 +172,14 @@ def test_minibatches_without_a_return_are_passed_over(make):
 
 
 @every
-def test_a_fit_without_a_known_return_is_refused(make):
+def test_a_fit_without_a_finite_return_raises(make):
     data = batch()
     with pytest.raises(ValueError, match="no valid observations"):
         make().fit(gone_on(data, slice(0, 9)))
 
 
 @neural
-def test_a_fit_without_a_known_return_after_the_burn_in_is_refused(make):
+def test_a_fit_without_a_finite_return_after_the_burn_in_raises(make):
     data = batch()
     with pytest.raises(ValueError, match="none of the 140 cells after the burn-in of 2 periods"):
         make(burn_in=2).fit(gone_on(data, slice(2, 9)))
@@ -287,13 +287,13 @@ def test_assets_are_labels_of_the_regression_and_of_its_constraints():
         prev_weights=data.prev_weights[:, order],
     )
     steps = [WeightConstraintPostprocessor(1.0, 0.0, 0.7, 0.8)]
-    found = []
+    result = []
     for one in (data, moved):
         pipeline = PortfolioAllocationPipeline(linear(max_abs_weight=0.8), postprocessors=steps)
         pipeline.fit(one)
-        found.append(pipeline.predict(one))
+        result.append(pipeline.predict(one))
     for name in ("raw_weights", "processed_weights"):
-        straight, permuted = (getattr(one, name).weights for one in found)
+        straight, permuted = (getattr(one, name).weights for one in result)
         np.testing.assert_allclose(permuted, straight[:, :, order], atol=1e-10)
 
 
@@ -392,7 +392,7 @@ def test_refusals_of_batches_that_are_not_the_fitted_ones(make):
 
 
 @neural
-def test_an_unseen_group_is_named(make):
+def test_a_group_outside_the_fit_is_named(make):
     data = batch()
     model = make(use_group_embedding=True)
     with pytest.raises(ValueError, match="requires group_ids"):
@@ -443,7 +443,7 @@ def test_fully_blocked_rows_stay_finite(n_heads):
 
 
 @pytest.mark.parametrize("lag", [0, 1, 3, 9])
-def test_cross_sections_are_seen_late_and_never_wrap(lag):
+def test_cross_sectional_attention_is_lagged_and_never_wraps(lag):
     torch.manual_seed(0)
     x = torch.randn(2, 4, 3, 6)
     mask = torch.ones(2, 4, 3, dtype=torch.bool)
@@ -476,10 +476,10 @@ def test_divergence_names_the_step():
     arguments = {"batch": batch(holes=0.0), "validation_batch": None, "config": config}
     with pytest.raises(FloatingPointError, match="non-finite training loss at step 1"):
         fit_policy_network(Broken(float("nan")), device="cpu", **arguments)
-    found = fit_policy_network(Broken(1.0), device="cpu", **arguments)
-    assert found.best_step in found.checkpoint_states
+    result = fit_policy_network(Broken(1.0), device="cpu", **arguments)
+    assert result.best_step in result.checkpoint_states
     network = Broken(1.0)
-    network.load_state_dict(found.checkpoint_states[found.best_step])
+    network.load_state_dict(result.checkpoint_states[result.best_step])
     again = evaluate_pooled_sharpe(
         network,
         arguments["batch"],
@@ -488,7 +488,7 @@ def test_divergence_names_the_step():
         config=config,
         device="cpu",
     )
-    assert again == pytest.approx(found.best_validation_sharpe, rel=1e-12)
+    assert again == pytest.approx(result.best_validation_sharpe, rel=1e-12)
 
 
 class Exploding(torch.optim.AdamW):
@@ -530,26 +530,26 @@ def judge(weights, data, cost):
 
 @neural
 def test_a_planted_strategy_is_learned_and_traded_less_as_costs_rise(make):
-    fresh, found = planted(1, 0.0), {}
+    fresh, result = planted(1, 0.0), {}
     for cost in (0.0, 0.01, 0.03):
         model = make(max_iters=80, eval_every=20, learning_rate=0.02, dropout=0.0, gamma_cost=1.0)
         model.fit(planted(0, cost))
-        found[cost] = model.predict(fresh).weights
-    told, noise = (
-        np.corrcoef(found[0.0].ravel(), fresh.features[..., f].ravel())[0, 1] for f in (0, 1)
+        result[cost] = model.predict(fresh).weights
+    settings, noise = (
+        np.corrcoef(result[0.0].ravel(), fresh.features[..., f].ravel())[0, 1] for f in (0, 1)
     )
-    assert told > 0.5
+    assert settings > 0.5
     assert abs(noise) < 0.15
     # Out of sample, and beside the best that is bounded by one: the sign of the signal.
     best, _ = judge(np.sign(fresh.features[..., 0]), fresh, 0.0)
-    sharpe, turnover = judge(found[0.0], fresh, 0.0)
+    sharpe, turnover = judge(result[0.0], fresh, 0.0)
     assert sharpe > 0.6 * best
-    turnovers = [judge(weights, fresh, 0.0)[1] for weights in found.values()]
+    turnovers = [judge(weights, fresh, 0.0)[1] for weights in result.values()]
     assert turnovers[1] < 0.8 * turnover
     assert turnovers[2] < 0.2 * turnovers[1]
     # Who was told the costs earns more after them than who was not.
     for cost in (0.01, 0.03):
-        assert judge(found[cost], fresh, cost)[0] > judge(found[0.0], fresh, cost)[0]
+        assert judge(result[cost], fresh, cost)[0] > judge(result[0.0], fresh, cost)[0]
 
 
 class Kept:
@@ -610,10 +610,10 @@ def test_a_pipeline_runs_its_postprocessors_in_order_and_is_saved(tmp_path):
     )
     pipeline = PortfolioAllocationPipeline(linear(), postprocessors=steps)
     assert pipeline.fit(data).model_fit.best_epoch == 1
-    found = pipeline.predict(data)
-    constrained = steps[0].transform(data, found.raw_weights)
+    result = pipeline.predict(data)
+    constrained = steps[0].transform(data, result.raw_weights)
     expected = steps[1].transform(data, constrained).weights
-    np.testing.assert_array_equal(found.processed_weights.weights, expected)
+    np.testing.assert_array_equal(result.processed_weights.weights, expected)
     assert np.abs(constrained.weights).sum(axis=2).max() <= 0.8 + 1e-10
     assert constrained.metadata["postprocessor"] == "weight_constraints"
     assert constrained.checkpoint_step == 1
@@ -628,7 +628,7 @@ def test_a_pipeline_runs_its_postprocessors_in_order_and_is_saved(tmp_path):
 
 
 @pytest.mark.parametrize("make", [linear, lstm, deep])
-def test_a_fit_without_any_cell_is_refused(make):
+def test_a_fit_without_any_cell_raises(make):
     data = batch(n_dates=6, n_assets=3)
     model = make()
     with pytest.raises(ValueError, match="no valid observations"):
@@ -636,7 +636,7 @@ def test_a_fit_without_any_cell_is_refused(make):
     assert not model.is_fitted
 
 
-def test_weights_of_other_assets_or_dates_are_refused():
+def test_weights_of_other_assets_or_dates_raise():
     data = batch(n_dates=4, n_assets=3, holes=0.0)
     labelled = replace(data, asset_ids=("a", "b", "c"), timestamps=(1, 2, 3, 4))
     given = PortfolioWeightsResult(
@@ -677,17 +677,17 @@ def test_a_date_without_a_known_return_is_no_observation_of_the_volatility():
     raw = PortfolioWeightsResult(np.random.default_rng(0).uniform(-1, 1, (4, 20, 5)))
     target = VolatilityTargetPostprocessor(0.1, min_periods=5)
     gaps = gone_on(data, [2, 11])
-    found = target.transform(gaps, raw).weights
+    result = target.transform(gaps, raw).weights
     # Dates 0 to 5 have fewer than five known returns before them.
-    np.testing.assert_array_equal(found[:, :6], raw.weights[:, :6])
-    assert (found[:, 6] != raw.weights[:, 6]).any()
+    np.testing.assert_array_equal(result[:, :6], raw.weights[:, :6])
+    assert (result[:, 6] != raw.weights[:, 6]).any()
     date, window = 15, 2
     days = np.setdiff1d(np.arange(date), [2, 11])
     past = data.returns[window, days] @ raw.weights[window, date]
     decay = 0.5 ** ((date - days) / 20.0)
     volatility = np.sqrt(252.0 * (decay * past**2).sum() / decay.sum())
     np.testing.assert_allclose(
-        found[window, date], raw.weights[window, date] * min(0.1 / volatility, 3.0), rtol=1e-12
+        result[window, date], raw.weights[window, date] * min(0.1 / volatility, 3.0), rtol=1e-12
     )
 
 
@@ -700,10 +700,10 @@ def test_the_plain_turnover_limit_scales_the_change():
         turnover_limit=0.4,
     )
     np.testing.assert_allclose(got, [[[0.5, 0.0], [0.5 - 0.8 / 3, 0.4 / 3]]])
-    held = apply_turnover_limit(
+    kept = apply_turnover_limit(
         wanted, previous_weights=np.array([[0.3, 0.1]]), mask=None, turnover_limit=0.0
     )
-    np.testing.assert_array_equal(held, [[[0.3, 0.1], [0.3, 0.1]]])
+    np.testing.assert_array_equal(kept, [[[0.3, 0.1], [0.3, 0.1]]])
     with pytest.raises(ValueError, match="turnover_limit"):
         apply_turnover_limit(wanted, previous_weights=None, mask=None, turnover_limit=-1.0)
 

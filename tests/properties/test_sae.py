@@ -131,7 +131,7 @@ def test_loss_curve_is_that_of_the_plain_loop(batch_size):
     np.testing.assert_allclose(got, expected, rtol=1e-7)
 
 
-def test_noise_and_dropout_are_there_in_training_only():
+def test_noise_and_dropout_apply_in_training_only():
     net, x, _ = net_and_rows(n_rows=200)
     noise = Noise(torch.Generator().manual_seed(0), 0.1, (0.0, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2))
     rows = x.T.contiguous()
@@ -275,7 +275,7 @@ def test_single_rows_never_make_a_batch():
     assert sae(batch_size=1).fit(batch).converged
 
 
-def test_bad_batches_are_refused_by_name():
+def test_invalid_batches_raise_and_name_the_array():
     batch = ragged_batch()
     one = np.zeros_like(batch.mask)
     one[0, 0] = True

@@ -176,7 +176,7 @@ def test_loss_is_the_papers_on_ragged_panels():
     torch.testing.assert_close(constant, panel.loss(sdf_values))
 
 
-def test_an_asset_seen_once_counts_one_over_the_longest():
+def test_an_asset_with_one_date_weighs_one_over_the_longest_history():
     returns = np.array([[1.0, 2.0], [3.0, np.nan], [2.0, np.nan], [1.0, np.nan]])
     panel, _ = panel_of(returns, np.isfinite(returns))
     ones = torch.ones(4, dtype=F64)
@@ -420,10 +420,10 @@ def test_burn_in_keeps_nothing_early():
         sdf(burn_in_epochs=50).fit(ragged_batch())
 
 
-def test_history_tells_the_phases():
+def test_history_names_the_phase_of_every_epoch():
     summary = sdf(n_epochs_unc=2, n_epochs_cond=3).fit(ragged_batch())
-    told = [(entry["phase"], entry["epoch"]) for entry in summary.history]
-    assert told == [("unconditional", e) for e in (1.0, 2.0)] + [
+    settings = [(entry["phase"], entry["epoch"]) for entry in summary.history]
+    assert settings == [("unconditional", e) for e in (1.0, 2.0)] + [
         ("conditional", e) for e in (1.0, 2.0, 3.0)
     ]
     assert set(summary.history[0]) == {"epoch", "phase", "train_loss", "train_sharpe"}
@@ -481,7 +481,7 @@ def test_an_interrupted_fit_resumes_with_the_same_bits(phase):
         )
 
 
-def test_bad_batches_are_refused_by_name(monkeypatch):
+def test_invalid_batches_raise_and_name_the_array(monkeypatch):
     batch = ragged_batch()
     with pytest.raises(ValueError, match="validation_batch requires returns"):
         sdf().fit(batch, validation_batch=replace(batch, returns=None))

@@ -213,7 +213,7 @@ def test_a_resumed_run_has_the_bits_of_an_unbroken_one(at, tmp_path):
     assert_same_bits(resumed, unbroken)
 
 
-def test_a_state_on_disk_is_whole_or_refused(tmp_path, monkeypatch):
+def test_a_state_on_disk_is_complete_or_raises(tmp_path, monkeypatch):
     stop, path = StopAfter("minibatch", 1), tmp_path / "run.pt"
     with pytest.raises(InterruptError):
         line_run(callbacks=[stop])
@@ -243,7 +243,7 @@ def test_a_resumed_run_remembers_its_stopping_rules():
     assert_same_bits(one_member(resumed, 0), one_member(unbroken, 0))
 
 
-def test_a_state_of_other_phases_is_refused():
+def test_a_state_of_other_phases_raises():
     stop = StopAfter("minibatch", 1)
     with pytest.raises(InterruptError):
         line_run(callbacks=[stop])
@@ -291,7 +291,7 @@ def test_guards_name_what_phase_and_epoch():
         broken(lambda w, _: w.sum(dim=1) / torch.tensor([1.0, 0.0]), members=2)
 
 
-def test_an_epoch_without_a_loss_is_refused():
+def test_an_epoch_without_a_loss_raises():
     network = Line((0,))
     phase = Phase(
         name="demo",
@@ -346,20 +346,20 @@ def test_the_best_state_is_restored_when_asked():
 
 
 def test_callbacks_hear_every_phase_and_epoch(capsys):
-    heard = []
+    events = []
 
     class Listen(Callback):
         def on_start(self, event):
-            heard.append(("start", event.phase, event.total))
+            events.append(("start", event.phase, event.total))
 
         def on_epoch(self, event):
-            heard.append((event.phase, event.epoch, sorted(event.metrics)))
+            events.append((event.phase, event.epoch, sorted(event.metrics)))
 
         def on_end(self, event):
-            heard.append(("end", event.phase, event.epoch, event.stopped_early))
+            events.append(("end", event.phase, event.epoch, event.stopped_early))
 
     line_run(epochs=2, callbacks=[Listen()])
-    assert heard == [
+    assert events == [
         ("start", "minibatch", 2),
         ("minibatch", 1, ["train_loss", "val_loss"]),
         ("minibatch", 2, ["train_loss", "val_loss"]),

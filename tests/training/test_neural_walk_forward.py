@@ -53,13 +53,13 @@ def test_a_planted_future_is_not_found(family):
 @families
 def test_a_fold_is_a_fit_of_its_window(family):
     batch = family.batch(n_dates=8)
-    found = walked(family, batch)
+    result = walked(family, batch)
     model = family.make()
     model.fit(batch.slice(0, 6))
     whole = family.predictions(model, batch)
     for name, array in whole.items():
-        told = getattr(found.result, name)
-        np.testing.assert_allclose(told, array[6:], rtol=0, atol=1e-12)
+        settings = getattr(result.result, name)
+        np.testing.assert_allclose(settings, array[6:], rtol=0, atol=1e-12)
 
 
 @families
@@ -85,14 +85,14 @@ def test_a_model_that_can_go_on_is_asked_to():
             family = CHOSEN[0]
             return family.fitted(batch=ragged_batch()).predict(batch)
 
-    found = WalkForward(GoesOn(), min_periods=6).run(ragged_batch(n_dates=9))
-    assert found.summaries == (1, 2, 3)
+    result = WalkForward(GoesOn(), min_periods=6).run(ragged_batch(n_dates=9))
+    assert result.summaries == (1, 2, 3)
     cold = WalkForward(GoesOn(), min_periods=6, warm_start=False).run(ragged_batch(n_dates=9))
     assert cold.summaries == (1, 1, 1)
 
 
 @families
-def test_a_fold_goes_on_from_the_one_before(family):
+def test_a_fold_starts_from_the_parameters_of_the_former_fold(family):
     batch = family.batch(n_dates=8)
     first, second = family.make(), family.make()
     first.fit(batch.slice(0, 6))
@@ -106,7 +106,7 @@ def test_a_fold_goes_on_from_the_one_before(family):
         assert (array[1] != getattr(cold, name)[1]).any()
 
 
-def test_a_model_in_a_pipeline_goes_on_as_it_does_alone():
+def test_a_warm_start_in_a_pipeline_equals_that_of_the_model_alone():
     family = next(f for f in CHOSEN if f.name == "cae")
     batch = family.batch(n_dates=8)
 
@@ -123,9 +123,9 @@ def test_a_model_in_a_pipeline_goes_on_as_it_does_alone():
 
 def test_the_weights_of_a_discount_factor_are_a_frame():
     family = next(f for f in CHOSEN if f.name == "sdf")
-    found = walked(family, family.batch(n_dates=8))
-    frame = found.frame().to_polars()
-    weights = found.result.asset_weights
+    result = walked(family, family.batch(n_dates=8))
+    frame = result.frame().to_polars()
+    weights = result.result.asset_weights
     np.testing.assert_array_equal(frame["weight"], weights[np.isfinite(weights)])
 
 
@@ -152,7 +152,7 @@ def test_a_fit_begins_with_the_last_parameters(family):
 
 
 @families
-def test_a_start_of_other_sizes_is_refused(family):
+def test_a_warm_start_of_other_sizes_raises(family):
     batch = family.batch(n_dates=8)
     model = family.make()
     model.fit(batch)

@@ -75,7 +75,7 @@ def test_an_improvement_must_exceed_min_delta():
         ({"watch": (Better("x"),), "limit": 1, "smoothing": 0.0}, "smoothing"),
     ],
 )
-def test_impossible_rules_are_refused(settings, message):
+def test_impossible_rules_raise(settings, message):
     with pytest.raises(ValueError, match=message):
         Patience(**settings)
 
@@ -157,7 +157,7 @@ def test_dtype_is_changed_when_asked():
     assert to_tensor(np.ones(2, np.float32), device=CPU, dtype=torch.float64).dtype == torch.float64
 
 
-def test_devices_that_are_not_there_are_named():
+def test_unavailable_devices_are_named():
     assert resolve_device("auto").type in ("cpu", "cuda")
     if not torch.cuda.is_available():
         with pytest.raises(RuntimeError, match="CUDA"):
@@ -172,7 +172,7 @@ def test_devices_that_are_not_there_are_named():
 @pytest.mark.parametrize(
     ("callbacks", "got"), [("bar", "str"), (3, "int"), ([progress.Callback(), print], "at 1")]
 )
-def test_what_cannot_listen_is_refused(callbacks, got):
+def test_a_callback_without_its_methods_raises(callbacks, got):
     with pytest.raises(TypeError, match=rf"callbacks must be a sequence of Callback; got .*{got}"):
         progress.listeners(callbacks, progress=False)
 

@@ -62,17 +62,17 @@ def test_a_planted_future_is_not_found(make):
 @every
 def test_a_fold_is_a_fit_of_its_window(make):
     batch = data()
-    found = walked(small(make), batch)
-    assert found.result.weights.shape == (2, 4, N)
-    assert found.result.timestamps == (10, 11, 12, 13)
+    result = walked(small(make), batch)
+    assert result.result.weights.shape == (2, 4, N)
+    assert result.result.timestamps == (10, 11, 12, 13)
     model = small(make)
     model.fit(batch.slice(0, 10))
     want = model.predict(batch).weights[:, 10:12]
-    np.testing.assert_allclose(found.result.weights[:, :2], want, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(result.result.weights[:, :2], want, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("make", [lstm, deep])
-def test_a_fold_goes_on_from_the_one_before(make):
+def test_a_fold_starts_from_the_parameters_of_the_former_fold(make):
     batch = data()
     first, second, cold = small(make), small(make), small(make)
     first.fit(batch.slice(0, 10))
@@ -80,15 +80,15 @@ def test_a_fold_goes_on_from_the_one_before(make):
     cold.fit(batch.slice(0, 12))
     warm = walked(small(make), batch).result.weights[:, 2:]
     anew = walked(small(make), batch, warm_start=False).result.weights[:, 2:]
-    for found, model in ((warm, second), (anew, cold)):
+    for result, model in ((warm, second), (anew, cold)):
         want = model.predict(batch).weights[:, 12:]
-        np.testing.assert_allclose(found, want, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(result, want, rtol=0, atol=1e-12)
     assert (warm != anew).any()
     assert second.last_fit_record.input_sha256 != cold.last_fit_record.input_sha256
 
 
 @pytest.mark.parametrize("make", [lstm, deep])
-def test_a_fit_without_steps_to_speak_of_keeps_what_it_began_with(make):
+def test_a_fit_with_vanishing_steps_keeps_its_starting_parameters(make):
     first, second = small(make), make(max_iters=1, burn_in=1, learning_rate=1e-12, weight_decay=0.0)
     first.fit(data())
     second.fit(data(), **second.continued_from(first))
@@ -98,7 +98,7 @@ def test_a_fit_without_steps_to_speak_of_keeps_what_it_began_with(make):
 
 
 @pytest.mark.parametrize("make", [lstm, deep])
-def test_a_start_of_other_sizes_or_another_class_is_refused(make):
+def test_a_warm_start_of_other_sizes_or_another_class_raises(make):
     batch, model = data(), small(make)
     model.fit(batch)
     narrow = replace(batch, features=batch.features[..., :2])
@@ -119,13 +119,13 @@ def one_slot(batch, *dates):
 @pytest.mark.parametrize("dates", [(0,), (9,), (0, 4, 10)])
 def test_dates_before_the_first_prediction_need_no_book(make, dates):
     batch = one_slot(data(), *dates)  # 10 is in the gap
-    found = walked(small(make), batch, gap=1).result.weights
+    result = walked(small(make), batch, gap=1).result.weights
     model = small(make)
     model.fit(batch.slice(0, 10))
     for date in (11, 12):
         known = batch if make is not linear else batch.slice(date, date + 1)
         want = model.predict(known).weights[:, 0 if make is linear else date]
-        np.testing.assert_allclose(found[:, date - 11], want, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(result[:, date - 11], want, rtol=0, atol=1e-12)
 
 
 @every
@@ -134,11 +134,11 @@ def test_a_date_before_the_first_prediction_that_allows_no_book_holds_nothing(ma
     volatility = VolatilityTargetPostprocessor(min_periods=2)
     batch = one_slot(data(), 0, 9)
     pipeline = PortfolioAllocationPipeline(small(make), postprocessors=(limit, volatility))
-    found = walked(pipeline, batch).result
+    result = walked(pipeline, batch).result
     mask = np.array(batch.mask)
     mask[:, [0, 9]] = False
     known = replace(batch, mask=mask).slice(0, 11)
-    raw = found.raw_weights.slice(0, 1)
+    raw = result.raw_weights.slice(0, 1)
     nothing = np.zeros((2, N))
     book = limit.transform(
         replace(known.slice(10, 11), prev_weights=nothing, returns=None), raw
@@ -146,7 +146,7 @@ def test_a_date_before_the_first_prediction_that_allows_no_book_holds_nothing(ma
     assert np.abs(book).sum(axis=2).max() <= 0.3 + 1e-10
     padded = np.concatenate([np.zeros((2, 10, N)), book], axis=1)
     want = volatility.transform(known, replace(raw, weights=padded, timestamps=())).weights[:, 10]
-    np.testing.assert_allclose(found.processed_weights.weights[:, 0], want, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(result.processed_weights.weights[:, 0], want, rtol=0, atol=1e-12)
 
 
 def test_a_date_to_predict_that_allows_no_book_is_named():
@@ -159,9 +159,9 @@ def test_the_regression_walks_past_features_that_it_does_not_need():
     batch = data()
     features = np.array(batch.features)
     features[:, 3], features[:, 10, 1] = np.nan, np.nan  # 10 is in the gap
-    found = walked(linear(), replace(batch, features=features), gap=1)
-    assert found.result.weights.shape == (2, 3, N)
-    assert "8 available cells without" in found.summaries[0].notes[0]
+    result = walked(linear(), replace(batch, features=features), gap=1)
+    assert result.result.weights.shape == (2, 3, N)
+    assert "8 available cells without" in result.summaries[0].notes[0]
 
 
 @pytest.mark.parametrize("make", [lstm, deep])
@@ -170,12 +170,12 @@ def test_a_walk_trains_where_returns_are_missing(make):
     returns = np.array(batch.returns)
     returns[:, 9:12], returns[0, 3, 2] = np.nan, np.nan
     batch = replace(batch, returns=returns)
-    found = walked(small(make), batch)
+    result = walked(small(make), batch)
     model = small(make)
     model.fit(batch.slice(0, 10))
     want = model.predict(batch).weights[:, 10:12]
-    np.testing.assert_allclose(found.result.weights[:, :2], want, rtol=0, atol=1e-12)
-    assert found.summaries[0].notes[0].startswith("9 of 80 available cells of the batch")
+    np.testing.assert_allclose(result.result.weights[:, :2], want, rtol=0, atol=1e-12)
+    assert result.summaries[0].notes[0].startswith("9 of 80 available cells of the batch")
 
 
 @every
@@ -189,14 +189,14 @@ def test_workers_and_a_folder_change_no_bit(make, tmp_path):
     np.testing.assert_array_equal(again.result.weights, alone.result.weights)
 
 
-def test_a_network_in_a_pipeline_goes_on_as_it_does_alone():
+def test_a_warm_start_in_a_pipeline_equals_that_of_the_network_alone():
     alone = walked(small(lstm), data()).result.weights
     piped = walked(PortfolioAllocationPipeline(small(lstm)), data()).result.raw_weights
     np.testing.assert_array_equal(piped.weights, alone)
 
 
 @pytest.mark.parametrize("wrap", [lambda model: model, PortfolioAllocationPipeline])
-def test_a_pool_that_forks_is_refused_rather_than_waited_for(wrap):
+def test_a_forking_pool_raises_and_does_not_hang(wrap):
     forks = multiprocessing.get_context("fork")
     with (
         ProcessPoolExecutor(1, mp_context=forks) as pool,
@@ -206,12 +206,12 @@ def test_a_pool_that_forks_is_refused_rather_than_waited_for(wrap):
 
 
 def test_a_pipeline_walks():
-    found = walked(PortfolioAllocationPipeline(linear()), data())
+    result = walked(PortfolioAllocationPipeline(linear()), data())
     want = walked(linear(), data())
-    np.testing.assert_array_equal(found.result.raw_weights.weights, want.result.weights)
+    np.testing.assert_array_equal(result.result.raw_weights.weights, want.result.weights)
 
 
-def test_a_pipeline_goes_on_from_its_folder(tmp_path):
+def test_a_pipeline_resumes_from_its_folder(tmp_path):
     pipeline = PortfolioAllocationPipeline(
         linear(), postprocessors=(WeightConstraintPostprocessor(),)
     )
@@ -227,11 +227,11 @@ def test_a_turnover_limit_holds_from_fold_to_fold():
     limit = WeightConstraintPostprocessor(turnover_limit=0.3)
     pipeline = PortfolioAllocationPipeline(linear(), postprocessors=(limit,))
     batch = replace(data(), mask=None)
-    found = walked(pipeline, batch)
-    book = found.result.processed_weights.weights
+    result = walked(pipeline, batch)
+    book = result.result.processed_weights.weights
     assert np.abs(np.diff(book, axis=1)).sum(axis=2).max() <= 0.3 + 1e-10
-    first = found.folds[0].fold
-    alone = found.models[0].predict(batch).processed_weights.weights
+    first = result.folds[0].fold
+    alone = result.models[0].predict(batch).processed_weights.weights
     dates = slice(first.predict_start, first.predict_stop)
     np.testing.assert_allclose(book[:, : dates.stop - dates.start], alone[:, dates], atol=1e-12)
 
@@ -244,9 +244,9 @@ def test_a_chain_walked_date_by_date_is_the_chain_walked_at_once():
     )
     pipeline = PortfolioAllocationPipeline(linear(), postprocessors=chain)
     batch = replace(data(), mask=None)
-    found = WalkForward(pipeline, min_periods=8, refit_every=T).run(batch)  # one fold
-    alone = found.models[0].predict(batch).processed_weights.weights
-    np.testing.assert_allclose(found.result.processed_weights.weights, alone[:, 8:], atol=1e-12)
+    result = WalkForward(pipeline, min_periods=8, refit_every=T).run(batch)  # one fold
+    alone = result.models[0].predict(batch).processed_weights.weights
+    np.testing.assert_allclose(result.result.processed_weights.weights, alone[:, 8:], atol=1e-12)
 
 
 def test_a_walk_within_turnover_grows_with_its_dates_alone(monkeypatch):

@@ -76,12 +76,12 @@ def test_conditional_autoencoder(panel):
         BetaLambdaMapper(),
     )
     pipeline.fit(train, validation_batch=validation)
-    found = pipeline.predict(replace(test, returns=None))
-    expected = found.asset_forecast.expected_returns
+    result = pipeline.predict(replace(test, returns=None))
+    expected = result.asset_forecast.expected_returns
     np.testing.assert_array_equal(np.isfinite(expected), known(test))
     realised = pipeline.model.extract(test).factor_returns
     assert np.isfinite(realised).all()
-    assert found.state.factor_returns is None
+    assert result.state.factor_returns is None
 
 
 def test_stochastic_discount_factor(panel):

@@ -97,7 +97,7 @@ def parameters(model):
     ]
 
 
-def test_it_goes_on_from_its_file_with_the_bits_of_an_unbroken_fit(interrupted):
+def test_a_saved_state_resumes_with_the_bits_of_an_unbroken_fit(interrupted):
     make, config, data, _, path = interrupted
     whole, resumed = make(config), make(config)
     whole.fit(data(), validation_batch=data(1))
@@ -109,7 +109,7 @@ def test_it_goes_on_from_its_file_with_the_bits_of_an_unbroken_fit(interrupted):
         np.testing.assert_array_equal(want, got)
 
 
-def test_a_state_of_another_fit_is_refused_by_what_differs(interrupted):
+def test_a_state_of_another_fit_raises_and_names_the_difference(interrupted):
     make, config, data, other, path = interrupted
     state = RunState.load(path)
     ((setting, value),) = other.items()
@@ -127,7 +127,7 @@ def test_a_state_of_another_fit_is_refused_by_what_differs(interrupted):
         assert not model.is_fitted
 
 
-def test_a_state_of_another_model_or_of_no_fit_is_refused(interrupted):
+def test_a_state_of_another_model_or_of_no_fit_raises(interrupted):
     make, config, data, _, path = interrupted
     with pytest.raises(ValueError, match=r"resume must be a state .* its model, "):
         make(config).fit(
@@ -167,7 +167,7 @@ def changed(state, where, value):
         ("names", ("other",), "resume must come from the phases"),
     ],
 )
-def test_a_state_that_contradicts_the_fit_is_refused(interrupted, where, value, message):
+def test_a_state_that_contradicts_the_fit_raises(interrupted, where, value, message):
     make, config, data, _, path = interrupted
     state = changed(path, where, value)
     with pytest.raises(ValueError, match=message):

@@ -120,12 +120,12 @@ def test_torch_around_a_call_changes_nothing_and_stays(family, state, dtype):
     with state():
         before = flags()
         inside = family.fitted(batch, dtype=dtype)
-        there = family.predictions(inside, batch)
+        present = family.predictions(inside, batch)
         old = family.predictions(model, batch)
         assert flags() == before
     outside = family.predictions(inside, batch)
     for name, values in expected.items():
-        for got in (there, old, outside):
+        for got in (present, old, outside):
             np.testing.assert_array_equal(got[name], values, err_msg=name)
 
 

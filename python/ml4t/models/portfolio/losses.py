@@ -67,7 +67,7 @@ def compute_net_portfolio_returns(
     prev_weights: Tensor | None = None,
     turnover_penalty: float = 0.0,
 ) -> Tensor:
-    r"""Mean return of the held slots after costs.
+    r"""Mean return of the tradable slots after costs.
 
     With positions :math:`s_{ti} = v_{ti}w_{ti}a_{ti}`, :math:`s_0` the previous weights,
     :math:`n_t = \max(\sum_i a_{ti}, 1)`, :math:`k_{ti} = a_{ti}` where the return is known

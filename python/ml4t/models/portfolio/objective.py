@@ -242,7 +242,7 @@ class Objective:
 
 
 class _TwoPass(torch.autograd.Function):
-    """Net returns of all chunks, whose graphs are built only when gradients are asked for."""
+    """Net returns of all chunks, whose graphs are built in the backward pass."""
 
     @staticmethod
     def forward(

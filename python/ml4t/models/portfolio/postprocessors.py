@@ -61,7 +61,7 @@ def apply_turnover_limit(
 ) -> NDArray[np.float64]:
     """Walk towards the weights, every date by at most the limit, in a straight line.
 
-    The plain rule, which knows no exposures: the change is scaled. `WeightConstraintPostprocessor`
+    The change is scaled, without regard to exposures. `WeightConstraintPostprocessor`
     finds the nearest book with the exposures instead.
 
     Parameters

@@ -1,4 +1,4 @@
-"""The labels of checkpoints: phase and epoch, and the integers that 0.1.x knew them by."""
+"""Labels of checkpoints: phase and epoch, or an integer of 0.1.x."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def in_order(labels: Iterable[Label]) -> tuple[Label, ...]:
 
 
 def last_trained(available: tuple[Label, ...]) -> Label:
-    """Give the last label of an epoch, rather than of a best one."""
+    """Return the last label of an epoch; labels of a best epoch do not count."""
     trained = [label for label in available if label[1] > 0]
     return (trained or list(available))[-1]
 
@@ -60,15 +60,15 @@ def resolve(
     ValueError
         When it is not available.
     """
-    asked = _read(checkpoint, config)
-    if checkpoint is not None and asked not in available:
+    requested = _read(checkpoint, config)
+    if checkpoint is not None and requested not in available:
         raise ValueError(
             f"checkpoint={checkpoint!r} is not in available_checkpoints {tuple(available)}"
         )
     configured = config.default_checkpoint
     best = (CONDITIONAL, BEST_LOSS)
     return choose_checkpoint(
-        asked,
+        requested,
         "best" if configured == "best" else _read(configured, config),
         available,
         best=best if best in available else None,
@@ -77,7 +77,7 @@ def resolve(
 
 
 def default(available: tuple[Label, ...], config: StochasticDiscountFactorConfig) -> Label:
-    """Give the label that is used when nothing is asked for, as far as training came."""
+    """Label of a request without a checkpoint, among the available ones."""
     try:
         return resolve(None, available, config)
     except ValueError:
