@@ -38,9 +38,11 @@ def parts(content: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
 
 def joined(manifest: object, tensors: object, data: bytes) -> bytes:
     """Build a file by hand, with a valid hash."""
-    told = manifest if isinstance(manifest, str) else json.dumps(manifest, separators=(",", ":"))
+    expected = (
+        manifest if isinstance(manifest, str) else json.dumps(manifest, separators=(",", ":"))
+    )
     entries = tensors if isinstance(tensors, str) else json.dumps(tensors, separators=(",", ":"))
-    head = json.dumps({"__metadata__": {"ml4t.models": told}}, separators=(",", ":"))[:-1]
+    head = json.dumps({"__metadata__": {"ml4t.models": expected}}, separators=(",", ":"))[:-1]
     head += "," + entries.removeprefix("{") if tensors else "}"
     encoded = head.encode() + b" " * (-len(head) % 8)
     return sealed(struct.pack("<Q", len(encoded)) + encoded + data)
@@ -170,7 +172,7 @@ def test_arrays_must_be_those_of_the_fit(good, refused):
     refused(joined(manifest, tensors, data + bytes(8)))
     refused(joined(manifest, tensors, data[:-8]))
     twice = json.dumps(tensors)[:-1] + "," + json.dumps({"fit.last": tensors["fit.last"]})[1:]
-    refused(joined(manifest, twice, data), "stands there twice")
+    refused(joined(manifest, twice, data), "a key is repeated")
 
 
 def fields(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -297,8 +299,8 @@ def test_a_manifest_that_is_not_understood_in_full_is_refused(good, refused, nam
     manifest, tensors, data = parts(good)
     MANIFESTS[name](manifest)
     if name == "huge number":  # Python itself refuses to read such digits
-        told = json.dumps(manifest | {"config": None}, separators=(",", ":"))
-        refused(joined(told.replace('"config":null', '"config":' + "9" * 5000), tensors, data))
+        expected = json.dumps(manifest | {"config": None}, separators=(",", ":"))
+        refused(joined(expected.replace('"config":null', '"config":' + "9" * 5000), tensors, data))
         return
     refused(joined(manifest, tensors, data))
 
@@ -311,14 +313,24 @@ def test_another_models_file_says_so(good, refused, tmp_path):
 
 def test_json_must_be_plain(good, refused):
     manifest, tensors, data = parts(good)
-    told = json.dumps(manifest, separators=(",", ":"))
-    twice = told[:-1] + ',"state":null}'
-    refused(joined(twice, tensors, data), "a key stands there twice")
+    expected = json.dumps(manifest, separators=(",", ":"))
+    twice = expected[:-1] + ',"state":null}'
+    refused(joined(twice, tensors, data), "a key is repeated")
     for word in ("NaN", "Infinity", "-Infinity"):
-        refused(joined(told.replace('"n_factors":3', f'"n_factors":{word}'), tensors, data), word)
-    for broken in (told[:-1], told + "}", told.replace(":", " ", 3), "null", "[]", "3", ""):
+        refused(
+            joined(expected.replace('"n_factors":3', f'"n_factors":{word}'), tensors, data), word
+        )
+    for broken in (
+        expected[:-1],
+        expected + "}",
+        expected.replace(":", " ", 3),
+        "null",
+        "[]",
+        "3",
+        "",
+    ):
         refused(joined(broken, tensors, data))
-    hash_first = told.split(",", 1)[0]
+    hash_first = expected.split(",", 1)[0]
     refused(joined(hash_first + ',"state":' + "[" * 200_000, tensors, data), "nested that deep")
 
 

@@ -76,14 +76,14 @@ def test_an_old_file_with_a_flipped_bit_is_refused_or_the_same(old):
         damaged = bytearray(old)
         damaged[at] ^= 1 << at % 8
         try:
-            found = v1.from_bytes(bytes(damaged))
+            result = v1.from_bytes(bytes(damaged))
         except ValueError:
             n_refused += 1
             continue
         # Dates and attributes of members are read by nobody.
-        assert found.record == whole.record
-        assert (found.config, found.state) == (whole.config, whole.state)
-        assert same_value(found.arrays, whole.arrays)
+        assert result.record == whole.record
+        assert (result.config, result.state) == (whole.config, whole.state)
+        assert same_value(result.arrays, whole.arrays)
     assert n_refused > 0.9 * len(old)
 
 
@@ -125,12 +125,12 @@ OLD_MANIFESTS: dict[str, Callable[[dict[str, Any]], object]] = {
 
 @pytest.mark.parametrize("name", OLD_MANIFESTS)
 def test_an_old_manifest_that_is_not_understood_is_refused(old, name):
-    found = members(old)
-    manifest = json.loads(found["manifest.json"])
-    v1.from_bytes(old_file(manifest, found["arrays.npz"]))
+    result = members(old)
+    manifest = json.loads(result["manifest.json"])
+    v1.from_bytes(old_file(manifest, result["arrays.npz"]))
     OLD_MANIFESTS[name](manifest)
     with pytest.raises(ValueError, match=r"must|valid"):
-        v1.from_bytes(old_file(manifest, found["arrays.npz"]))
+        v1.from_bytes(old_file(manifest, result["arrays.npz"]))
 
 
 OLD_ARRAYS = {
@@ -157,15 +157,15 @@ OLD_ARRAYS = {
 @pytest.mark.parametrize("name", OLD_ARRAYS)
 def test_an_old_array_that_is_not_plain_is_refused(old, name):
     manifest = json.loads(members(old)["manifest.json"])
-    for told in ({"dtype": "<f8", "shape": [3]}, {"dtype": "|O", "shape": [1]}):
-        content = old_file(manifest | {"arrays": {"a": told}}, npz({"a": OLD_ARRAYS[name]}))
+    for expected in ({"dtype": "<f8", "shape": [3]}, {"dtype": "|O", "shape": [1]}):
+        content = old_file(manifest | {"arrays": {"a": expected}}, npz({"a": OLD_ARRAYS[name]}))
         with pytest.raises(ValueError, match="array 'a' is not valid"):
             v1.from_bytes(content)
 
 
 def test_an_old_file_has_two_members_once(old):
-    found = members(old)
-    manifest, arrays = found["manifest.json"], found["arrays.npz"]
+    result = members(old)
+    manifest, arrays = result["manifest.json"], result["arrays.npz"]
     pair = [("manifest.json", manifest), ("arrays.npz", arrays)]
     v1.from_bytes(zipped(pair))
     for wrong in (

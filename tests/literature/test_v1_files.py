@@ -57,8 +57,8 @@ def test_old_arrays_are_the_estimates():
     demeaned = (RETURNS - RETURNS.mean(axis=0)) @ pca["loadings"]
     np.testing.assert_allclose(pca["train_factor_returns"], demeaned, rtol=1e-9, atol=ATOL)
     premium = old("ExpandingMeanFactorForecaster").arrays["mean_factor_premium"]
-    told = TOLD["ExpandingMeanFactorForecaster"]["factor_premia"]
-    np.testing.assert_array_equal(np.tile(premium, (3, 1)), told)
+    expected = TOLD["ExpandingMeanFactorForecaster"]["factor_premia"]
+    np.testing.assert_array_equal(np.tile(premium, (3, 1)), expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,22 +72,24 @@ def test_a_loaded_model_keeps_the_old_record(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["PCAModel", "RPPCAModel"])
 def test_old_panels_extract_as_before(name):
-    model, told = loaded(name), TOLD[name]
+    model, expected = loaded(name), TOLD[name]
     state = model.extract(m.PersistentPanelBatch(RETURNS, asset_ids=IDS))
-    np.testing.assert_allclose(state.asset_betas, told["asset_betas"], rtol=RTOL, atol=ATOL)
-    realised = np.array(told["factor_returns"])
+    np.testing.assert_allclose(state.asset_betas, expected["asset_betas"], rtol=RTOL, atol=ATOL)
+    realised = np.array(expected["factor_returns"])
     if name == "PCAModel":  # 0.1.x realised demeaned returns: a factor without its premium
         realised = realised + RETURNS.mean(axis=0) @ state.asset_betas[0]
     np.testing.assert_allclose(state.factor_returns, realised, rtol=1e-9, atol=1e-14)
 
 
 def test_an_old_ipca_extracts_as_before():
-    model, told = loaded("IPCAModel"), TOLD["IPCAModel"]
+    model, expected = loaded("IPCAModel"), TOLD["IPCAModel"]
     batch = m.CrossSectionBatch(CHARACTERISTICS, returns=RETURNS, asset_ids=IDS)
     state = model.extract(batch)
-    np.testing.assert_allclose(state.asset_betas, told["asset_betas"], rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(state.asset_betas, expected["asset_betas"], rtol=1e-10, atol=1e-14)
     # The ridge of 1e-6 has another unit than it had.
-    np.testing.assert_allclose(state.factor_returns, told["factor_returns"], rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        state.factor_returns, expected["factor_returns"], rtol=1e-4, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("Forecaster")])
@@ -99,19 +101,19 @@ def test_old_forecasters_forecast_as_before(name):
 
 def test_an_old_linear_portfolio_holds_the_same_book():
     name = "LinearFeaturePortfolioModel"
-    model, told = loaded(name), TOLD[name]
-    features = np.array(told["inputs"]["features"])
-    batch = m.PortfolioSequenceBatch(features, asset_ids=tuple(told["inputs"]["asset_ids"]))
+    model, expected = loaded(name), TOLD[name]
+    features = np.array(expected["inputs"]["features"])
+    batch = m.PortfolioSequenceBatch(features, asset_ids=tuple(expected["inputs"]["asset_ids"]))
     weights = model.predict(batch).weights
-    np.testing.assert_allclose(weights, told["weights"], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(weights, expected["weights"], rtol=1e-9, atol=1e-12)
 
 
 def test_an_old_return_mapper_maps_the_same():
     name = "LinearStochasticDiscountFactorReturnMapper"
-    mapper, told = loaded(name), TOLD[name]
-    state = m.StochasticDiscountFactorState(np.array(told["inputs"]["asset_weights"]))
+    mapper, values = loaded(name), TOLD[name]
+    state = m.StochasticDiscountFactorState(np.array(values["inputs"]["asset_weights"]))
     expected = mapper.predict(state).expected_returns
-    np.testing.assert_allclose(expected, told["expected_returns"], rtol=RTOL, atol=ATOL)
+    np.testing.assert_allclose(expected, values["expected_returns"], rtol=RTOL, atol=ATOL)
 
 
 LATENT = {"PCAModel": "loadings", "RPPCAModel": "asset_betas", "IPCAModel": "gamma"}

@@ -230,8 +230,8 @@ def test_the_device_may_be_another(tmp_path):
 def test_what_cannot_be_read_again_is_not_written(tmp_path):
     class Loose(tiny.MeanModel):
         def _estimate(self, batch):
-            found = super()._estimate(batch)
-            return replace(found, fit=replace(found.fit, spreads=("wide",)))
+            result = super()._estimate(batch)
+            return replace(result, fit=replace(result.fit, spreads=("wide",)))
 
     model = Loose(tiny.PCAConfig())
     model.fit(tiny.panel())
@@ -360,6 +360,6 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
         time.sleep(delays.uniform(0.0, 0.06))
         writer.send_signal(signal.SIGKILL)
         writer.communicate(timeout=60)
-        found = tiny.MeanModel.load(tmp_path / "m")._fitted("look")
-        assert found.last[0] in (0.0, 1.0)
-        assert (found.last == found.last[0]).all()
+        result = tiny.MeanModel.load(tmp_path / "m")._fitted("look")
+        assert result.last[0] in (0.0, 1.0)
+        assert (result.last == result.last[0]).all()

@@ -284,35 +284,35 @@ def test_filter_and_smoother_are_the_sum_over_all_paths(
         x[seed % n_dates, 0] = np.nan
     likelihood, regimes, moves = oracle.enumerate_paths(x, *parts(chain))
     log_density = markov.log_densities(x, chain)
-    found = markov.hamilton_filter(log_density, chain)
-    assert found.log_likelihood == pytest.approx(np.log(likelihood), rel=1e-9, abs=1e-9)
-    got_regimes, got_moves = markov.smoothed(log_density, chain, found.filtered)
+    result = markov.hamilton_filter(log_density, chain)
+    assert result.log_likelihood == pytest.approx(np.log(likelihood), rel=1e-9, abs=1e-9)
+    got_regimes, got_moves = markov.smoothed(log_density, chain, result.filtered)
     np.testing.assert_allclose(got_regimes, regimes, rtol=1e-8, atol=1e-12)
     np.testing.assert_allclose(got_moves, moves, rtol=1e-8, atol=1e-12)
     for date in range(n_dates):
         # Filtered is smoothed on what there was until then; predicted, without the date itself.
         _, until, _ = oracle.enumerate_paths(x[: date + 1], *parts(chain))
-        np.testing.assert_allclose(found.filtered[date], until[-1], rtol=1e-8, atol=1e-12)
+        np.testing.assert_allclose(result.filtered[date], until[-1], rtol=1e-8, atol=1e-12)
         blind = x[: date + 1].copy()
         blind[date] = np.nan
         _, before, _ = oracle.enumerate_paths(blind, *parts(chain))
-        np.testing.assert_allclose(found.predicted[date], before[-1], rtol=1e-8, atol=1e-12)
+        np.testing.assert_allclose(result.predicted[date], before[-1], rtol=1e-8, atol=1e-12)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 130))
 def test_the_blocked_recursion_is_the_plain_one(seed, n_dates):
     chain = chains(seed, 2, 1)
     x = np.random.default_rng(seed).standard_normal((n_dates, 1))
-    found = markov.hamilton_filter(markov.log_densities(x, chain), chain)
+    result = markov.hamilton_filter(markov.log_densities(x, chain), chain)
     predicted = chain.initial
     for date in range(n_dates):
-        np.testing.assert_allclose(found.predicted[date], predicted, rtol=1e-9, atol=1e-14)
+        np.testing.assert_allclose(result.predicted[date], predicted, rtol=1e-9, atol=1e-14)
         density = [
             multivariate_normal(m, c).pdf(x[date])
             for m, c in zip(chain.means, chain.covariances, strict=True)
         ]
         filtered = predicted * density / (predicted @ density)
-        np.testing.assert_allclose(found.filtered[date], filtered, rtol=1e-9, atol=1e-14)
+        np.testing.assert_allclose(result.filtered[date], filtered, rtol=1e-9, atol=1e-14)
         predicted = filtered @ chain.transition
 
 
@@ -336,9 +336,9 @@ def test_outliers_and_regimes_that_never_end_stay_finite():
     )
     x = np.tile([[0.0], [0.1], [1e6], [0.0]], (50, 1))
     log_density = markov.log_densities(x, chain)
-    found = markov.hamilton_filter(log_density, chain)
-    regimes, moves = markov.smoothed(log_density, chain, found.filtered)
-    for array in (found.filtered, found.predicted, found.log_likelihood, regimes, moves):
+    result = markov.hamilton_filter(log_density, chain)
+    regimes, moves = markov.smoothed(log_density, chain, result.filtered)
+    for array in (result.filtered, result.predicted, result.log_likelihood, regimes, moves):
         assert np.isfinite(array).all()
 
 
@@ -353,8 +353,8 @@ def test_the_likelihood_is_that_of_statsmodels():
     )
     peer = MarkovRegression(x[:, 0], k_regimes=2, switching_variance=True)
     want = peer.loglike([0.9, 0.3, 0.02, -0.03, 0.03**2, 0.10**2])
-    found = markov.hamilton_filter(markov.log_densities(x, chain), chain)
-    assert found.log_likelihood == pytest.approx(want, rel=1e-10)
+    result = markov.hamilton_filter(markov.log_densities(x, chain), chain)
+    assert result.log_likelihood == pytest.approx(want, rel=1e-10)
 
 
 def test_the_estimate_is_as_high_as_that_of_statsmodels():
@@ -496,8 +496,8 @@ def test_walking_forward_with_a_mapper_sees_no_future(model, data, make):
         s[date + 1 :] *= -3.0
         planted = walked(replace(batch, returns=returns, context_features=s))
         got, want = (
-            found.result.asset_forecast.expected_returns[: date - 25 + 1]
-            for found in (planted, plain)
+            result.result.asset_forecast.expected_returns[: date - 25 + 1]
+            for result in (planted, plain)
         )
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-12)
 

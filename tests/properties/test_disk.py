@@ -74,17 +74,17 @@ def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path, kind, mode):
 
 @POSIX
 def test_a_private_file_is_private_while_it_is_written(tmp_path, monkeypatch):
-    path, seen = tmp_path / "m", []
+    path, observed = tmp_path / "m", []
     path.touch(0o600)
     real = os.fsync
 
     def look(descriptor):
-        seen.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        observed.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", look)
     disk.write_whole(path, b"new")
-    assert seen[0] == 0o600
+    assert observed[0] == 0o600
 
 
 @pytest.mark.parametrize(

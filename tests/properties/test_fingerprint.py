@@ -82,14 +82,14 @@ def test_a_missing_value_is_the_same_whatever_its_payload(dtype):
 
 def test_the_number_of_threads_does_not_change_the_digest():
     content = np.random.default_rng(0).standard_normal(5 * CHUNK_BYTES // 8 + 7)
-    before, found = get_num_threads(), set()
+    before, result = get_num_threads(), set()
     try:
         for n_threads in (1, 2, 7):
             set_num_threads(n_threads)
-            found.add(content_digest(content))
+            result.add(content_digest(content))
     finally:
         set_num_threads(before)
-    assert len(found) == 1
+    assert len(result) == 1
 
 
 def test_python_objects_have_no_content_to_digest():
@@ -160,9 +160,9 @@ def test_it_changes_when_the_data_change(other):
 
 def test_where_one_part_ends_is_part_of_it():
     texts = [("ab", "c"), ("a", "bc"), ("abc", "")]
-    found = {sha(replace(PLAIN, returns=RETURNS[:, :2], asset_ids=("x", "y"), timestamps=t))
+    result = {sha(replace(PLAIN, returns=RETURNS[:, :2], asset_ids=("x", "y"), timestamps=t))
              for t in texts}  # fmt: skip
-    assert len(found) == 3
+    assert len(result) == 3
     assert sha(PLAIN, PLAIN) != sha(PLAIN)
     assert sha(PLAIN, replace(PLAIN, asset_ids=())) != sha(replace(PLAIN, asset_ids=()), PLAIN)
 
@@ -184,7 +184,7 @@ def moments_in_time():
 
 
 def test_it_is_the_same_in_another_process():
-    told = sha(PLAIN, Opaque(moments_in_time()), {"not": "counted"})
+    expected = sha(PLAIN, Opaque(moments_in_time()), {"not": "counted"})
     code = (
         "import test_fingerprint as t;"
         "print(t.sha(t.PLAIN, t.Opaque(t.moments_in_time()), {'not': 'counted'}))"
@@ -194,13 +194,13 @@ def test_it_is_the_same_in_another_process():
     child = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert child.stdout.strip() == told
+    assert child.stdout.strip() == expected
 
 
 def test_a_record_gives_nothing_of_the_data_away():
     batch = replace(tiny.panel(), timestamps=tuple(f"hidden-{i}" for i in range(12)))
     model = tiny.MeanModel(tiny.PCAConfig(n_factors=3))
-    told = json.dumps(asdict(model.fit(batch).run_record))
-    assert len(told) < 2000
+    expected = json.dumps(asdict(model.fit(batch).run_record))
+    assert len(expected) < 2000
     for secret in ("secret", "hidden", "owner"):
-        assert secret not in told
+        assert secret not in expected

@@ -137,8 +137,8 @@ def test_a_realisation_moves_the_next_forecast_and_no_other_before_it():
     forecaster = AR1FactorForecaster()
     forecaster.fit(state([[0.0], [1.0], [0.5], [0.8], [0.2]]))
     blind = forecaster.predict(coming(3, 1)).factor_premia[:, 0]
-    seen = LatentFactorState(np.ones((3, 2, 1)), factor_returns=[[0.9], [np.nan], [7.0]])
-    got = forecaster.predict(seen).factor_premia[:, 0]
+    observed = LatentFactorState(np.ones((3, 2, 1)), factor_returns=[[0.9], [np.nan], [7.0]])
+    got = forecaster.predict(observed).factor_premia[:, 0]
     fit = forecaster._fitted("test")
     assert got[0] == blind[0]
     np.testing.assert_allclose(got[1], fit.intercepts[0] + fit.slopes[0] * 0.9)
@@ -149,9 +149,9 @@ def test_a_realisation_moves_the_next_forecast_and_no_other_before_it():
 def test_constant_forecasts_do_not_read_realisations(forecaster):
     fitted = forecaster()
     fitted.fit(state([[0.01], [0.03]]))
-    seen = LatentFactorState(np.ones((2, 2, 1)), factor_returns=[[9.0], [np.nan]])
+    observed = LatentFactorState(np.ones((2, 2, 1)), factor_returns=[[9.0], [np.nan]])
     np.testing.assert_array_equal(
-        fitted.predict(seen).factor_premia, fitted.predict(coming(2, 1)).factor_premia
+        fitted.predict(observed).factor_premia, fitted.predict(coming(2, 1)).factor_premia
     )
 
 

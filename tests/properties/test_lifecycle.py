@@ -162,9 +162,9 @@ def test_the_reason_for_stopping_follows_the_table(config, summary, reason):
 
 class Early(tiny.MeanModel):
     def _estimate(self, batch):
-        found = super()._estimate(batch)
+        result = super()._estimate(batch)
         summary = FitSummary(True, train_metrics={"skipped_updates": 4.0})
-        return Estimated(found.fit, summary, stopping_reason="early_stopping")
+        return Estimated(result.fit, summary, stopping_reason="early_stopping")
 
     def _resolved_device(self):
         return " CUDA:1 "
@@ -268,9 +268,9 @@ class Pair(Parameters):
 def test_what_holds_models_has_their_parameters():
     pair = Pair(tiny.fitted(), tiny.MeanModel(PCAConfig()))
     pair.set_params(left__config__n_factors=1, right__config__seed=9, threshold=0.1)
-    found = pair.get_params()
-    assert (found["left__config__n_factors"], found["right__config__seed"]) == (1, 9)
-    assert found["threshold"] == 0.1
+    result = pair.get_params()
+    assert (result["left__config__n_factors"], result["right__config__seed"]) == (1, 9)
+    assert result["threshold"] == 0.1
     again = clone(pair)
     assert again.left.config == pair.left.config
     assert again.left is not pair.left

@@ -158,18 +158,18 @@ def test_premia_of_observed_factors_are_forecast_too(intercept, tmp_path):
     pipeline.set_params(model__config__intercept=intercept)
     pipeline.fit(batch, observed_factors=g)
     coming = replace(batch, returns=None)
-    found = pipeline.predict(coming)
+    result = pipeline.predict(coming)
     known = g.mean(), *([1.0] if intercept else [])
-    np.testing.assert_allclose(found.factor_forecast.factor_premia[:, 1:], [known] * T, rtol=1e-12)
+    np.testing.assert_allclose(result.factor_forecast.factor_premia[:, 1:], [known] * T, rtol=1e-12)
     alone = IPCAModel(pipeline.model.config)
     alone.fit(batch, observed_factors=g)
-    np.testing.assert_array_equal(found.state.asset_betas, alone.extract(coming).asset_betas)
+    np.testing.assert_array_equal(result.state.asset_betas, alone.extract(coming).asset_betas)
     # Realised factors need the observed ones; without them there are none, and still a forecast.
     assert pipeline.predict(batch).state.factor_returns is None
     realised = pipeline.predict(batch, observed_factors=g).state
     assert realised == alone.extract(batch, observed_factors=g)
     loaded = LatentFactorForecastPipeline.load(pipeline.save(tmp_path / "pipeline"))
-    assert loaded.predict(coming) == found
+    assert loaded.predict(coming) == result
 
 
 def test_observed_factors_go_only_to_models_that_take_them():

@@ -162,8 +162,8 @@ def test_a_realisation_moves_the_forecast_of_all_factors():
     forecaster = VAR1FactorForecaster()
     forecaster.fit(history())
     fit = forecaster._fitted("test")
-    seen = state(np.array([[0.9, np.nan], [np.nan, 7.0]]))
-    got = forecaster.predict(seen).factor_premia
+    observed = state(np.array([[0.9, np.nan], [np.nan, 7.0]]))
+    got = forecaster.predict(observed).factor_premia
     start = np.array([0.9, got[0, 1]])  # where nothing was realised, the forecast goes on
     np.testing.assert_allclose(got[1], fit.intercepts + fit.slopes @ start, rtol=1e-12)
 
@@ -299,7 +299,7 @@ def test_refusals_of_the_regression():
 
 
 def test_a_combination_is_the_weighted_mean_of_its_members():
-    past, seen = history(), history(1)
+    past, observed = history(), history(1)
     combined = CombinedFactorForecaster(COMBINED)
     combined.fit(past)
     alone = [
@@ -309,9 +309,9 @@ def test_a_combination_is_the_weighted_mean_of_its_members():
     ]
     for one in alone:
         one.fit(past)
-    parts = [one.predict(seen).factor_premia for one in alone]
+    parts = [one.predict(observed).factor_premia for one in alone]
     want = sum(w * part for w, part in zip(COMBINED.weights, parts, strict=True)) / 10.5
-    np.testing.assert_allclose(combined.predict(seen).factor_premia, want, rtol=1e-12)
+    np.testing.assert_allclose(combined.predict(observed).factor_premia, want, rtol=1e-12)
 
 
 def test_weights_are_equal_by_default():
@@ -337,11 +337,11 @@ def test_a_combination_passes_on_what_its_members_say():
 
 @forecasters
 def test_no_forecast_reads_the_factors_of_its_date_or_anything_later(make):
-    forecaster, seen = make(), history(1)
+    forecaster, observed = make(), history(1)
     forecaster.fit(history())
-    before = forecaster.predict(seen).factor_premia
+    before = forecaster.predict(observed).factor_premia
     for date in (0, 20, T - 1):
-        factors, predictors = seen.factor_returns.copy(), seen.context_features.copy()
+        factors, predictors = observed.factor_returns.copy(), observed.context_features.copy()
         factors[date:] *= -9.0
         predictors[date + 1 :] *= -9.0
         after = forecaster.predict(state(factors, predictors)).factor_premia
@@ -351,10 +351,10 @@ def test_no_forecast_reads_the_factors_of_its_date_or_anything_later(make):
 
 @forecasters
 def test_round_trip(make, tmp_path):
-    forecaster, seen = make(), history(1)
+    forecaster, observed = make(), history(1)
     summary = forecaster.fit(history())
     again = type(forecaster).load(forecaster.save(tmp_path / "f.ml4t"))
-    got, want = (f.predict(seen).factor_premia for f in (again, forecaster))
+    got, want = (f.predict(observed).factor_premia for f in (again, forecaster))
     np.testing.assert_array_equal(got, want)
     assert again.config == forecaster.config
     assert again.last_fit_record == forecaster.last_fit_record == summary.run_record
@@ -363,9 +363,9 @@ def test_round_trip(make, tmp_path):
 
 @forecasters
 def test_a_refit_starts_from_nothing(make):
-    again, fresh, seen = make(), make(), history(2)
+    again, fresh, observed = make(), make(), history(2)
     again.fit(history(0)), again.fit(history(1)), fresh.fit(history(1))
-    got, want = (f.predict(seen).factor_premia for f in (again, fresh))
+    got, want = (f.predict(observed).factor_premia for f in (again, fresh))
     np.testing.assert_array_equal(got, want)
 
 
@@ -420,8 +420,8 @@ def test_walking_forward_with_predictors_sees_no_future(model, data, rule):
         x[date + 1 :] *= -3.0
         planted = walked(replace(batch, returns=returns, context_features=x))
         got, want = (
-            found.result.asset_forecast.expected_returns[: date - 20 + 1]
-            for found in (planted, plain)
+            result.result.asset_forecast.expected_returns[: date - 20 + 1]
+            for result in (planted, plain)
         )
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-12)
         assert (

@@ -38,7 +38,7 @@ from ml4t.models import (
     predictions_frame_from_asset_forecast,
 )
 from ml4t.models.walk_forward import factor_alignment as align
-from ml4t.models.walk_forward import fold_store as journal
+from ml4t.models.walk_forward import fold_store
 from ml4t.models.walk_forward.schedule import schedule
 from ml4t.models.walk_forward.walk import CHAIN
 
@@ -82,8 +82,8 @@ class Greedy:
         return FitSummary(converged=True)
 
     def predict(self, batch, *, checkpoint=None):
-        seen = 0.0 if batch.returns is None else np.nan_to_num(batch.returns)
-        weights = np.cumsum(batch.features[..., 0] + seen, axis=1) * self.scale
+        observed = 0.0 if batch.returns is None else np.nan_to_num(batch.returns)
+        weights = np.cumsum(batch.features[..., 0] + observed, axis=1) * self.scale
         return PortfolioWeightsResult(
             weights, timestamps=batch.timestamps, asset_ids=batch.asset_ids
         )
@@ -151,21 +151,21 @@ def test_a_planted_future_is_not_found(make, data, rule):
             np.moveaxis(later, axis, 0)[begin:] *= -3.0
             changed[name] = later
         planted = WalkForward(make(), min_periods=12, **rule).run(replace(batch, **changed))
-        told, want = arrays(planted.result), arrays(plain.result)
+        expected, want = arrays(planted.result), arrays(plain.result)
         for name, array in want.items():
             # What is realised at the date may know it; what is predicted may not.
             upto = date - first + (name != "factors")
-            np.testing.assert_array_equal(told[name][:upto], array[:upto], err_msg=name)
-            assert (told[name][upto + 2 :] != array[upto + 2 :]).any(), name
+            np.testing.assert_array_equal(expected[name][:upto], array[:upto], err_msg=name)
+            assert (expected[name][upto + 2 :] != array[upto + 2 :]).any(), name
 
 
 @families
 def test_every_prediction_is_that_of_a_model_fitted_on_the_window(make, data):
     batch = data()
     walk = WalkForward(make(), min_periods=12, window=15, refit_every=3, warm_start=False)
-    found = walk.run(batch)
-    assert [one.fold.predict_start for one in found.folds] == list(range(12, T, 3))
-    for one in found.folds[::2]:
+    result = walk.run(batch)
+    assert [one.fold.predict_start for one in result.folds] == list(range(12, T, 3))
+    for one in result.folds[::2]:
         fold, model = one.fold, make()
         assert fold.train_stop == fold.predict_start
         assert fold.train_start == max(0, fold.train_stop - 15)
@@ -174,24 +174,28 @@ def test_every_prediction_is_that_of_a_model_fitted_on_the_window(make, data):
             continue
         alone = batch.slice(fold.predict_start, fold.predict_start + 1)
         ask = model.predict if hasattr(model, "predict") else model.extract
-        told = arrays(align.aligned(ask(alone), one.alignment))
+        expected = arrays(align.aligned(ask(alone), one.alignment))
         at = fold.predict_start - 12
         for name in ("betas", "factors", "expected"):
-            if name in told:
+            if name in expected:
                 np.testing.assert_allclose(
-                    arrays(found.result)[name][at], told[name][0], rtol=0, atol=1e-12, err_msg=name
+                    arrays(result.result)[name][at],
+                    expected[name][0],
+                    rtol=0,
+                    atol=1e-12,
+                    err_msg=name,
                 )
 
 
 @families
 def test_labels_and_shapes_are_those_of_the_data(make, data):
     batch = data()
-    found = WalkForward(make(), min_periods=20, refit_every=4).run(batch)
-    result = found.result.state if hasattr(found.result, "state") else found.result
+    results = WalkForward(make(), min_periods=20, refit_every=4).run(batch)
+    result = results.result.state if hasattr(results.result, "state") else results.result
     assert tuple(result.timestamps) == batch.timestamps[20:]
     assert result.asset_ids == batch.asset_ids
-    assert all(len(array) == T - 20 for array in arrays(found.result).values())
-    assert len(found.summaries) == len(found.models) == 3
+    assert all(len(array) == T - 20 for array in arrays(results.result).values())
+    assert len(results.summaries) == len(results.models) == 3
 
 
 @pytest.mark.parametrize("window", [None, 14])
@@ -215,8 +219,10 @@ def test_windows_fitted_together_are_fitted_windows(name, rule):
         WalkForward(make(), min_periods=12, warm_start=start, **rule).run(panel())
         for start in (True, False)
     )
-    for told, want in zip(arrays(warm.result).items(), arrays(cold.result).items(), strict=True):
-        np.testing.assert_allclose(told[1], want[1], rtol=0, atol=1e-9, err_msg=told[0])
+    for expected, want in zip(
+        arrays(warm.result).items(), arrays(cold.result).items(), strict=True
+    ):
+        np.testing.assert_allclose(expected[1], want[1], rtol=0, atol=1e-9, err_msg=expected[0])
     for one, other in zip(warm.folds, cold.folds, strict=True):
         assert one.alignment == other.alignment
         reports = [getattr(fold.summary, "structural_fit", fold.summary) for fold in (one, other)]
@@ -241,9 +247,9 @@ def test_factors_keep_their_order_and_sign():
     patterns = np.tile([[1, 1], [-1, 1], [1, -1], [-1, -1]], (20, 1))  # orthogonal in a window
     factors = np.stack([size[::-1], size], axis=1) * patterns
     batch = PersistentPanelBatch(factors @ loadings.T + 1e-4 * rng.standard_normal((80, N)))
-    found = WalkForward(PCAModel(PCAConfig(n_factors=2)), min_periods=20, window=20).run(batch)
-    assert {one.alignment.order for one in found.folds} == {(0, 1), (1, 0)}
-    betas = found.result.asset_betas
+    result = WalkForward(PCAModel(PCAConfig(n_factors=2)), min_periods=20, window=20).run(batch)
+    assert {one.alignment.order for one in result.folds} == {(0, 1), (1, 0)}
+    betas = result.result.asset_betas
     steps = np.einsum("tnk,tnk->tk", betas[1:], betas[:-1])
     assert (steps > 0.9).all()
 
@@ -262,15 +268,15 @@ def test_matching_undoes_any_order_and_sign(seed, n_factors, data):
 @pytest.mark.parametrize("warm_start", [True, False])
 def test_the_number_of_workers_changes_no_bit(make, data, warm_start):
     batch = data()
-    found = []
+    result = []
     for n_workers in (1, 3):
         with ThreadPoolExecutor(n_workers) as pool:
             walk = WalkForward(make(), min_periods=10, executor=pool, warm_start=warm_start)
-            found.append(walk.run(batch))
-    assert_same(found[1].result, found[0].result)
+            result.append(walk.run(batch))
+    assert_same(result[1].result, result[0].result)
     alone = WalkForward(make(), min_periods=10, warm_start=warm_start).run(batch)
     assert len(alone.folds) > CHAIN
-    assert_same(found[0].result, alone.result)
+    assert_same(result[0].result, alone.result)
 
 
 @pytest.mark.parametrize("workers", [None, 2])
@@ -283,7 +289,7 @@ def test_a_run_goes_on_after_a_crash(tmp_path, monkeypatch, name, workers):
         executor = pool if workers else None
         want = WalkForward(make(), min_periods=20, executor=executor).run(batch)
         walk = WalkForward(make(), min_periods=20, executor=executor)
-        write, written = journal.Journal.write, []
+        write, written = fold_store.FoldStore.write, []
 
         def fail(self, number, outcome):
             if number == 4:
@@ -292,12 +298,12 @@ def test_a_run_goes_on_after_a_crash(tmp_path, monkeypatch, name, workers):
             write(self, number, outcome)
 
         with monkeypatch.context() as patch:
-            patch.setattr(journal.Journal, "write", fail)
+            patch.setattr(fold_store.FoldStore, "write", fail)
             with pytest.raises(KeyboardInterrupt):
                 walk.run(batch, folder=tmp_path / "walk")
         assert written == [0, 1, 2, 3]
         with monkeypatch.context() as patch:
-            patch.setattr(journal.Journal, "write", _counting(write, written))
+            patch.setattr(fold_store.FoldStore, "write", _counting(write, written))
             got = walk.run(batch, folder=tmp_path / "walk")
     assert written == list(range(10))
     assert_same(got.result, want.result)
@@ -390,9 +396,9 @@ def test_an_error_says_in_which_window_it_came_up(workers):
 
 def test_a_walk_gives_a_frame():
     batch = cross_sections()
-    found = WalkForward(pipeline(), min_periods=26).run(batch)
-    frame = found.frame(constants={"run": 7})
-    want = predictions_frame_from_asset_forecast(found.result.asset_forecast, constants={"run": 7})
+    result = WalkForward(pipeline(), min_periods=26).run(batch)
+    frame = result.frame(constants={"run": 7})
+    want = predictions_frame_from_asset_forecast(result.result.asset_forecast, constants={"run": 7})
     assert frame == want
     assert frame.columns == ("timestamp", "asset", "prediction_value", "run")
     weights = WalkForward(Greedy(), min_periods=26).run(windows()).frame()
@@ -410,7 +416,7 @@ def test_a_folder_belongs_to_one_run(tmp_path):
         (WalkForward(PCAModel(PCAConfig(n_factors=2)), min_periods=28), batch, "model"),
         (WalkForward(pca, min_periods=27, warm_start=False), panel(1), "data, warm start, folds"),
     ):
-        said = f"same model, folds and data; .* holds a run of other {other}: take a new folder"
+        said = f"same model, folds and data; .* has a run of other {other}: use another folder"
         with pytest.raises(ValueError, match=said):
             walk.run(data, folder=tmp_path)
     pca.fit(batch)
@@ -456,18 +462,18 @@ def test_observed_factors_follow_the_windows(tmp_path, make, workers):
         walk = WalkForward(
             make(), min_periods=20, window=15, refit_every=4, executor=pool if workers else None
         )
-        found = walk.run(batch, observed_factors=g, folder=tmp_path)
+        result = walk.run(batch, observed_factors=g, folder=tmp_path)
         planted = walk.run(batch, observed_factors=np.where(np.arange(T)[:, None] < 28, g, 9.0))
-    for one in found.folds:
+    for one in result.folds:
         fold, model = one.fold, ipca()
         window = batch.slice(fold.train_start, fold.train_stop)
         model.fit(window, observed_factors=g[fold.train_start : fold.train_stop])
-        told = getattr(one.model, "model", one.model)
-        np.testing.assert_allclose(told.gamma_observed, model.gamma_observed, atol=1e-6)
-    state = getattr(found.result, "state", found.result)
+        expected = getattr(one.model, "model", one.model)
+        np.testing.assert_allclose(expected.gamma_observed, model.gamma_observed, atol=1e-6)
+    state = getattr(result.result, "state", result.result)
     assert state.asset_betas.shape == (10, N, 3)
     np.testing.assert_array_equal(state.factor_returns[:, 2], g[20:, 0])
-    for name, array in arrays(found.result).items():
+    for name, array in arrays(result.result).items():
         upto = 8 if name == "factors" else 10
         np.testing.assert_array_equal(arrays(planted.result)[name][:upto], array[:upto], name)
     with pytest.raises(ValueError, match="folder must be of the same model, folds and data"):
@@ -485,14 +491,14 @@ def test_observed_factors_are_checked():
 KILLED = """
 import os, signal, sys
 from properties.test_walk_forward import T, WalkForward, cross_sections, ipca
-from ml4t.models.walk_forward.fold_store import Journal
-write = Journal.write
+from ml4t.models.walk_forward.fold_store import FoldStore
+write = FoldStore.write
 def die(self, number, outcome):
     if number == 4:  # after the model is on disk and before the fold is
         outcome.model.save(self._model_path(number))
         os.kill(os.getpid(), signal.SIGKILL)
     write(self, number, outcome)
-Journal.write = die
+FoldStore.write = die
 WalkForward(ipca(), min_periods=20).run(cross_sections(), folder=sys.argv[1])
 """
 
@@ -602,8 +608,8 @@ def test_a_model_may_give_its_own_reference_loadings_and_walk_data():
 
         fit_windows = None
 
-    found = WalkForward(Halved(PCAConfig(n_factors=2)), min_periods=12, refit_every=6).run(panel())
+    result = WalkForward(Halved(PCAConfig(n_factors=2)), min_periods=12, refit_every=6).run(panel())
     alone = PCAModel(PCAConfig(n_factors=2))
     alone.fit(replace(panel().slice(0, 12), returns=0.5 * panel().returns[:12]))
-    got = np.abs(found.models[0].train_factor_returns)
+    got = np.abs(result.models[0].train_factor_returns)
     np.testing.assert_allclose(got, np.abs(alone.train_factor_returns), rtol=1e-9)

@@ -1,4 +1,4 @@
-"""The words of every refusal: what, the rule, and what was got.
+"""Checks of arguments: what, the rule, and what was got.
 
 Each function returns the normalised value, so that a check reads as an assignment. Text where a
 number is wanted raises `TypeError`; every other breach raises `ValueError`. A message starts with
@@ -160,7 +160,7 @@ def require_one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:
 def require_shape(
     name: str, expected: tuple[int, ...], got: tuple[int, ...], *, axes: str | None = None
 ) -> None:
-    """Refuse a shape other than the `expected` one; `axes` says it in letters, as in "(T, K)"."""
+    """Reject a shape other than the `expected` one; `axes` says it in letters, as in "(T, K)"."""
     if tuple(got) == tuple(expected):
         return
     if axes is None:
@@ -231,7 +231,7 @@ def listed(names: Sequence[str], most: int = 10) -> str:
 
 @contextmanager
 def window_named(start: int, stop: int) -> Iterator[None]:
-    """Note on an error in which of many windows of dates it came up."""
+    """Add the window of dates to an error."""
     try:
         yield
     except Exception as error:

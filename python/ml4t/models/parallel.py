@@ -1,4 +1,4 @@
-"""Work given to whoever takes it, results in the order of the tasks."""
+"""Ordered map over an executor."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ ResultT = TypeVar("ResultT")
 
 
 class Executor(Protocol):
-    """Whoever takes work: Dask's `Client`, a pool of `concurrent.futures`, or a look-alike."""
+    """An executor: Dask's `Client`, a pool of `concurrent.futures`, or a look-alike."""
 
     @property
     def submit(self) -> Callable[..., Any]:
-        """Take a function and its arguments; give something with `result()`."""
+        """Submit a function and its arguments; returns a future with `result()`."""
         ...
 
 
@@ -32,7 +32,7 @@ def in_order(
     Parameters
     ----------
     executor : Executor, optional
-        Without one, everything happens here, one after the other.
+        Without one, tasks run here, one after the other.
     function : callable
         Importable by name where the workers are other processes.
     tasks : iterable
@@ -59,17 +59,17 @@ def in_order(
         while pending:
             yield pending.popleft().result()
     finally:
-        for future in pending:  # of a run that was given up
+        for future in pending:  # of an abandoned run
             getattr(future, "cancel", _nothing)()
 
 
 def require_no_fork(executor: Executor | None, library: str) -> None:
-    """Refuse a pool that forks: the threads of a library are not in the child, which waits forever.
+    """Reject a pool that forks: a child waits forever for the threads of a library.
 
     Raises
     ------
     ValueError
-        Saying how to make a pool that serves.
+        For a pool that forks, with the call that makes another.
     """
     context: Any = getattr(executor, "_mp_context", None)
     if isinstance(executor, ProcessPoolExecutor) and context.get_start_method() == "fork":
@@ -80,4 +80,4 @@ def require_no_fork(executor: Executor | None, library: str) -> None:
 
 
 def _nothing() -> None:
-    """Stand in for a `cancel` that is not there."""
+    """Stand in for a missing `cancel`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from ml4t.models.checks import require_items, require_mapping, require_methods
-from ml4t.models.lifecycle import pipeline_file as bundle
+from ml4t.models.lifecycle import pipeline_file
 from ml4t.models.lifecycle.parameters import Parameters
 from ml4t.models.lifecycle.rollback import restored_on_failure
 from ml4t.models.types import (
@@ -45,7 +45,7 @@ __all__ = [
 
 @dataclass(slots=True)
 class PipelineFitResult:
-    """What `LatentFactorForecastPipeline.fit` reports.
+    """Summaries of `LatentFactorForecastPipeline.fit`.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class LatentFactorForecastPipeline(Parameters):
 
     Notes
     -----
-    What the batch knows of its dates (`context_features`) goes into the state that forecaster and
+    The `context_features` of the batch go into the state that forecaster and
     mapper see.
     """
 
@@ -86,7 +86,7 @@ class LatentFactorForecastPipeline(Parameters):
         self.model = require_methods("model", model, "extract")
         self.forecaster = require_methods("forecaster", forecaster, "predict")
         self.mapper = require_methods("mapper", mapper, "predict")
-        self._behind: dict[Any, tuple[FactorForecaster, AssetMapper]] = {}
+        self._at_checkpoint: dict[Any, tuple[FactorForecaster, AssetMapper]] = {}
 
     def __repr__(self) -> str:
         """Show the parts."""
@@ -127,25 +127,25 @@ class LatentFactorForecastPipeline(Parameters):
         with restored_on_failure(self, self.model, self.forecaster, self.mapper):
             structural, state = self._fit_extract(batch, given, observed)
             result = PipelineFitResult(structural, *_fit_both(self.forecaster, self.mapper, state))
-            behind: dict[Any, tuple[FactorForecaster, AssetMapper]] = {}
+            at_checkpoint: dict[Any, tuple[FactorForecaster, AssetMapper]] = {}
             for checkpoint in self.model.available_checkpoints:
                 state = self._extract(batch, checkpoint, **observed)
-                behind[checkpoint] = copy.copy(self.forecaster), copy.copy(self.mapper)
-                _fit_both(*behind[checkpoint], state)
-            self._behind = behind
+                at_checkpoint[checkpoint] = copy.copy(self.forecaster), copy.copy(self.mapper)
+                _fit_both(*at_checkpoint[checkpoint], state)
+            self._at_checkpoint = at_checkpoint
         return result
 
     def fit_forecast(
         self, state: LatentFactorState, structural_fit: FitSummary
     ) -> PipelineFitResult:
-        """Fit what stands behind a model that was fitted by itself, and has no checkpoints.
+        """Fit the forecaster and mapper of a model that is fitted and has no checkpoints.
 
         Parameters
         ----------
         state : LatentFactorState
             What the model extracts from its training batch.
         structural_fit : FitSummary
-            What its fit reported; passed on.
+            Summary of its fit, passed on.
 
         Returns
         -------
@@ -157,9 +157,9 @@ class LatentFactorForecastPipeline(Parameters):
             When the state lacks what a part needs. A failure leaves the parts as they were.
         """
         with restored_on_failure(self, self.forecaster, self.mapper):
-            behind = _fit_both(self.forecaster, self.mapper, state)
-            self._behind = {}
-        return PipelineFitResult(structural_fit, *behind)
+            at_checkpoint = _fit_both(self.forecaster, self.mapper, state)
+            self._at_checkpoint = {}
+        return PipelineFitResult(structural_fit, *at_checkpoint)
 
     def predict(
         self,
@@ -193,7 +193,7 @@ class LatentFactorForecastPipeline(Parameters):
         """
         observed = _options(self.model.extract, observed_factors=observed_factors)
         state = self._extract(batch, checkpoint, **observed)
-        forecaster, mapper = self._behind.get(checkpoint, (self.forecaster, self.mapper))
+        forecaster, mapper = self._at_checkpoint.get(checkpoint, (self.forecaster, self.mapper))
         premia = forecaster.predict(state)
         return LatentFactorPrediction(state, premia, mapper.predict(state, premia))
 
@@ -207,12 +207,12 @@ class LatentFactorForecastPipeline(Parameters):
         TypeError
             When a part is not of this package.
         OSError
-            When the target cannot be written; what was there stays.
+            When the target cannot be written; an existing file stays.
         """
         parts = {"model": self.model, "forecaster": self.forecaster, "mapper": self.mapper}
-        for key, (forecaster, mapper) in self._behind.items():
+        for key, (forecaster, mapper) in self._at_checkpoint.items():
             parts |= {f"forecaster at {key}": forecaster, f"mapper at {key}": mapper}
-        return bundle.save(path, _model_type(type(self)), parts)
+        return pipeline_file.save(path, _model_type(type(self)), parts)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str | None = None) -> Self:
@@ -232,10 +232,10 @@ class LatentFactorForecastPipeline(Parameters):
             When the file is damaged, of another class, or not understood in full.
         """
         families = {"model": "latent_factors", "forecaster": "forecasters", "mapper": "mappers"}
-        parts = bundle.load(path, _model_type(cls), families, device=device)
+        parts = pipeline_file.load(path, _model_type(cls), families, device=device)
         try:
             pipeline = cls(parts.pop("model"), parts.pop("forecaster"), parts.pop("mapper"))
-            pipeline._behind = {
+            pipeline._at_checkpoint = {
                 key: (
                     parts.pop(f"forecaster at {key}"),
                     # Files from before mappers could learn have one for all.
@@ -268,7 +268,7 @@ class LatentFactorForecastPipeline(Parameters):
 
 
 def _with_context(state: LatentFactorState, batch: PanelBatch) -> LatentFactorState:
-    """Add what the batch knows of its dates, unless the state has some."""
+    """Add the context of the batch's dates, unless the state has some."""
     context = getattr(batch, "context_features", None)
     if context is None or state.context_features is not None:
         return state
@@ -304,7 +304,7 @@ def _fit_both(
 
 @dataclass(slots=True)
 class PortfolioPipelineFitResult:
-    """What `PortfolioAllocationPipeline.fit` reports.
+    """Summary of `PortfolioAllocationPipeline.fit`.
 
     Attributes
     ----------
@@ -362,7 +362,7 @@ class PortfolioAllocationPipeline(Parameters):
     def predict(
         self, batch: PortfolioSequenceBatch, *, checkpoint: int | None = None
     ) -> PortfolioPrediction:
-        """Choose weights and make them obey.
+        """Predict weights, and postprocess them.
 
         Parameters
         ----------
@@ -373,14 +373,14 @@ class PortfolioAllocationPipeline(Parameters):
         Returns
         -------
         PortfolioPrediction
-            The model's weights, and what the postprocessors made of them.
+            The model's weights, and the postprocessed ones.
 
         Raises
         ------
         RuntimeError
             Before a fit.
         ValueError
-            When the checkpoint is not available, or no weights obey.
+            When the checkpoint is not available, or no weights satisfy the constraints.
         """
         raw = self.model.predict(batch, checkpoint=checkpoint)
         processed = raw
@@ -398,16 +398,16 @@ class PortfolioAllocationPipeline(Parameters):
         TypeError
             When a part is not of this package.
         OSError
-            When the target cannot be written; what was there stays.
+            When the target cannot be written; an existing file stays.
         """
         after = {f"postprocessor {i}": part for i, part in enumerate(self.postprocessors)}
-        return bundle.save(path, _model_type(type(self)), {"model": self.model} | after)
+        return pipeline_file.save(path, _model_type(type(self)), {"model": self.model} | after)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str | None = None) -> Self:
         """Read what `save` wrote; arguments and errors of `LatentFactorForecastPipeline.load`."""
         families = {"model": "portfolio", "postprocessor": "portfolio"}
-        parts = bundle.load(path, _model_type(cls), families, device=device)
+        parts = pipeline_file.load(path, _model_type(cls), families, device=device)
         names = [f"postprocessor {i}" for i in range(len(parts) - 1)]
         if parts.keys() != {"model", *names}:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""A bar that counts, when someone asked for one."""
+"""Progress bars."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib import import_module
 def counting(
     what: str, *, unit: str, total: int | None, shown: bool
 ) -> Iterator[Callable[[int], object]]:
-    """Count `unit`s with a tqdm bar that tells how many per second.
+    """Count `unit`s with a tqdm bar with its rate.
 
     Parameters
     ----------
@@ -19,14 +19,14 @@ def counting(
         Written before the bar.
     unit : str
     total : int, optional
-        How many there will be, where that is known.
+        Number of units, where it is known.
     shown : bool
         Nothing is shown, nor tqdm needed, unless it is True.
 
     Yields
     ------
     callable
-        To be told of every step: how many units it was.
+        Called with the number of units of every step.
 
     Raises
     ------

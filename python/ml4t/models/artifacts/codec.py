@@ -1,7 +1,7 @@
 """Records to JSON and arrays, and back.
 
-Writing looks at the values, reading at the type hints: a file says what is there, the class says
-what may be there. No name in a file ever chooses the code that runs.
+Writing looks at the values, reading at the type hints: a file has values, the class has their
+types. No name in a file ever chooses the code that runs.
 
 | value                            | JSON                                             |
 |----------------------------------|--------------------------------------------------|
@@ -171,10 +171,10 @@ class _Reader:
 
     def read(self, data: JSON, hint: Any, where: str) -> Any:
         if isinstance(data, _PLAIN):
-            _arm(hint, type(data), where, data)
+            _member(hint, type(data), where, data)
             return data
         if isinstance(data, list):
-            (item,) = get_args(_arm(hint, list, where)) or (Any,)
+            (item,) = get_args(_member(hint, list, where)) or (Any,)
             return [self.read(one, item, f"{where}.{i}") for i, one in enumerate(data)]
         tag = next(iter(data), None)
         reader = self._READERS.get(tag)
@@ -183,7 +183,7 @@ class _Reader:
         return reader(self, data, hint, where)
 
     def _float(self, data: JSON, hint: Any, where: str) -> float:
-        _arm(hint, float, where)
+        _member(hint, float, where)
         _require(data, where, "float")
         if data["float"] not in ("nan", "inf", "-inf"):
             raise ValueError(f"{where} must be nan, inf or -inf; got {data['float']!r}")
@@ -191,7 +191,7 @@ class _Reader:
 
     def _tuple(self, data: JSON, hint: Any, where: str) -> tuple[Any, ...]:
         items = _require(data, where, "tuple", list)
-        wanted = get_args(_arm(hint, tuple, where)) or (Any, ...)
+        wanted = get_args(_member(hint, tuple, where)) or (Any, ...)
         if len(wanted) == 2 and wanted[1] is ...:
             wanted = (wanted[0],) * len(items)
         if len(wanted) != len(items):
@@ -201,23 +201,23 @@ class _Reader:
 
     def _dict(self, data: JSON, hint: Any, where: str) -> dict[Any, Any]:
         pairs = _require(data, where, "dict", list)
-        key_hint, value_hint = get_args(_arm(hint, dict, where)) or (Any, Any)
-        found: dict[Any, Any] = {}
+        key_hint, value_hint = get_args(_member(hint, dict, where)) or (Any, Any)
+        items: dict[Any, Any] = {}
         for pair in pairs:
             if not isinstance(pair, list) or len(pair) != 2:
                 raise ValueError(f"{where} must hold pairs of a key and a value")
             key = self.read(pair[0], key_hint, f"{where} key")
             try:
-                known = key in found
+                known = key in items
             except TypeError as error:
                 raise ValueError(f"{where} must have plain keys; {error}") from error
             if known:
                 raise ValueError(f"{where} must hold every key once; got {key!r} again")
-            found[key] = self.read(pair[1], value_hint, f"{where}.{key}")
-        return found
+            items[key] = self.read(pair[1], value_hint, f"{where}.{key}")
+        return items
 
     def _array(self, data: JSON, hint: Any, where: str) -> NDArray[Any]:
-        _arm(hint, np.ndarray, where)
+        _member(hint, np.ndarray, where)
         also = ("dtype",) if "dtype" in data else ()
         name = _require(data, where, "array", str, also=also)
         if name not in self.arrays or name in self.used:
@@ -235,7 +235,7 @@ class _Reader:
 
     def _record(self, data: JSON, hint: Any, where: str) -> Any:
         given = _require(data, where, "record", str, also=("fields",))
-        record = _arm(hint, object, where, given)
+        record = _member(hint, object, where, given)
         parts = data["fields"]
         if not isinstance(parts, dict):
             raise ValueError(f"{where} must have named fields; got {type(parts).__name__}")
@@ -245,7 +245,7 @@ class _Reader:
         for name, field in known.items():
             needed = field.default is MISSING and field.default_factory is MISSING
             if needed and name not in parts:
-                raise ValueError(f"{where}.{name} must be there; it is missing")
+                raise ValueError(f"{where}.{name} is missing")
         hints = _hints(record)
         values = {
             name: self.read(part, hints[name], f"{where}.{name}") for name, part in parts.items()
@@ -259,7 +259,7 @@ class _Reader:
         (tag,) = data if len(data) == 1 else ("",)
         if tag not in times.KINDS:
             raise ValueError(f"{where} must be a well-formed label of time")
-        _arm(hint, times.KINDS[tag], where)
+        _member(hint, times.KINDS[tag], where)
         try:
             return times.unpack(data)
         except ValueError as error:
@@ -291,12 +291,14 @@ def _require(
     return data[tag]
 
 
-def _arm(hint: Any, kind: type, where: str, value: Any = None) -> Any:
-    """Find the alternative of `hint` that speaks of `kind`, or refuse."""
+def _member(hint: Any, kind: type, where: str, value: Any = None) -> Any:
+    """Return the member of the union `hint` that accepts `kind`; raise `ValueError` otherwise."""
     for one in _alternatives(hint):
-        if _speaks_of(one, kind, value):
+        if _accepts(one, kind, value):
             return one
-    raise ValueError(f"{where} must be {getattr(hint, '__name__', hint)}; got {_told(kind, value)}")
+    raise ValueError(
+        f"{where} must be {getattr(hint, '__name__', hint)}; got {_name_of(kind, value)}"
+    )
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
@@ -308,11 +310,11 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
     return (hint,)
 
 
-def _told(kind: type, value: Any) -> str:
+def _name_of(kind: type, value: Any) -> str:
     return str(value) if kind is object else kind.__name__
 
 
-def _speaks_of(hint: Any, kind: type, value: Any) -> bool:
+def _accepts(hint: Any, kind: type, value: Any) -> bool:
     origin = get_origin(hint) or hint
     if kind is object:
         return is_dataclass(origin) and getattr(origin, "__name__", None) == value
@@ -331,13 +333,13 @@ def _speaks_of(hint: Any, kind: type, value: Any) -> bool:
 
 def _scalar_types(hint: Any) -> tuple[type, ...]:
     """Find what an array hint wants to hold: np.float64 of NDArray[np.float64] | None."""
-    found: list[type] = []
+    scalars: list[type] = []
     for one in _alternatives(hint):
         parts = get_args(one)
         if (get_origin(one) or one) is np.ndarray and len(parts) == 2:
-            found += [
+            scalars += [
                 get_origin(of) or of for kind in get_args(parts[1]) for of in _alternatives(kind)
             ]
     # Any is a class from Python 3.11 on.
-    kinds = (one if isinstance(one, type) and one is not Any else np.generic for one in found)
+    kinds = (one if isinstance(one, type) and one is not Any else np.generic for one in scalars)
     return tuple(kinds) or (np.generic,)

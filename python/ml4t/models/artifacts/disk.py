@@ -20,7 +20,7 @@ _BEGINNING = 4096
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes | bytearray | memoryview) -> Path:
-    """Write a file whole, or leave what was there.
+    """Write a file whole, or leave the old one.
 
     Parents are created; a link is followed. A new file has the permissions that the umask allows,
     one that replaces another has those of the other.
@@ -107,18 +107,18 @@ def remove_tree(folder: Path) -> None:
 def _replaceable(target: Path) -> os.stat_result | None:
     """Look at what the target replaces: a writable file or nothing."""
     try:
-        found = target.lstat()
+        status = target.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         _refuse(IsADirectoryError, errno.EISDIR, "path must name a file; it is a folder", target)
-    if not stat.S_ISREG(found.st_mode):
-        what = "a link to itself" if stat.S_ISLNK(found.st_mode) else "a device, pipe or socket"
+    if not stat.S_ISREG(status.st_mode):
+        what = "a link to itself" if stat.S_ISLNK(status.st_mode) else "a device, pipe or socket"
         _refuse(OSError, errno.EINVAL, f"path must name a file; it is {what}", target)
     # A file without write permission is meant to stay, although its folder would let us replace it.
-    if not found.st_mode & 0o222 or not os.access(target, os.W_OK):
+    if not status.st_mode & 0o222 or not os.access(target, os.W_OK):
         _refuse(PermissionError, errno.EACCES, "path must be writable; it is read-only", target)
-    return found
+    return status
 
 
 def _create(temporary: Path, target: Path, replaced: os.stat_result | None) -> IO[bytes]:

@@ -87,7 +87,7 @@ class Artifact:
 
 
 def write(path: str | os.PathLike[str], artifact: Artifact) -> Path:
-    """Write a file whole, or leave what was there.
+    """Write a file whole, or leave the old one.
 
     See `disk.write_whole`.
 
@@ -122,9 +122,9 @@ def to_bytes(artifact: Artifact) -> bytearray:
         "config": artifact.config,
         "state": artifact.state,
     }
-    told = json.dumps(manifest, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(manifest, allow_nan=False, separators=(",", ":"))
     arrays = {name: np.asarray(array, order="C") for name, array in artifact.arrays.items()}
-    content = bytearray(safetensors.numpy.save(arrays, metadata={"ml4t.models": told}))
+    content = bytearray(safetensors.numpy.save(arrays, metadata={"ml4t.models": text}))
     if int.from_bytes(content[:_LENGTH], "little") > _MOST_HEADER:
         raise ValueError(f"labels and settings must fit a header of {_MOST_HEADER} bytes")
     if content[_LENGTH : _DIGITS.start] != _MAGIC:
@@ -134,7 +134,7 @@ def to_bytes(artifact: Artifact) -> bytearray:
 
 
 def from_bytes(content: bytes) -> Artifact:
-    """Understand a file, or say why not.
+    """Parse a file.
 
     Raises
     ------
@@ -170,10 +170,10 @@ def strict_json(text: str | bytes, what: str) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands there twice")
-    return found
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        raise ValueError("a key is repeated")
+    return mapping
 
 
 def _no_constant(word: str) -> NoReturn:
@@ -197,13 +197,13 @@ def _manifest(content: bytes) -> dict[str, Any]:
     header = strict_json(content[_LENGTH : _LENGTH + n_header], "header")
     if not all(isinstance(entry, dict) for entry in header.values()):
         raise ValueError("header must hold objects")
-    told = header["__metadata__"]
-    if told.keys() != {"ml4t.models"} or not isinstance(told["ml4t.models"], str):
+    metadata = header["__metadata__"]
+    if metadata.keys() != {"ml4t.models"} or not isinstance(metadata["ml4t.models"], str):
         raise ValueError("header must hold the manifest and nothing else")
     for name, tensor in header.items():
         if name != "__metadata__" and tensor.keys() != {"dtype", "shape", "data_offsets"}:
             raise ValueError(f"array {name!r} must have dtype, shape and offsets, no more")
-    manifest = strict_json(told["ml4t.models"], "manifest")
+    manifest = strict_json(metadata["ml4t.models"], "manifest")
     if not isinstance(manifest, dict) or manifest.keys() != set(_KEYS):
         raise ValueError(f"manifest must have the keys {', '.join(_KEYS)}")
     return manifest
@@ -224,7 +224,7 @@ def _array(name: str, tensor: dict[str, Any]) -> NDArray[Any]:
     if tensor["dtype"] == "BOOL" and (np.frombuffer(tensor["data"], np.uint8) > 1).any():
         raise ValueError(f"array {name!r} must hold bools; got other bytes")
     try:
-        # A copy: memory of its own, aligned, and as large as the bytes that are really there.
+        # A copy: memory of its own, aligned, and as large as its bytes.
         array = np.frombuffer(tensor["data"], dtype=dtype).reshape(tensor["shape"]).copy()
     except (ValueError, OverflowError) as error:
         raise ValueError(f"array {name!r} must have the shape it names; {error}") from error

@@ -55,7 +55,7 @@ from ml4t.models.types.record import FitRunRecord
 State: TypeAlias = Mapping[str, Any]
 
 FORMER_DEFAULTS: dict[str, dict[str, JSON]] = {"PCAConfig": {"missing": "mean"}}
-"""Value of a field by record, in files from before there was a choice."""
+"""Value of a field by record, in files that do not have it."""
 FORMER_FIELDS: dict[str, dict[str, str]] = {
     "IPCAConfig": {"gamma_penalty": "penalty"},
     "IPCAFit": {"feature_names": "instrument_names"},
@@ -85,7 +85,7 @@ _FREE_BYTES, _FREE_TEXT, _RATIO = 16 << 20, 1 << 20, 100
 
 @dataclass(frozen=True, slots=True)
 class V1File:
-    """What a 0.1.x file holds; `state` without the record."""
+    """Content of a 0.1.x file; `state` without the record."""
 
     model_type: str
     config: dict[str, Any]
@@ -95,12 +95,12 @@ class V1File:
 
 
 def begins_like_one(content: bytes) -> bool:
-    """Tell a ZIP from everything else."""
+    """Whether the content is a ZIP."""
     return content.startswith(ZIP)
 
 
 def from_bytes(content: bytes) -> V1File:
-    """Understand a 0.1.x file, or say why not.
+    """Parse a 0.1.x file.
 
     Raises
     ------
@@ -286,7 +286,7 @@ _CONVERTERS: Mapping[str, tuple[str, str, Callable[[State, Arrays], State]]] = {
 
 
 def _require_types(state: dict[str, Any]) -> None:
-    """Refuse a state that 0.1.x could not have written; no identifier is quoted."""
+    """Reject a state that 0.1.x could not have written; no identifier is quoted."""
     for name, kind in _STATE_TYPES.items():
         if name in state and type(state[name]) is not kind:
             got = type(state[name]).__name__
@@ -315,7 +315,7 @@ def _unzip(content: bytes, what: str, names: Iterable[str]) -> dict[str, bytes]:
 def _require_bounded(
     size: int, packed: int, most: int | None = None, free: int = _FREE_BYTES
 ) -> None:
-    """Refuse to unpack many times the size of the ZIP."""
+    """Reject a content of many times the size of the ZIP."""
     limit = min(_MOST_BYTES if most is None else most, free + _RATIO * packed)
     if size > limit:
         raise ValueError(f"it unpacks to more than {limit} bytes")
@@ -325,19 +325,19 @@ def _arrays(content: bytes, declared: Any) -> dict[str, NDArray[Any]]:
     if not isinstance(declared, dict):
         raise ValueError("arrays must name each array's dtype and shape")
     members = _unzip(content, "arrays.npz", [f"{name}.npy" for name in declared])
-    return {name: _array(name, members[f"{name}.npy"], told) for name, told in declared.items()}
+    return {name: _array(name, members[f"{name}.npy"], header) for name, header in declared.items()}
 
 
-def _array(name: str, content: bytes, told: Any) -> NDArray[Any]:
-    """Read one .npy; memory is taken for the bytes that are there, not those it speaks of."""
+def _array(name: str, content: bytes, header: Any) -> NDArray[Any]:
+    """Read one .npy; memory is allocated for its bytes, whatever shape it names."""
     handle = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(handle)
         if version != (1, 0):
             raise ValueError(f"npy version {version} is not 1.0")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(handle)
-        if told != {"dtype": dtype.str, "shape": list(shape)}:
-            raise ValueError("the manifest speaks of another dtype or shape")
+        if header != {"dtype": dtype.str, "shape": list(shape)}:
+            raise ValueError("the manifest has another dtype or shape")
         if dtype.kind not in "biuf" or dtype.itemsize > 8:
             raise ValueError(f"dtype {dtype} is not one of plain numbers")
         payload = handle.read()
@@ -349,11 +349,11 @@ def _array(name: str, content: bytes, told: Any) -> NDArray[Any]:
         raise ValueError(f"array {name!r} is not valid: {error}") from error
 
 
-def _record(told: Any) -> FitRunRecord:
-    if not isinstance(told, dict):
+def _record(fields: Any) -> FitRunRecord:
+    if not isinstance(fields, dict):
         raise ValueError("state must have a fit_run_record")
     try:
-        return FitRunRecord(**told)
+        return FitRunRecord(**fields)
     except TypeError as error:
         raise ValueError(f"fit_run_record is not valid: {error}") from error
 

@@ -150,8 +150,8 @@ def _timestamp(part: list[Any]) -> datetime:
     except ImportError:
         return moment
     whole = pandas.Timestamp(int(to_ticks([moment], unit)[0]), unit=unit, tz=zone)
-    found: datetime = whole.as_unit(pandas_unit[0])
-    return found
+    timestamp: datetime = whole.as_unit(pandas_unit[0])
+    return timestamp
 
 
 def _period(part: list[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""What all settings share."""
+"""Base of all settings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class BaseModelConfig:
     dtype: Precision = "float64"
 
     def __post_init__(self) -> None:
-        """Refuse what can never be right; what depends on data is checked in `fit`."""
+        """Check every field by its rule; what depends on data is checked in `fit`."""
         # mypy takes the hash of an instance for the hash of its class.
         for name, rule in _rules(type(self)).items():  # type: ignore[arg-type]
             object.__setattr__(self, name, rule(name, getattr(self, name)))
@@ -46,7 +46,7 @@ class BaseModelConfig:
         self._require_consistent()
 
     def _require_consistent(self) -> None:
-        """Refuse settings that contradict each other."""
+        """Reject settings that contradict each other."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Which epochs of a training are kept, and which of them may be asked for by default."""
+"""Checkpoints: epochs of a training that are kept, and the default among them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def checkpoint_grid(
 
 
 def require_schedule(name: str, epochs: tuple[int, ...], total: int) -> None:
-    """Refuse a list of checkpoints that repeats itself or goes past the last epoch."""
+    """Reject a list of checkpoints that repeats itself or goes past the last epoch."""
     if len(set(epochs)) != len(epochs):
         raise ValueError(f"{name} must not repeat an epoch; got {epochs}")
     if epochs and max(epochs) > total:
@@ -54,9 +54,9 @@ def require_schedule(name: str, epochs: tuple[int, ...], total: int) -> None:
 def require_on_grid(
     name: str, checkpoint: object, grid: tuple[object, ...], *, given: object = None
 ) -> None:
-    """Refuse a default that training will not keep; None and "best" are always there.
+    """Reject a default that training does not keep; None and "best" are always valid.
 
-    `given` is what the caller wrote, where that was a label to be read.
+    `given` is the argument of the caller, where it was a label.
     """
     if checkpoint is not None and checkpoint != "best" and checkpoint not in grid:
         got = checkpoint if given in (None, checkpoint) else f"{given}, which means {checkpoint}"

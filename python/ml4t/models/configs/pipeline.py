@@ -1,4 +1,4 @@
-"""Settings of what stands between models in a pipeline."""
+"""Settings of the mapper of a pipeline."""
 
 from __future__ import annotations
 

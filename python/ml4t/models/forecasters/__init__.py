@@ -1,4 +1,4 @@
-"""From the history of realised factors to ex-ante premia."""
+"""Forecasters of factor premia."""
 
 from ml4t.models.forecasters.ar import AR1FactorForecaster
 from ml4t.models.forecasters.combined import CombinedFactorForecaster

@@ -24,7 +24,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class AR1Fit:
-    """What `AR1FactorForecaster` learned, one number for each factor.
+    """Fitted parameters of `AR1FactorForecaster`, one number for each factor.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class AR1Fit:
     fallback_mean: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        """Refuse a record whose parts disagree; `load` relies on it."""
+        """Reject a record whose parts disagree; `load` relies on it."""
         require_same_length(
             self, self.intercepts, self.slopes, self.last_values, self.fallback_mean
         )

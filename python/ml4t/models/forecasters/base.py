@@ -1,4 +1,4 @@
-"""What forecasters share: a history comes in, premia of coming periods go out."""
+"""Base of forecasters: realised factors in, premia of later dates out."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class BaseFactorForecaster(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
         Parameters
         ----------
         state : LatentFactorState
-            Gives the number of periods and their labels. Forecasters that condition on the last
-            realisation say so; none reads the realisation of the period it forecasts.
+            Gives the number of periods and their labels. No forecast of a period reads its
+            realisation.
 
         Returns
         -------
@@ -113,7 +113,7 @@ class HistoryForecaster(BaseFactorForecaster[ConfigT, FitT], Generic[ConfigT, Fi
 
 
 def require_same_length(fit: object, *vectors: NDArray[np.float64]) -> None:
-    """Refuse a record whose vectors are not all of one shape (K,)."""
+    """Reject a record whose vectors are not all of one shape (K,)."""
     shapes = {vector.shape for vector in vectors}
     if len(shapes) != 1 or vectors[0].ndim != 1 or not vectors[0].size:
         raise ValueError(f"{type(fit).__name__}: estimates must share one shape (K,); got {shapes}")

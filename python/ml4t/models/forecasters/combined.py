@@ -38,7 +38,7 @@ _FORECASTERS: dict[type, type[BaseFactorForecaster[Any, Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class CombinedFit:
-    """What `CombinedFactorForecaster` learned.
+    """Fitted parameters of `CombinedFactorForecaster`.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class CombinedFit:
     members: tuple[AR1Fit | EWMAFit | ExpandingMeanFit | MacroFit | VAR1Fit, ...]
 
     def __post_init__(self) -> None:
-        """Refuse members of different numbers of factors; `load` relies on it."""
+        """Reject members of different numbers of factors; `load` relies on it."""
         # Every fit begins with one number for each factor.
         sizes = {getattr(one, fields(one)[0].name).size for one in self.members}
         if len(sizes) > 1:
@@ -97,11 +97,11 @@ class CombinedFactorForecaster(BaseFactorForecaster[CombinedForecasterConfig, Co
             )
 
     def _learn(self, state: LatentFactorState) -> Estimated[CombinedFit]:
-        found = [member._learn(state) for member in self._members()]
-        notes = tuple(note for one in found for note in one.summary.notes)
-        metrics = {"n_members": float(len(found))}
+        estimated = [member._learn(state) for member in self._members()]
+        notes = tuple(note for one in estimated for note in one.summary.notes)
+        metrics = {"n_members": float(len(estimated))}
         summary = FitSummary(converged=True, train_metrics=metrics, notes=notes)
-        return Estimated(CombinedFit(tuple(one.fit for one in found)), summary)
+        return Estimated(CombinedFit(tuple(one.fit for one in estimated)), summary)
 
     def _forecast(self, fit: CombinedFit, state: LatentFactorState) -> NDArray[np.float64]:
         forecasts = [

@@ -40,7 +40,7 @@ def smoothed_level(factors: NDArray[np.float64], half_life: float) -> NDArray[np
 
 @dataclass(frozen=True, slots=True)
 class EWMAFit:
-    """What `EWMABaseFactorForecaster` learned.
+    """Fitted parameters of `EWMABaseFactorForecaster`.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class EWMAFit:
     ewma_level: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        """Refuse a record of the wrong shape; `load` relies on it."""
+        """Reject a record of the wrong shape; `load` relies on it."""
         require_same_length(self, self.ewma_level)
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MacroFit:
-    """What `MacroFactorForecaster` learned.
+    """Fitted parameters of `MacroFactorForecaster`.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class MacroFit:
     predictor_means: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        """Refuse a record whose parts disagree; `load` relies on it."""
+        """Reject a record whose parts disagree; `load` relies on it."""
         shape = (self.predictor_means.size, self.intercepts.size)
         require_shape("predictor_means", shape[:1], self.predictor_means.shape)
         require_shape("intercepts", shape[1:], self.intercepts.shape)
@@ -142,8 +142,8 @@ class MacroFactorForecaster(BaseFactorForecaster[MacroForecasterConfig, MacroFit
                 f"{type(self).__name__}: context_features must have the fitted "
                 f"{fit.predictor_means.size} columns; got {predictors.shape[1]}"
             )
-        there = np.isfinite(predictors)
-        return fit.intercepts + np.where(there, predictors, fit.predictor_means) @ fit.slopes
+        known = np.isfinite(predictors)
+        return fit.intercepts + np.where(known, predictors, fit.predictor_means) @ fit.slopes
 
 
 def _explained(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ExpandingMeanFit:
-    """What `ExpandingMeanFactorForecaster` learned.
+    """Fitted parameters of `ExpandingMeanFactorForecaster`.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class ExpandingMeanFit:
     mean_factor_premium: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        """Refuse a record of the wrong shape; `load` relies on it."""
+        """Reject a record of the wrong shape; `load` relies on it."""
         require_same_length(self, self.mean_factor_premium)
 
 

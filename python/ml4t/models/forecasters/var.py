@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class VAR1Fit:
-    """What `VAR1FactorForecaster` learned.
+    """Fitted parameters of `VAR1FactorForecaster`.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class VAR1Fit:
     fallback_mean: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        """Refuse a record whose parts disagree; `load` relies on it."""
+        """Reject a record whose parts disagree; `load` relies on it."""
         require_same_length(self, self.intercepts, self.last_values, self.fallback_mean)
         n_factors = self.intercepts.size
         require_shape("slopes", (n_factors, n_factors), self.slopes.shape)

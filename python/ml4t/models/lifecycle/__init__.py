@@ -1,1 +1,1 @@
-"""What everything with a fit shares: running a fit, its record, parameters, saving, loading."""
+"""Estimators: running a fit, its record, parameters, saving, loading."""

@@ -1,4 +1,4 @@
-"""Everything with a fit: settings, one frozen fit or none, the record of the last attempt."""
+"""Base of estimators: settings, one frozen fit or none, the record of the last attempt."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FitT = TypeVar("FitT")
 
 @dataclass(frozen=True, slots=True)
 class Estimated(Generic[FitT]):
-    """What an estimation returns.
+    """Result of an estimation.
 
     Attributes
     ----------
@@ -34,9 +34,9 @@ class Estimated(Generic[FitT]):
     summary : FitSummary
         Without `run_record`.
     stopping_reason : str, optional
-        Such as "early_stopping", where the summary alone does not tell.
+        Such as "early_stopping", where it does not follow from the summary.
     sample : object, optional
-        What inference reads again; it stays in this process, in no copy, pickle or file.
+        Sample that inference uses again; it stays in this process, in no copy, pickle or file.
     """
 
     fit: FitT
@@ -115,7 +115,7 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         RuntimeError
             Before a fit.
         OSError
-            When the target cannot be written; what was there stays.
+            When the target cannot be written; an existing file stays.
         """
         return files.write(path, self.to_artifact())
 
@@ -139,7 +139,7 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         return records.load(path, lambda artifact: cls.from_artifact(artifact, device=device))
 
     def to_artifact(self) -> files.Artifact:
-        """Lay out what `save` writes; for what holds several models."""
+        """Convert to the artifact that `save` writes."""
         result, last = self._require_fitted("save"), self.last_fit_record
         fit, arrays = pack(result.fit, "fit")
         last = None if last == result.record else last
@@ -160,7 +160,7 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
 
     @classmethod
     def from_artifact(cls, artifact: files.Artifact, *, device: str | None = None) -> Self:
-        """Take what `to_artifact` laid out, or raise `ValueError`."""
+        """Restore an object from an artifact of `to_artifact`; raise `ValueError` otherwise."""
         records.require_model_type(artifact, cls._model_type())
         config = unpack(artifact.config, cls.config_type, {}, "config")
         state = artifact.state
@@ -172,12 +172,12 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         return cls._restored(config, fit, record, last or record, device)
 
     def __repr__(self) -> str:
-        """Show the settings that are not defaults, and what the fit has seen."""
-        told = [show(self._config)]
+        """Show the settings that are not defaults, and the sizes of the fitted arrays."""
+        parts = [show(self._config)]
         result = self._state.result
         if result is not None:
-            told.append(f"fitted on {_sizes(result.record.input_dimensions) or 'no arrays'}")
-        return f"{type(self).__name__}({', '.join(told)})"
+            parts.append(f"fitted on {_sizes(result.record.input_dimensions) or 'no arrays'}")
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the sample behind: a copy or a pickle is for predicting."""
@@ -203,7 +203,7 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         Parameters
         ----------
         estimate : callable
-            Returns what was learned; changes nothing of the object.
+            Returns the estimates; changes nothing of the object.
         *inputs
             Arguments of `fit` in order, positional ones first.
         """
@@ -212,12 +212,12 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         try:
             # What overflows is an error below, with a name.
             with np.errstate(over="ignore", invalid="ignore"):
-                found = estimate()
-            fit = settled(require_type("fit", found.fit, self.fit_type))
-            record = self._record(config, taken, started, found)
-            summary = replace(found.summary, run_record=record)
+                estimated = estimate()
+            fit = settled(require_type("fit", estimated.fit, self.fit_type))
+            record = self._record(config, taken, started, estimated)
+            summary = replace(estimated.summary, run_record=record)
             self._require_finite(fit, summary)
-            state = _State(Fitted(fit, record, found.sample), record)
+            state = _State(Fitted(fit, record, estimated.sample), record)
         except Exception as error:
             failed = fit_record.make_record(
                 config,
@@ -239,7 +239,7 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         require_finite(f"{name} val_metrics", summary.val_metrics)
 
     def _fitted(self, verb: str) -> FitT:
-        """Give the fit, or refuse to `verb`."""
+        """Give the fit; raise `RuntimeError` before one."""
         return self._require_fitted(verb).fit
 
     def _require_fitted(self, verb: str) -> Fitted[FitT]:
@@ -263,7 +263,7 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
 
     @classmethod
     def _require_settings(cls, config: ConfigT, fit: FitT) -> None:
-        """Refuse a fit that these settings cannot have had; `load` relies on it."""
+        """Reject a fit that contradicts the settings; `load` relies on it."""
 
     @classmethod
     def _model_type(cls) -> str:
@@ -290,14 +290,15 @@ class Fittable(Parameters, Generic[ConfigT, FitT]):
         return model
 
     def _record(
-        self, config: Any, taken: Fingerprint, started: float, found: Estimated[FitT]
+        self, config: Any, taken: Fingerprint, started: float, estimated: Estimated[FitT]
     ) -> FitRunRecord:
-        summary = found.summary
+        summary = estimated.summary
         return fit_record.make_record(
             config,
             taken,
             time.perf_counter() - started,
-            stopping_reason=found.stopping_reason or fit_record.stopping_reason(config, summary),
+            stopping_reason=estimated.stopping_reason
+            or fit_record.stopping_reason(config, summary),
             skipped_updates=fit_record.skipped_updates(summary),
             device=self._resolved_device(),
             dtype=self._resolved_dtype(),

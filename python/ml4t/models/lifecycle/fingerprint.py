@@ -1,4 +1,4 @@
-"""What went into a fit, without giving it away: sizes of axes, and one hash."""
+"""Fingerprint of the inputs of a fit: sizes of axes, and one hash."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def fingerprint(inputs: Iterable[object]) -> Fingerprint:
     """
     counted = (one for one in inputs if isinstance(one, np.ndarray) or _is_record(one))
     dimensions: dict[str, int] = {}
-    # Every part is told with its length, so that no two inputs tell the same story.
+    # Parts are prefixed with their length, so that different inputs do not collide.
     hasher = hashlib.sha256()
     for i, one in enumerate(counted):
         for name, value in _named(one):
             if isinstance(value, np.ndarray):
                 axes = enumerate(value.shape)
                 dimensions |= {f"input_{i}_{name}_{axis}": size for axis, size in axes}
-            for part in _story(value):
+            for part in _pieces(value):
                 hasher.update(f"{i} {name} {len(part)} ".encode())
                 hasher.update(part)
     return Fingerprint(dimensions, hasher.hexdigest())
@@ -73,8 +73,8 @@ def _named(value: Any) -> Iterator[tuple[str, Any]]:
             yield field.name, part
 
 
-def _story(value: Any) -> Iterator[bytes]:
-    """Tell a value in pieces of bytes."""
+def _pieces(value: Any) -> Iterator[bytes]:
+    """Write a value as pieces of bytes."""
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         yield f"{value.dtype.newbyteorder('<').str} {value.shape}".encode()
         yield content_digest(value)
@@ -82,23 +82,23 @@ def _story(value: Any) -> Iterator[bytes]:
         yield type(value).__name__.encode()
         for name, part in _named(value):
             yield name.encode()
-            yield from _story(part)
+            yield from _pieces(part)
     elif isinstance(value, Mapping):
         yield f"mapping {len(value)}".encode()
         for key, part in value.items():
-            yield _told(key)
-            yield from _story(part)
+            yield _text(key)
+            yield from _pieces(part)
     elif isinstance(value, str) or not isinstance(value, Iterable):
-        yield _told(value)
+        yield _text(value)
     else:
-        told = [_told(one) for one in value]
-        yield f"sequence {len(told)}".encode()
-        yield np.array([len(one) for one in told], dtype="<i8").tobytes()
-        yield b"".join(told)
+        items = [_text(item) for item in value]
+        yield f"sequence {len(items)}".encode()
+        yield np.array([len(item) for item in items], dtype="<i8").tobytes()
+        yield b"".join(items)
 
 
-def _told(value: object) -> bytes:
+def _text(value: object) -> bytes:
     # The default repr is an address: it says nothing of the value and differs from run to run.
     opaque = type(value).__repr__ is object.__repr__
-    told = "" if opaque else repr(value)
-    return f"{type(value).__name__} {told}".encode(errors="surrogatepass")
+    text = "" if opaque else repr(value)
+    return f"{type(value).__name__} {text}".encode(errors="surrogatepass")

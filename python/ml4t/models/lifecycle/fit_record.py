@@ -1,4 +1,4 @@
-"""The record of a fit: who, with what settings, on what, how it ended."""
+"""The record of a fit: model, settings, inputs, result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_record(
     device: str | None = None,
     dtype: str | None = None,
 ) -> FitRunRecord:
-    """Write down a fit.
+    """Make the record of a fit.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def make_record(
     skipped_updates : int
     error_type : str, optional
     device, dtype : str, optional
-        What the fit really used.
+        Those that the fit used.
     """
     device = getattr(config, "device", "cpu") if device is None else device
     return FitRunRecord(
@@ -58,9 +58,9 @@ def make_record(
 
 
 def stopping_reason(config: object, summary: FitSummary) -> str:
-    """Say why a fit that succeeded ended, as far as its summary tells.
+    """Give the reason why a successful fit ended, from its summary.
 
-    A fit that stopped early for want of improvement knows it better: it passes its reason itself.
+    A fit that stopped early for want of improvement passes its reason itself.
     """
     if not summary.converged:
         return "iteration_limit"

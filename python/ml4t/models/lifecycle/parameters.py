@@ -30,12 +30,12 @@ class Parameters:
         -------
         dict of str to object
         """
-        found: dict[str, Any] = {}
+        params: dict[str, Any] = {}
         for name in _names(type(self)):
-            found[name] = value = getattr(self, name)
+            params[name] = value = getattr(self, name)
             if deep:
-                found |= {f"{name}__{inner}": one for inner, one in _inside(value).items()}
-        return found
+                params |= {f"{name}__{inner}": one for inner, one in _inside(value).items()}
+        return params
 
     def set_params(self: SelfT, **params: Any) -> SelfT:
         """Change parameters; every value of a config is checked before anything changes.
@@ -77,12 +77,12 @@ def show(value: object) -> str:
     """Write a value as a call; of a dataclass only what differs from its defaults."""
     if not is_dataclass(value) or isinstance(value, type):
         return repr(value)
-    told = (
+    settings = (
         f"{field.name}={getattr(value, field.name)!r}"
         for field in fields(value)
         if field.init and not _is_default(field, getattr(value, field.name))
     )
-    return f"{type(value).__name__}({', '.join(told)})"
+    return f"{type(value).__name__}({', '.join(settings)})"
 
 
 def _is_default(field: Any, value: object) -> bool:

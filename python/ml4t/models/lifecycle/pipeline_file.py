@@ -1,4 +1,4 @@
-"""Several objects in one file: what a pipeline saves and loads."""
+"""The file of a pipeline: several objects in one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def save(path: str | os.PathLike[str], model_type: str, parts: Mapping[str, Any]
     TypeError
         When a part is not of this package.
     OSError
-        When the target cannot be written; what was there stays.
+        When the target cannot be written; an existing file stays.
     """
     state: dict[str, Any] = {}
     arrays: Arrays = {}
@@ -97,12 +97,12 @@ def _unpack_all(
     artifact: files.Artifact, families: Mapping[str, str], device: str | None
 ) -> dict[str, Any]:
     if not isinstance(artifact.state, dict):
-        raise ValueError("state must hold named parts")
+        raise ValueError("state must have named parts")
     left = dict(artifact.arrays)
     parts = {}
-    for name, told in artifact.state.items():
+    for name, entry in artifact.state.items():
         own = {key.removeprefix(f"{name}/"): left.pop(key) for key in _keys_of(name, left)}
-        parts[name] = _unpack(name, told, own, device)
+        parts[name] = _unpack(name, entry, own, device)
         family = families.get(name.partition(" ")[0])
         if type(parts[name]).__module__.split(".")[2:3] != [family]:
             raise ValueError(
@@ -117,27 +117,27 @@ def _keys_of(name: str, arrays: Mapping[str, Any]) -> list[str]:
     return [key for key in arrays if key.startswith(f"{name}/")]
 
 
-def _unpack(name: str, told: Any, arrays: Arrays, device: str | None) -> Any:
-    if not isinstance(told, dict) or told.keys() not in (set(_FITTED), set(_STATELESS)):
+def _unpack(name: str, entry: Any, arrays: Arrays, device: str | None) -> Any:
+    if not isinstance(entry, dict) or entry.keys() not in (set(_FITTED), set(_STATELESS)):
         raise ValueError(f"{name} must be a part that a pipeline can hold")
-    found = _own_class(told["model_type"])
-    if issubclass(found, Fittable):
-        if told.keys() != set(_FITTED):
+    kind = _own_class(entry["model_type"])
+    if issubclass(kind, Fittable):
+        if entry.keys() != set(_FITTED):
             raise ValueError(f"{name} must be fitted")
-        own_device = device if hasattr(found.config_type, "device") else None
-        return found.from_artifact(files.Artifact(**told, arrays=arrays), device=own_device)
-    config = unpack(told["config"], found.config_type, arrays, "config")
+        own_device = device if hasattr(kind.config_type, "device") else None
+        return kind.from_artifact(files.Artifact(**entry, arrays=arrays), device=own_device)
+    config = unpack(entry["config"], kind.config_type, arrays, "config")
     # A part that is nothing but its settings may be its own config.
-    return config if isinstance(config, found) else found(config)
+    return config if isinstance(config, kind) else kind(config)
 
 
 def _own_class(model_type: object) -> Any:
-    """Find a public class of this package; no other name in a file leads anywhere."""
+    """Find a public class of this package; no other name in a file is looked up."""
     name = str(model_type).removeprefix("ml4t.models.")
     package = import_module("ml4t.models")  # late: it stands above everything
     if name not in package.__all__:
         raise ValueError(f"model_type must be a class of this package; got {model_type!r}")
-    found = getattr(package, name)
-    if not (isinstance(found, type) and hasattr(found, "config_type")):
+    kind = getattr(package, name)
+    if not (isinstance(kind, type) and hasattr(kind, "config_type")):
         raise ValueError(f"model_type must be a model, forecaster or mapper; got {model_type!r}")
-    return found
+    return kind

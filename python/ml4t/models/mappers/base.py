@@ -1,4 +1,4 @@
-"""What mappers share."""
+"""Base of mappers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class BaseAssetMapper(Parameters):
 
     @property
     def is_fitted(self) -> bool:
-        """False: there is nothing to fit, and nothing to wait for."""
+        """False: the mapper has no fit."""
         return False
 
     @property
@@ -70,7 +70,7 @@ class BaseAssetMapper(Parameters):
 
 
 def require_agreement(state: LatentFactorState, forecast: FactorForecastResult) -> None:
-    """Refuse premia that do not line up with the exposures on dates and factors."""
+    """Reject premia that do not line up with the exposures on dates and factors."""
     require_type("state", state, LatentFactorState)
     require_type("factor_forecast", forecast, FactorForecastResult)
     require_shape("factor_premia", (state.n_periods, state.n_factors), forecast.factor_premia.shape)
@@ -97,7 +97,7 @@ def expected_returns(
 
 
 class ConditionalMapper(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
-    r"""A mapper that learns how premia depend on something.
+    r"""A mapper whose premia depend on a state or a regime.
 
     What it learned moves the premia of a forecaster by what is known of the date beyond the mean,
 
@@ -208,4 +208,4 @@ class ConditionalMapper(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
 
     @abstractmethod
     def _mean_premia(self, fit: FitT) -> NDArray[np.float64]:
-        """Premia (K,) whatever the date."""
+        """Unconditional premia (K,)."""

@@ -64,7 +64,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Filtered:
-    """What is known of the regimes as time goes by.
+    """Probabilities of the regimes, date by date.
 
     Attributes
     ----------
@@ -82,16 +82,16 @@ class Filtered:
 
 def log_densities(x: NDArray[np.float64], chain: Chain) -> NDArray[np.float64]:
     """Log density of every date in every regime, (..., T, S); 0 where a value is missing."""
-    there = np.isfinite(x).all(axis=1)
-    seen = x[there]
+    known = np.isfinite(x).all(axis=1)
+    complete = x[known]
     root = np.linalg.cholesky(chain.covariances)
-    apart = np.swapaxes(seen - chain.means[..., None, :], -1, -2)  # (..., S, K, T)
-    distance = (np.linalg.solve(root, apart) ** 2).sum(axis=-2)
+    deviations = np.swapaxes(complete - chain.means[..., None, :], -1, -2)  # (..., S, K, T)
+    distance = (np.linalg.solve(root, deviations) ** 2).sum(axis=-2)
     diagonal = np.diagonal(root, axis1=-2, axis2=-1)
     size = 2.0 * np.log(diagonal).sum(axis=-1)[..., None] + x.shape[1] * np.log(2.0 * np.pi)
-    found = np.zeros((*chain.means.shape[:-1], len(x)))
-    found[..., there] = -0.5 * (distance + size)
-    return np.swapaxes(found, -1, -2)
+    densities = np.zeros((*chain.means.shape[:-1], len(x)))
+    densities[..., known] = -0.5 * (distance + size)
+    return np.swapaxes(densities, -1, -2)
 
 
 def hamilton_filter(log_density: NDArray[np.float64], chain: Chain) -> Filtered:
@@ -169,16 +169,16 @@ def starting_chains(x: NDArray[np.float64], n_regimes: int, n_starts: int, seed:
     The first splits the dates by their distance from the mean, so by volatility; the others put
     the means of the regimes on random dates. Regimes last ten dates on average.
     """
-    seen = x[np.isfinite(x).all(axis=1)]
-    spread = np.cov(seen.T, ddof=0).reshape(x.shape[1], x.shape[1])
+    complete = x[np.isfinite(x).all(axis=1)]
+    spread = np.cov(complete.T, ddof=0).reshape(x.shape[1], x.shape[1])
     prior = np.diag(np.diag(spread))
-    apart = (((seen - seen.mean(axis=0)) ** 2) / np.diag(spread)).sum(axis=1)
-    groups = np.array_split(np.argsort(apart, kind="stable"), n_regimes)
+    deviations = (((complete - complete.mean(axis=0)) ** 2) / np.diag(spread)).sum(axis=1)
+    groups = np.array_split(np.argsort(deviations, kind="stable"), n_regimes)
     rng = np.random.default_rng(seed % 2**64)  # NumPy takes no negative one
     means, covariances = [], []
     for start in range(n_starts):
         if start == 0:
-            parts = [seen[group] for group in groups]
+            parts = [complete[group] for group in groups]
             means.append([part.mean(axis=0) for part in parts])
             # The prior counts as one date: no split is too small.
             scatter = [(part - part.mean(axis=0)).T @ (part - part.mean(axis=0)) for part in parts]
@@ -187,7 +187,7 @@ def starting_chains(x: NDArray[np.float64], n_regimes: int, n_starts: int, seed:
                 [(one + prior) / (size + 1) for one, size in zip(scatter, sizes, strict=True)]
             )
         else:
-            means.append(list(seen[rng.choice(len(seen), n_regimes, replace=False)]))
+            means.append(list(complete[rng.choice(len(complete), n_regimes, replace=False)]))
             covariances.append([0.5 * (spread + prior)] * n_regimes)
     stay = 0.9
     move = np.full((n_regimes, n_regimes), (1.0 - stay) / (n_regimes - 1))
@@ -202,7 +202,7 @@ def starting_chains(x: NDArray[np.float64], n_regimes: int, n_starts: int, seed:
 
 @dataclass(frozen=True, slots=True)
 class Climb:
-    """Where the likelihood was climbed to.
+    """Maximum of the likelihood.
 
     Attributes
     ----------
@@ -224,7 +224,7 @@ class Climb:
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """What the covariance of a regime is pulled to: an inverse Wishart density.
+    """Prior of the covariance of a regime: an inverse Wishart density.
 
     Attributes
     ----------
@@ -265,18 +265,18 @@ def maximum_likelihood(
     chain, heights, done = start, [], False
     while True:
         log_density = log_densities(x, chain)
-        found = hamilton_filter(log_density, chain)
-        heights.append(found.log_likelihood + prior.log_density(chain.covariances))
+        filtered = hamilton_filter(log_density, chain)
+        heights.append(filtered.log_likelihood + prior.log_density(chain.covariances))
         done = len(heights) > 1 and bool((heights[-1] - heights[-2] <= tol * len(x)).all())
         if done or len(heights) > max_iter:
             break
-        chain = _maximised(x, *smoothed(log_density, chain, found.filtered), prior)
+        chain = _maximised(x, *smoothed(log_density, chain, filtered.filtered), prior)
     best = int(np.argmax(heights[-1]))
     chosen = chain.pick(best)
     size = np.trace(chosen.covariances / np.diag(prior.spread), axis1=-2, axis2=-1)
     return Climb(
         chosen.ordered(np.argsort(size, kind="stable")),
-        float(found.log_likelihood[best]),
+        float(filtered.log_likelihood[best]),
         tuple(float(height[best]) for height in heights),
         done,
     )
@@ -289,12 +289,12 @@ def _maximised(
     prior: Prior,
 ) -> Chain:
     """Parameters that explain x best, if regimes and moves are what was expected of them."""
-    there = np.isfinite(x).all(axis=1)
-    seen, weights = x[there], np.swapaxes(regimes[..., there, :], -1, -2)  # (..., S, T)
+    known = np.isfinite(x).all(axis=1)
+    complete, weights = x[known], np.swapaxes(regimes[..., known, :], -1, -2)  # (..., S, T)
     dates = weights.sum(axis=-1)
-    means = weights @ seen / np.maximum(dates, 1e-12)[..., None]
-    apart = seen - means[..., None, :]
-    scatter = np.swapaxes(weights[..., None] * apart, -1, -2) @ apart
+    means = weights @ complete / np.maximum(dates, 1e-12)[..., None]
+    deviations = complete - means[..., None, :]
+    scatter = np.swapaxes(weights[..., None] * deviations, -1, -2) @ deviations
     covariances = (scatter + prior.weight * prior.spread) / (dates + prior.weight)[..., None, None]
     transition = _shares(np.maximum(_shares(moves + _RAREST), _RAREST))
     return Chain(regimes[..., 0, :], transition, means, covariances)

@@ -1,4 +1,4 @@
-"""Premia that depend on a regime nobody sees."""
+"""Premia under a latent Markov regime."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RegimeSwitchingFit:
-    """What `RegimeSwitchingMapper` learned.
+    """Fitted parameters of `RegimeSwitchingMapper`.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class RegimeSwitchingFit:
     log_likelihood: float
 
     def __post_init__(self) -> None:
-        """Refuse a record whose parts disagree; `load` relies on it."""
+        """Reject a record whose parts disagree; `load` relies on it."""
         (n_factors,), (n_regimes,), n_varying = (
             self.mean_premia.shape,
             self.last.shape,
@@ -89,8 +89,8 @@ class RegimeSwitchingMapper(ConditionalMapper[RegimeSwitchingMapperConfig, Regim
     .. math:: \lambda_t = \sum_j P(s_t = j \mid f_{t-1}, f_{t-2}, \dots)\, \mu_j
 
     The premia of the forecaster move with them: with the mean forecaster, they are these. Estimated
-    by expectation and maximisation from several starts; a date with a missing factor says nothing
-    of its regime.
+    by expectation and maximisation from several starts; a date with a missing factor has no
+    influence on its regime.
 
     Parameters
     ----------
@@ -147,11 +147,11 @@ class RegimeSwitchingMapper(ConditionalMapper[RegimeSwitchingMapperConfig, Regim
         factors = history(name, state)
         size = np.nanmax(np.abs(factors), axis=0)
         varying = np.flatnonzero(np.nanstd(factors, axis=0) > 1e-12 * size)
-        seen = int(np.isfinite(factors[:, varying]).all(axis=1).sum())
-        if not varying.size or seen < 2 * config.n_regimes:
+        n_dates = int(np.isfinite(factors[:, varying]).all(axis=1).sum())
+        if not varying.size or n_dates < 2 * config.n_regimes:
             raise ValueError(
                 f"{name} requires factors that vary, realised together on at least "
-                f"{2 * config.n_regimes} dates; got {varying.size} such factors on {seen} dates"
+                f"{2 * config.n_regimes} dates; got {varying.size} such factors on {n_dates} dates"
             )
         x = factors[:, varying]
         climb = maximum_likelihood(
@@ -175,11 +175,11 @@ class RegimeSwitchingMapper(ConditionalMapper[RegimeSwitchingMapperConfig, Regim
             log_likelihood=climb.log_likelihood,
         )
         metrics = {"log_likelihood": climb.log_likelihood, "n_train_periods": float(len(factors))}
-        told: tuple[dict[str, float | str], ...] = tuple(
+        steps: tuple[dict[str, float | str], ...] = tuple(
             {"step": float(step), "log_posterior": height}
             for step, height in enumerate(climb.history)
         )
-        return Estimated(fit, FitSummary(climb.converged, train_metrics=metrics, history=told))
+        return Estimated(fit, FitSummary(climb.converged, train_metrics=metrics, history=steps))
 
     def _predicted(self, fit: RegimeSwitchingFit, state: LatentFactorState) -> NDArray[np.float64]:
         chain = fit.continued()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """Past dates, of which those with a similar state say what the premia are.
+    """Past dates; premia are means over those with a similar state.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Neighbours:
     bandwidths: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        """Refuse a record whose parts disagree; `load` relies on it."""
+        """Reject a record whose parts disagree; `load` relies on it."""
         n_dates, n_states = self.states.shape
         require_shape("factors", (n_dates, self.factors.shape[1]), self.factors.shape)
         require_shape("bandwidths", (n_states,), self.bandwidths.shape)
@@ -46,7 +46,7 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class StateConditionalFit:
-    """What `StateConditionalMapper` learned.
+    """Fitted parameters of `StateConditionalMapper`.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class StateConditionalFit:
     surface: Neighbours | Line
 
     def __post_init__(self) -> None:
-        """Refuse a record whose parts disagree; `load` relies on it."""
+        """Reject a record whose parts disagree; `load` relies on it."""
         wanted = (self.n_states, self.mean_premia.size)
         require_shape("mean_premia", wanted[1:], self.mean_premia.shape)
         if isinstance(self.surface, Line):
@@ -84,14 +84,14 @@ def kernel_premia(neighbours: Neighbours, states: NDArray[np.float64]) -> NDArra
     n_dates, n_states = states.shape
     distance = np.zeros((n_dates, len(neighbours.states)))
     for q in range(n_states):
-        apart = states[:, q, None] - neighbours.states[None, :, q]
-        distance += (apart / neighbours.bandwidths[q]) ** 2
+        difference = states[:, q, None] - neighbours.states[None, :, q]
+        distance += (difference / neighbours.bandwidths[q]) ** 2
     premia = np.empty((n_dates, neighbours.factors.shape[1]))
     for k, factor in enumerate(neighbours.factors.T):
-        there = np.isfinite(factor)
-        near = distance[:, there]
+        known_dates = np.isfinite(factor)
+        near = distance[:, known_dates]
         weights = np.exp(-0.5 * (near - near.min(axis=1, keepdims=True)))
-        premia[:, k] = weights @ factor[there] / weights.sum(axis=1)
+        premia[:, k] = weights @ factor[known_dates] / weights.sum(axis=1)
     return premia
 
 
@@ -160,8 +160,10 @@ class StateConditionalMapper(ConditionalMapper[StateConditionalMapperConfig, Sta
         if self.config.method == "linear":
             lines = []
             for factor in factors.T:
-                there = np.isfinite(factor)
-                lines.append(fit_line(states[there], factor[there, None], least_squares))
+                known_dates = np.isfinite(factor)
+                lines.append(
+                    fit_line(states[known_dates], factor[known_dates, None], least_squares)
+                )
             return Line(
                 np.concatenate([line.intercepts for line in lines]),
                 np.hstack([line.slopes for line in lines]),

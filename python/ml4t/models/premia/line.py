@@ -1,4 +1,4 @@
-"""Slopes of premia on what is known before: arrays in, arrays out."""
+"""Regressions of premia on predictors: arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ def fit_line(x: NDArray[np.float64], y: NDArray[np.float64], slopes: Slopes) -> 
         Takes the columns of x that vary, with mean 0 and variance 1, and y with columns of mean 0;
         gives slopes, one row for each column taken.
     """
-    middle, centre = x.mean(axis=0), y.mean(axis=0)
+    mean, centre = x.mean(axis=0), y.mean(axis=0)
     spread = x.std(axis=0)
     varies = spread > NOTHING * np.abs(x).max(axis=0, initial=0.0)
-    found = np.zeros((x.shape[1], y.shape[1]))
+    beta = np.zeros((x.shape[1], y.shape[1]))
     if varies.any():
         require_finite("deviation of the predictors", spread)
-        standard = (x[:, varies] - middle[varies]) / spread[varies]
-        found[varies] = slopes(standard, y - centre) / spread[varies, None]
-    return Line(centre - middle @ found, found)
+        standard = (x[:, varies] - mean[varies]) / spread[varies]
+        beta[varies] = slopes(standard, y - centre) / spread[varies, None]
+    return Line(centre - mean @ beta, beta)
 
 
 def least_squares(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Slopes of minimum norm."""
-    found = np.linalg.lstsq(x, y, rcond=NOTHING)[0]
-    return found.astype(np.float64, copy=False)
+    beta = np.linalg.lstsq(x, y, rcond=NOTHING)[0]
+    return beta.astype(np.float64, copy=False)
 
 
 def ridge_slopes(
@@ -83,14 +83,14 @@ def three_pass_slopes(
     .. math:: W = J x' J Z, \qquad \alpha = W (W' x'J x\, W)^{-1} W' x'J y
 
     which is what regressing every predictor on the proxies, every date's predictors on the
-    loadings so found, and the target on the factors so found gives. The first proxy is the target,
+    loadings, and the target on the resulting factors gives. The first proxy is the target,
     each further one the residual of the forecast with those before.
 
     References
     ----------
     Kelly and Pruitt (2015), The three-pass regression filter, JoE 186(2): proposition 1, table 2.
     """
-    found = np.zeros((x.shape[1], y.shape[1]))
+    beta = np.zeros((x.shape[1], y.shape[1]))
     for k, target in enumerate(y.T):
         proxies = target[:, None]
         for _ in range(n_proxies):
@@ -99,6 +99,6 @@ def three_pass_slopes(
             size = np.sqrt((loadings**2).sum(axis=0))
             loadings /= np.where(size > 0, size, 1.0)
             factors = x @ loadings
-            found[:, k] = loadings @ least_squares(factors, target)
-            proxies = np.column_stack([proxies, target - x @ found[:, k]])
-    return found
+            beta[:, k] = loadings @ least_squares(factors, target)
+            proxies = np.column_stack([proxies, target - x @ beta[:, k]])
+    return beta

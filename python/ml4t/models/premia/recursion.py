@@ -1,4 +1,4 @@
-"""Forecasts that go on from the last realisation."""
+"""One-step recursions from the last realisation."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One fold: estimate on its window, predict each date from what was known before it.
 
-No date is predicted in the sight of its own return. Every prediction gets a batch of its own that
+No date is predicted with its own return at hand. Every prediction gets a batch of its own that
 ends with that date and in which the returns of the date, and of as many before it as the gap says,
 are missing; realised factors are added to the result afterwards, from a second extraction.
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What all folds share.
+    """Arguments that all folds share.
 
     Attributes
     ----------
@@ -84,13 +84,13 @@ class Course:
     def part(self, start: int, stop: int) -> Course:
         """Cut a course, for workers that need not see the rest."""
         training, data = self.training.slice(start, stop), self.data.slice(start, stop)
-        fitted = {
-            (first - start, last - start): found
-            for (first, last), found in self.fitted.items()
+        windows = {
+            (first - start, last - start): fitted
+            for (first, last), fitted in self.fitted.items()
             if start <= first and last <= stop
         }
         observed = None if self.observed is None else self.observed[start:stop]
-        return replace(self, training=training, data=data, fitted=fitted, observed=observed)
+        return replace(self, training=training, data=data, fitted=windows, observed=observed)
 
     def with_windows(self, folds: Sequence[Fold]) -> Course:
         """Fit all windows together, where a model can and warm starts are wanted."""
@@ -126,7 +126,7 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a fold gave.
+    """Result of a fold.
 
     Attributes
     ----------
@@ -187,12 +187,12 @@ def loadings(outcome: Outcome, course: Course, fold: Fold) -> NDArray[Any] | Non
     """
     own, columns = course.of_window(outcome.fold)
     date = hidden(own.data.slice(fold.train_stop - 1, fold.train_stop), 1)
-    found = hooks.reference_loadings(estimator_of(outcome.model), date)
-    if columns is None or found is None:
-        return found
+    reference = hooks.reference_loadings(estimator_of(outcome.model), date)
+    if columns is None or reference is None:
+        return reference
     data: Any = course.data
-    whole = np.full((data.n_assets, found.shape[1]), np.nan)
-    whole[columns] = found
+    whole = np.full((data.n_assets, reference.shape[1]), np.nan)
+    whole[columns] = reference
     return whole
 
 
@@ -275,9 +275,9 @@ def _with_realised(model: Any, course: Course, fold: Fold, result: Any) -> Any:
         return result
     first = fold.train_start if _carries(estimator_of(model), course.data) else fold.predict_start
     observed = course.observed_span(first, fold.predict_stop)
-    seen = estimator_of(model).extract(course.data.slice(first, fold.predict_stop), **observed)
-    seen = seen.slice(fold.predict_start - first, fold.predict_stop - first)
+    realised = estimator_of(model).extract(course.data.slice(first, fold.predict_stop), **observed)
+    realised = realised.slice(fold.predict_start - first, fold.predict_stop - first)
     if isinstance(state, StochasticDiscountFactorState):
-        return replace(state, sdf_values=seen.sdf_values)
-    state = replace(state, factor_returns=seen.factor_returns)
+        return replace(state, sdf_values=realised.sdf_values)
+    state = replace(state, factor_returns=realised.factor_returns)
     return replace(result, state=state) if isinstance(result, LatentFactorPrediction) else state

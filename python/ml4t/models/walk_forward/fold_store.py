@@ -1,4 +1,4 @@
-"""What is kept on disk to go on after a crash: one file for each fold that is done."""
+"""Finished folds on disk, from which an interrupted run is resumed: one file for each."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _Stored:
     model: str
 
 
-class Journal:
+class FoldStore:
     """A folder of finished folds; belongs to one model, one schedule and one data set.
 
     Parameters
@@ -81,25 +81,25 @@ class Journal:
         if not hasattr(course.model, "save") or not hasattr(self._model_class, "load"):
             raise TypeError(f"folder needs a model with save; got {self._model_class.__name__}")
         self._folder.mkdir(parents=True, exist_ok=True)
-        taken = fingerprint([course.data])
-        told = {
-            "data": taken.sha256,
+        data_hash = fingerprint([course.data])
+        identity = {
+            "data": data_hash.sha256,
             "model": repr(_settings(course.model)),
             "warm_start": course.warm_start,
             "folds": [list(_bounds(fold)) for fold in folds],
         }
         if course.observed is not None:
-            told["observed_factors"] = hashlib.sha256(course.observed.tobytes()).hexdigest()
+            identity["observed_factors"] = hashlib.sha256(course.observed.tobytes()).hexdigest()
         record = self._folder / "run.json"
-        text = json.dumps(told).encode()
+        text = json.dumps(identity).encode()
         self._run = hashlib.sha256(text).hexdigest()
         self._folds = folds
         if not record.exists():
             disk.write_whole(record, text)
         elif _content(record, len(text)) != text:
             raise ValueError(
-                f"folder must be of the same model, folds and data; {self._folder} holds a run "
-                f"of other {_differing(record, told)}: take a new folder"
+                f"folder must be of the same model, folds and data; {self._folder} has a run "
+                f"of other {_differing(record, identity)}: use another folder"
             )
 
     def read(self, number: int) -> Outcome | None:
@@ -108,7 +108,7 @@ class Journal:
         Raises
         ------
         ValueError
-            When a file is damaged, or is not what this run wrote there.
+            When a file is damaged, or is not of this run.
         """
         path, model_path = self._path(number), self._model_path(number)
         if not path.exists():
@@ -127,7 +127,7 @@ class Journal:
         return Outcome(self._folds[number], model, stored.summary, stored.result)
 
     def write(self, number: int, outcome: Outcome) -> None:
-        """Keep a fold: the model first, so that a fold that is there is complete."""
+        """Keep a fold: the model first, so that every fold on disk is complete."""
         path, model_path = self._path(number), self._model_path(number)
         if path.exists():  # another process of the same run was faster
             return
@@ -146,13 +146,13 @@ class Journal:
         return self._folder / f"model_{number:05d}.safetensors"
 
 
-def _differing(record: Path, told: dict[str, Any]) -> str:
+def _differing(record: Path, identity: dict[str, Any]) -> str:
     """Name what a run that is on disk does not share with this one."""
     try:
         kept = dict(files.strict_json(_content(record, 1 << 24), record.name))
     except (ValueError, TypeError):
-        return "making, which cannot be read"
-    names = [name for name in told | kept if told.get(name) != kept.get(name)]
+        return "settings, whose run.json cannot be read"
+    names = [name for name in identity | kept if identity.get(name) != kept.get(name)]
     return ", ".join(name.replace("_", " ") for name in names)
 
 
@@ -173,5 +173,5 @@ def _bounds(fold: Fold) -> tuple[int, int, int, int]:
 
 def _settings(model: Any) -> dict[str, Any]:
     """Show settings only: whether the model that was passed is fitted does not matter."""
-    found = model.get_params() if hasattr(model, "get_params") else {"": model}
-    return {name: value for name, value in found.items() if not hasattr(value, "get_params")}
+    params = model.get_params() if hasattr(model, "get_params") else {"": model}
+    return {name: value for name, value in params.items() if not hasattr(value, "get_params")}

@@ -48,8 +48,8 @@ def reference_loadings(estimator: Any, batch: Any) -> NDArray[Any] | None:
     """
     hook = getattr(estimator, "reference_loadings", None)
     if hook is not None:
-        found: NDArray[Any] | None = hook(batch)
-        return found
+        loadings: NDArray[Any] | None = hook(batch)
+        return loadings
     if not hasattr(getattr(estimator, "config", None), "n_factors"):
         return None
     state = estimator.extract(batch)

@@ -1,4 +1,4 @@
-"""The one book that a walk holds: postprocessors go through its dates once, from fold to fold."""
+"""The one book of a walk: postprocessors pass its dates once, from fold to fold."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class _Stage:
         """Make the book of the last date of `known` from its scores and all before it."""
         last = known.n_periods - 1
         if getattr(postprocessor, "needs_only_last_book", False):
-            held = self.book.weights[:, -1]
-            now = replace(known.slice(last, last + 1), prev_weights=held, returns=None)
+            previous = self.book.weights[:, -1]
+            now = replace(known.slice(last, last + 1), prev_weights=previous, returns=None)
             self.book = postprocessor.transform(now, scores)
         else:
             self._scores = joined([self._scores, scores])
@@ -40,14 +40,14 @@ class _Stage:
 def one_book(
     course: Course, outcomes: Sequence[Outcome], weights: PortfolioWeightsResult
 ) -> PortfolioWeightsResult:
-    """Let postprocessors walk once through all dates: a fold does not know the book before it.
+    """Apply postprocessors once to all dates: a fold alone has no book before it.
 
-    Before the first predicted date stands the book that the first fold's model would have held. A
-    date before it that allows no prediction or no book, and need not have one, holds nothing.
+    The book before the first predicted date is that of the first fold's model. A
+    date before it that allows no prediction or no book, and need not have one, has none.
     """
     fold, pipeline = outcomes[0].fold, outcomes[0].model
     start, first = fold.train_start, fold.predict_start
-    data, scores = _held_before(
+    data, scores = _made_before(
         course.data, start, first, lambda data, a, b: pipeline.model.predict(data.slice(a, b))
     )
     stages: list[_Stage] = []
@@ -60,30 +60,30 @@ def one_book(
             known = hidden(data.slice(a, b), n_hidden)
             return step.transform(known, given.slice(a - start, b - start))
 
-        data, held = _held_before(data, start, first, transformed)
-        stages.append(_Stage(held, scores))
-        scores = held
+        data, book_before = _made_before(data, start, first, transformed)
+        stages.append(_Stage(book_before, scores))
+        scores = book_before
     book: PortfolioWeightsResult = joined(list(_books(data, outcomes, weights, stages)))
     return book
 
 
-def _held_before(
+def _made_before(
     data: Any, start: int, stop: int, make: Callable[[Any, int, int], Any]
 ) -> tuple[Any, Any]:
     """Make something of the dates from `start` to `stop`, those masked at which it cannot be made.
 
-    Returns the data, masked where necessary, and what was made of them.
+    Returns the data, masked where necessary, and the result.
     """
     try:
         return data, make(data, start, stop)
     except ValueError:
-        seen = np.array(available(data))
+        mask = np.array(available(data))
     for date in range(start, stop):
         try:
             make(data, date, date + 1)
         except ValueError:
-            seen[:, date] = False
-    data = replace(data, mask=seen)
+            mask[:, date] = False
+    data = replace(data, mask=mask)
     return data, make(data, start, stop)
 
 

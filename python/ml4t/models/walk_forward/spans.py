@@ -25,16 +25,16 @@ _REALISED = ("returns", "factor_returns")
 
 
 def hidden(data: Data, n_last: int) -> Data:
-    """Hide what the last dates brought: their returns become missing, their moments empty."""
+    """Hide the last dates: their returns become missing, their moments empty."""
     known = data.n_periods - n_last
     if isinstance(data, CharacteristicMoments):
-        there = np.arange(data.n_periods) < known
+        kept = np.arange(data.n_periods) < known
         return replace(
             data,
-            packed_gram=np.where(there[:, None], data.packed_gram, 0.0),
-            cross=np.where(there[:, None], data.cross, 0.0),
-            return_squares=np.where(there, data.return_squares, 0.0),
-            n_assets=np.where(there, data.n_assets, np.uint32(0)),
+            packed_gram=np.where(kept[:, None], data.packed_gram, 0.0),
+            cross=np.where(kept[:, None], data.cross, 0.0),
+            return_squares=np.where(kept, data.return_squares, 0.0),
+            n_assets=np.where(kept, data.n_assets, np.uint32(0)),
         )
     blank: dict[str, Any] = {}
     for name in _REALISED:
@@ -49,7 +49,7 @@ def hidden(data: Data, n_last: int) -> Data:
 
 
 def require_data(data: object) -> Any:
-    """Refuse what cannot be cut along time, and dates that go back."""
+    """Reject what has no axis of time, and dates that go back."""
     if not isinstance(data, DatedRecord) or not hasattr(data, "n_periods"):
         raise TypeError(f"data must be a batch or moments; got {type(data).__name__}")
     require_ascending("timestamps", getattr(data, "timestamps", ()))
@@ -60,7 +60,7 @@ def require_data(data: object) -> Any:
 
 @contextmanager
 def date_named(data: Data, date: int) -> Iterator[None]:
-    """Note on an error by its label at which date it came up; messages count from other dates."""
+    """Add the label of the date to an error, whose message counts from another date."""
     try:
         yield
     except Exception as error:
@@ -105,8 +105,8 @@ def labelled(
         given["metadata"] = with_windows(result.metadata, windows)
     if hasattr(result, "asset_ids"):
         n_assets = next(getattr(result, name) for name in result.time_axes).shape
-        there = not asset_ids or len(asset_ids) in n_assets
-        given["asset_ids"] = asset_ids if there else ()
+        fits = not asset_ids or len(asset_ids) in n_assets
+        given["asset_ids"] = asset_ids if fits else ()
     return replace(result, **given)
 
 

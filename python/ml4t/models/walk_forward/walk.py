@@ -1,4 +1,4 @@
-"""All folds of a walk, in a row or by workers."""
+"""All folds of a walk, in sequence or on workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ml4t.models.types.base import Record
 from ml4t.models.types.window_dates import windows_of
 from ml4t.models.walk_forward.factor_alignment import Alignment, aligned, matched
 from ml4t.models.walk_forward.fold import Course, Outcome, estimator_of, loadings, work_fold
-from ml4t.models.walk_forward.fold_store import Journal
+from ml4t.models.walk_forward.fold_store import FoldStore
 from ml4t.models.walk_forward.postprocessing import one_book
 from ml4t.models.walk_forward.schedule import Fold, schedule
 from ml4t.models.walk_forward.spans import Data, joined, labelled, require_data
@@ -59,7 +59,7 @@ class WalkForwardFold(Record):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class WalkForwardResult(Record):
-    """What a model would have said, each date predicted from the past of it.
+    """Out-of-sample predictions of a walk.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class WalkForwardResult(Record):
 
     @property
     def summaries(self) -> tuple[Any, ...]:
-        """What every fit reported."""
+        """Summaries of all fits."""
         return tuple(fold.summary for fold in self.folds)
 
     @property
@@ -105,7 +105,7 @@ class WalkForwardResult(Record):
 
 
 class WalkForward(Parameters):
-    """Estimate again and again as time goes by; predict each date from what was known before it.
+    """Walk-forward re-estimation; every date is predicted from what was known before it.
 
     Parameters
     ----------
@@ -139,8 +139,8 @@ class WalkForward(Parameters):
     >>> from ml4t.models import PCAConfig, PCAModel, PersistentPanelBatch, WalkForward
     >>> returns = 0.01 + 0.05 * np.random.default_rng(0).standard_normal((24, 5))
     >>> walk = WalkForward(PCAModel(PCAConfig(n_factors=1)), min_periods=12, refit_every=6)
-    >>> found = walk.run(PersistentPanelBatch(returns))
-    >>> found.result.factor_returns.shape, len(found.folds)
+    >>> walked = walk.run(PersistentPanelBatch(returns))
+    >>> walked.result.factor_returns.shape, len(walked.folds)
     ((12, 1), 2)
     """
 
@@ -214,33 +214,33 @@ class WalkForward(Parameters):
         )
         observed = _observed(observed_factors, data.n_periods)
         course = Course.of(self.model, data, warm_start=self.warm_start, observed=observed)
-        journal = None if folder is None else Journal(folder, course, folds)
+        store = None if folder is None else FoldStore(folder, course, folds)
         done: list[Outcome] = []
         with counting("folds", unit="folds", total=len(folds), shown=self.progress) as count:
-            for outcome in self._outcomes(course, folds, journal):
+            for outcome in self._outcomes(course, folds, store):
                 done.append(outcome)
                 count(1)
         return _result(course, done)
 
     def _outcomes(
-        self, course: Course, folds: Sequence[Fold], journal: Journal | None
+        self, course: Course, folds: Sequence[Fold], store: FoldStore | None
     ) -> Iterator[Outcome]:
-        """Yield folds in order, those of the journal first."""
+        """Yield folds in order, the stored ones first."""
         n_done, last = 0, None
-        while journal is not None and n_done < len(folds):
-            found = journal.read(n_done)
-            if found is None:
+        while store is not None and n_done < len(folds):
+            stored = store.read(n_done)
+            if stored is None:
                 break
-            n_done, last = n_done + 1, found
-            yield found
+            n_done, last = n_done + 1, stored
+            yield stored
         if n_done == len(folds):
             return
         # Of every fold, those that are done as well: what a window starts from changes rounding.
         course = course.with_windows(folds)
         fresh = self._fresh(course, folds, n_done, None if last is None else last.model)
         for number, outcome in enumerate(fresh, start=n_done):
-            if journal is not None:
-                journal.write(number, outcome)
+            if store is not None:
+                store.write(number, outcome)
             yield outcome
 
     def _fresh(
@@ -293,11 +293,13 @@ def _result(course: Course, outcomes: Sequence[Outcome]) -> WalkForwardResult:
     ]
     data: Any = course.data
     first, last = outcomes[0].fold.predict_start, outcomes[-1].fold.predict_stop
-    there = data.slice(first, last)
+    predicted = data.slice(first, last)
     whole = joined(parts)
     if isinstance(course.model, PortfolioAllocationPipeline):
         whole = replace(whole, processed_weights=one_book(course, outcomes, whole.raw_weights))
-    whole = labelled(whole, there.timestamps, getattr(data, "asset_ids", ()), windows_of(there))
+    whole = labelled(
+        whole, predicted.timestamps, getattr(data, "asset_ids", ()), windows_of(predicted)
+    )
     folds = tuple(
         WalkForwardFold(outcome.fold, outcome.summary, outcome.model, alignment)
         for outcome, alignment in zip(outcomes, alignments, strict=True)
@@ -307,12 +309,12 @@ def _result(course: Course, outcomes: Sequence[Outcome]) -> WalkForwardResult:
 
 def _alignments(course: Course, outcomes: Sequence[Outcome]) -> list[Alignment | None]:
     """Match the factors of every fold with the aligned ones of the fold before."""
-    found: list[Alignment | None] = []
+    alignments: list[Alignment | None] = []
     before: tuple[Outcome, Alignment] | None = None
     for outcome in outcomes:
         current = loadings(outcome, course, outcome.fold)
         if current is None:
-            found.append(None)
+            alignments.append(None)
             continue
         n_latent = _n_latent(outcome.model, current)
         alignment = Alignment(tuple(range(n_latent)), (1,) * n_latent)
@@ -321,10 +323,10 @@ def _alignments(course: Course, outcomes: Sequence[Outcome]) -> list[Alignment |
             if earlier is not None:
                 reference = before[1].apply(earlier)[:, :n_latent]
                 alignment = matched(reference, current[:, :n_latent])
-        found.append(alignment)
+        alignments.append(alignment)
         before = (outcome, alignment)
-    return found
+    return alignments
 
 
-def _n_latent(model: Any, found: NDArray[Any]) -> int:
-    return int(min(estimator_of(model).config.n_factors, found.shape[1]))
+def _n_latent(model: Any, reference: NDArray[Any]) -> int:
+    return int(min(estimator_of(model).config.n_factors, reference.shape[1]))

@@ -268,9 +268,8 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         """Moments of a batch, without labels: no estimation of a walk needs the rows again."""
         if not isinstance(batch, CrossSectionBatch):
             return batch
-        config = self.config
         return CharacteristicMoments.from_batch(
-            replace(batch, timestamps=()), dtype=config.dtype, missing=config.missing
+            replace(batch, timestamps=()), dtype=self.config.dtype, missing=self.config.missing
         )
 
     def reference_loadings(self, batch: object) -> NDArray[Any]:
