@@ -114,7 +114,7 @@ class Plan:
                         f"column {name!r} must be numeric; got {schema[name]} in {where}. Parse it "
                         "first, or leave it out"
                     )
-            if plan.entity is not None and not _names_entities(schema[plan.entity]):
+            if plan.entity is not None and not _holds_ids(schema[plan.entity]):
                 raise ValueError(
                     f"column {plan.entity!r} must hold text or integers; got "
                     f"{schema[plan.entity]} in {where}"
@@ -131,13 +131,13 @@ class Day:
     label : object
     characteristics : ndarray, shape (rows, L)
     returns : ndarray of float64, shape (rows,)
-    entities : polars Series or None
+    assets : polars Series or None
     """
 
     label: Any
     characteristics: NDArray[Any]
     returns: NDArray[np.float64]
-    entities: pl.Series | None
+    assets: pl.Series | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,13 +218,13 @@ def _worked_off(block: Block, frame: pl.DataFrame, plan: Plan) -> Piece:
     labels, sizes = _labels(runs.field("value")), runs.field("len").to_numpy()
     ends = np.concatenate([[0], sizes.cumsum(dtype=np.int64)])
     z, r = _numbers(frame, plan.features), _numbers(frame, (plan.returns,), double=True)[:, 0]
-    entities = None if plan.entity is None else frame[plan.entity]
+    assets = None if plan.entity is None else frame[plan.entity]
 
     def cut(i: int) -> Day | None:
         start, stop = int(ends[i]), int(ends[i + 1])
-        if not ordered or (stop - start > CUT_ROWS and not plan.whole_dates and entities is None):
+        if not ordered or (stop - start > CUT_ROWS and not plan.whole_dates and assets is None):
             return None
-        named = None if entities is None else entities[start:stop]
+        named = None if assets is None else assets[start:stop]
         # Copies: rows of the edges alone outlive the block.
         return Day(labels[i], z[start:stop].copy(), r[start:stop].copy(), named)
 
@@ -280,7 +280,7 @@ class _Assembly:
             return
         days, self._open = self._open, []
         if self._plan.entity is not None:
-            _reject_duplicates(_joined_entities(days), self._plan.entity)
+            _reject_duplicates(_joined_assets(days), self._plan.entity)
         z = np.concatenate([day.characteristics for day in days])
         r = np.concatenate([day.returns for day in days])
         ends = np.array([0, len(r)])
@@ -370,22 +370,22 @@ def _labels(times: pl.Series) -> list[Any]:
     return times.to_list()
 
 
-def _names_entities(kind: Any) -> bool:
+def _holds_ids(kind: Any) -> bool:
     return kind.is_integer() or kind.is_float() or str(kind).startswith(_TEXT)
 
 
-def _ids(entities: pl.Series, first: int) -> pl.Series:
+def _ids(assets: pl.Series, first: int) -> pl.Series:
     """Convert whole floats to integers, and reject others."""
-    if not entities.dtype.is_float():
-        return entities
-    whole = entities.is_finite() & (entities.floor() == entities) & (entities.abs() < EXACT)
-    if entities.null_count() or not whole.all():
+    if not assets.dtype.is_float():
+        return assets
+    whole = assets.is_finite() & (assets.floor() == assets) & (assets.abs() < EXACT)
+    if assets.null_count() or not whole.all():
         at = int((whole.fill_null(value=False)).arg_min() or 0)
         raise ValueError(
-            f"column {entities.name!r} must hold text or integers; got {entities[at]} "
+            f"column {assets.name!r} must hold text or integers; got {assets[at]} "
             f"at row {first + at}"
         )
-    return entities.cast(polars().Int64)
+    return assets.cast(polars().Int64)
 
 
 def _reject_duplicates(keys: pl.DataFrame, entity: str) -> None:
@@ -395,9 +395,9 @@ def _reject_duplicates(keys: pl.DataFrame, entity: str) -> None:
         raise ValueError(f"Duplicate (timestamp, entity) rows: ({label}, {asset!r}), by {entity!r}")
 
 
-def _joined_entities(days: Sequence[Day]) -> pl.DataFrame:
-    parts = [day.entities.to_frame("entity") for day in days if day.entities is not None]
+def _joined_assets(days: Sequence[Day]) -> pl.DataFrame:
+    parts = [day.assets.to_frame("entity") for day in days if day.assets is not None]
     # Files may hold names as categories and as text, numbers in several widths.
-    entities = polars().concat(parts, how="vertical_relaxed")
-    keys: pl.DataFrame = entities.select(polars().lit(str(days[0].label)).alias("date"), "entity")
+    assets = polars().concat(parts, how="vertical_relaxed")
+    keys: pl.DataFrame = assets.select(polars().lit(str(days[0].label)).alias("date"), "entity")
     return keys
