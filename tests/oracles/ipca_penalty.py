@@ -1,4 +1,4 @@
-"""The penalised problem of IPCA from its formula, without any of its algebra.
+"""The penalized problem of IPCA from its formula, without any of its algebra.
 
 Each date brings instruments `z[t]` (n_t, P) and returns `r[t]` (n_t,); slopes are b (T, P).
 """
@@ -20,7 +20,7 @@ def objective(zs, rs, slopes, size, l1_ratio):
 
 
 def slopes(zs, rs, n_factors, size, l1_ratio, *, seed=0, n_sweeps=3000):
-    """Minimise over slopes of rank K by majorisation alone: a ridge for each instrument, renewed.
+    """Minimize over slopes of rank K by majorisation alone: a ridge for each instrument, renewed.
 
     Slow, and rows never become zero exactly; every sweep is two regressions.
     """

@@ -222,7 +222,7 @@ def test_an_observed_factor_must_come_with_the_panel():
     model.fit(batch, observed_factors=g)
     assert 0 < model.fit_measures(batch, observed_factors=g).assets.total.against_zero < 1
     assert model.tangency_portfolio(batch, target_volatility=1.0, observed_factors=g).mean > 0
-    with pytest.raises(ValueError, match="realised factors need observed_factors; got none"):
+    with pytest.raises(ValueError, match="realized factors need observed_factors; got none"):
         model.fit_measures(batch)
     with pytest.raises(ValueError, match=r"arbitrage_portfolio needs a model with intercept=True"):
         model.arbitrage_portfolio(target_volatility=1.0)

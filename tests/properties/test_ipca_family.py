@@ -112,7 +112,7 @@ def test_both_forms_have_the_same_fitted_values(seed, intercept, n_observed, wit
     assert state.factor_returns[:, :2].tobytes() == other.train_factor_returns.tobytes()
 
 
-def test_an_identity_that_the_loadings_cannot_have_is_refused():
+def test_an_identity_on_dependent_loadings_is_rejected():
     batch, _ = panel()
     z = batch.characteristics.copy()
     z[..., 3] = 0.0  # no loading at all
@@ -210,7 +210,7 @@ def test_filling_never_reads_returns_nor_what_is_masked():
     np.testing.assert_array_equal(again.gamma, model.gamma)
 
 
-def test_skipping_is_the_default_and_says_nothing_of_gaps():
+def test_skipping_is_the_default_and_counts_no_gaps():
     batch, _ = panel(missing=0.1)
     model, summary = fitted(batch)
     assert "n_filled" not in summary.train_metrics
@@ -294,7 +294,7 @@ def test_weightings_agree_where_every_date_has_as_many_rows(intercept, observed)
     np.testing.assert_allclose(other.gamma_observed, one.gamma_observed, atol=1e-9)
 
 
-def test_the_fingerprint_of_a_fit_knows_its_observed_factors():
+def test_the_fingerprint_of_a_fit_depends_on_its_observed_factors():
     batch, g = panel(1, observed=2)
     result = [fitted(batch, given)[1].run_record for given in (g, g.tolist(), g[:, ::-1], None)]
     same, again, turned, without = (record.input_sha256 for record in result)
@@ -312,7 +312,7 @@ def test_the_fingerprint_of_a_fit_knows_its_observed_factors():
         (np.zeros((T, 1, 1)), "observed_factors must have shape"),
     ],
 )
-def test_what_is_no_panel_of_factors_is_refused(bad, message):
+def test_observed_factors_must_be_a_finite_panel_of_the_dates(bad, message):
     with pytest.raises(ValueError, match=message):
         fitted(panel(1)[0], bad)
 
@@ -346,6 +346,6 @@ def test_random_starts_of_any_seed_are_no_worse_than_one_start(seed):
         ("nowhere", "start must hold real numbers"),
     ],
 )
-def test_a_start_that_leads_nowhere_is_refused(start, message):
+def test_a_start_without_independent_columns_is_rejected(start, message):
     with pytest.raises(ValueError, match=message):
         IPCAModel(IPCAConfig(n_factors=2)).fit(panel(1)[0], start=start)

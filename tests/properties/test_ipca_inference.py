@@ -241,7 +241,7 @@ def test_what_was_not_fitted_here_needs_the_panel_again(tmp_path):
         loaded.test_alpha(batch=g)
 
 
-def test_refuses_by_name():
+def test_inference_rejects_arguments_by_name():
     batch, g = panel(3)
     model = IPCAModel(IPCAConfig(n_factors=K))
     with pytest.raises(RuntimeError, match="must be fitted before"):

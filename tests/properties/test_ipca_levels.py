@@ -57,7 +57,7 @@ def test_the_level_of_a_characteristic_does_not_change_what_is_explained(dtype, 
 
 
 @pytest.mark.parametrize("options", ["mask", "observed", "intercept", "portfolio", "starts"])
-def test_the_level_does_not_matter_whatever_else_is_asked_for(options):
+def test_the_level_of_characteristics_changes_no_fit_of_any_settings(options):
     z, r = panel(1)
     rng = np.random.default_rng(2)
     given = {

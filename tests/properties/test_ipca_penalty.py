@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import ElasticNet
 
 from ml4t.models import CrossSectionBatch, IPCAConfig, IPCAModel, WalkForward
-from ml4t.models.latent_factors.ipca.penalty import Penalty, Problem, minimise
+from ml4t.models.latent_factors.ipca.penalty import Penalty, Problem, minimize
 from ml4t.models.latent_factors.ipca.penalty_path import _start
 from oracles import ipca_penalty as oracle
 from strategies import SEEDS
@@ -46,7 +46,7 @@ def solved(batch, g, penalty, *, n_factors, tol=1e-9):
     first = _Estimate(first, len(batch.returns))
     problem = Problem.of(sample, first, "panel")
     start = _start(problem, sample, first)
-    result = minimise(problem, penalty, start, n_latent=n_factors, tol=tol, max_sweeps=20_000)
+    result = minimize(problem, penalty, start, n_latent=n_factors, tol=tol, max_sweeps=20_000)
     return result, result.point.slopes * problem.scale
 
 
@@ -214,7 +214,7 @@ def test_the_path_is_the_estimates_and_blocks_choose_among_them():
     np.testing.assert_allclose(chosen.gamma, gamma, atol=1e-4)
 
 
-def test_scores_are_of_dates_that_were_not_seen():
+def test_scores_are_those_of_the_dates_left_out():
     batch, g, full = panel(4, noise=0.2)
     model = IPCAModel(IPCAConfig(n_factors=0, l1_ratio=0.5, **NO_RIDGE))
     path = model.penalty_path(batch, observed_factors=g, penalties=[0.01], n_folds=3)
@@ -228,7 +228,7 @@ def test_scores_are_of_dates_that_were_not_seen():
     np.testing.assert_allclose(path.fold_scores[0, 1], want, atol=1e-5)
 
 
-def test_a_path_refuses_by_name():
+def test_a_path_rejects_settings_by_name():
     batch, _, _ = panel()
     model = IPCAModel(IPCAConfig(n_factors=1))
     for arguments, message in [

@@ -145,8 +145,8 @@ def test_most_of_a_strong_factor_panel_is_explained(case):
         demeaned = state.factor_returns - state.factor_returns.mean(axis=0)
         fitted = mean + demeaned @ state.asset_betas[0].T
     elif isinstance(model, RPPCAModel):
-        centred = state.factor_returns - state.factor_returns.mean(axis=0)
-        fitted = batch.returns.mean(axis=0) + centred @ state.asset_betas[0].T
+        centered = state.factor_returns - state.factor_returns.mean(axis=0)
+        fitted = batch.returns.mean(axis=0) + centered @ state.asset_betas[0].T
     else:
         fitted = np.einsum("tnk,tk->tn", state.asset_betas, state.factor_returns)
     assert ((batch.returns - fitted) ** 2).sum() < 0.06 * (batch.returns**2).sum()
@@ -202,7 +202,7 @@ def test_a_request_in_another_order_is_answered_in_that_order(name):
 
 
 @pytest.mark.parametrize("name", STABLE)
-def test_strangers_are_refused_without_naming_them(name):
+def test_unknown_assets_are_rejected_without_naming_them(name):
     build, data = CASES[name]
     model, batch = build(), data()
     model.fit(batch)
@@ -380,7 +380,7 @@ def test_ipca_identified_form(intercept):
     assert (f.mean(axis=0) >= 0).all()
 
 
-def test_ipca_with_one_sweep_says_that_it_has_not_converged():
+def test_ipca_with_one_sweep_has_not_converged():
     config = IPCAConfig(n_factors=2, max_iter=1, factor_ridge=0.0, gamma_ridge=0.0)
     model, batch = IPCAModel(config), cross_sections()
     summary = model.fit(batch)

@@ -177,15 +177,15 @@ def test_pca_reports_the_variance_it_explains():
     model, batch = PCAModel(PCAConfig(n_factors=2)), panel()
     summary = model.fit(batch)
     table = model.summary().table("Explained variance")
-    centred = batch.returns - batch.returns.mean(axis=0)
-    values = np.linalg.svd(centred, compute_uv=False) ** 2
+    centered = batch.returns - batch.returns.mean(axis=0)
+    values = np.linalg.svd(centered, compute_uv=False) ** 2
     np.testing.assert_allclose(table.column("share"), values[:2] / values.sum(), rtol=1e-10)
     total = summary.train_metrics["explained_variance_ratio"]
     assert table.column("sum")[-1] == pytest.approx(total)
     # Orthonormal loadings: what the factors do not have of the returns, the residuals have.
     f = np.asarray(model.train_factor_returns)
     r2 = (f**2).sum() / (batch.returns**2).sum()
-    measured = model.summary(batch).table("R squared (uncentred)")
+    measured = model.summary(batch).table("R squared (uncentered)")
     assert dict(measured.rows)["total"][0] == pytest.approx(r2, rel=1e-10)
 
 
@@ -205,7 +205,7 @@ def test_rp_pca_reports_what_lettau_and_pelger_report():
     rows = dict(model.summary().table("Time-series regressions").rows)
     share = residual.var(axis=0).mean() / batch.returns.var(axis=0).mean()
     assert rows["idiosyncratic share"][0] == pytest.approx(share, rel=1e-9)
-    assert rows["R squared (centred)"][0] == pytest.approx(1 - share, rel=1e-9)
+    assert rows["R squared (centered)"][0] == pytest.approx(1 - share, rel=1e-9)
     rms = np.sqrt((coefficients[0] ** 2).mean())
     assert rows["RMS alpha"][0] == pytest.approx(rms, rel=1e-9)
 
@@ -242,7 +242,7 @@ def test_ipca_reports_gamma_its_certificate_and_its_fit(intercept):
     state = model.extract(batch, observed_factors=g)
     fitted = np.einsum("tnp,pk,tk->tn", z, np.hstack(loadings), state.factor_returns)
     r2 = 1 - ((batch.returns - fitted) ** 2).sum() / (batch.returns**2).sum()
-    kept, measured = (dict(one.table("R squared (uncentred)").rows) for one in (result, whole))
+    kept, measured = (dict(one.table("R squared (uncentered)").rows) for one in (result, whole))
     assert measured["total"][0] == pytest.approx(r2, rel=1e-9)
     measures = model.fit_measures(batch, observed_factors=g)
     levels_by_suffix = {"": measures} | (
@@ -282,11 +282,11 @@ def test_a_summary_of_another_panel_has_its_fit_and_no_standard_errors(tmp_path)
     again = IPCAModel.load(model.save(tmp_path / "m.ml4t"))
     result = again.summary(other)
     assert "batch must be the panel that the model was fitted on" in result.notes[0]
-    measured = dict(result.table("R squared (uncentred)").rows)["total"][0]
-    assert measured != dict(model.summary().table("R squared (uncentred)").rows)["total"][0]
+    measured = dict(result.table("R squared (uncentered)").rows)["total"][0]
+    assert measured != dict(model.summary().table("R squared (uncentered)").rows)["total"][0]
     alone = again.summary()
     assert "batch must be given" in alone.notes[0]
-    assert "R squared (uncentred)" not in [table.title for table in alone.tables]
+    assert "R squared (uncentered)" not in [table.title for table in alone.tables]
     with pytest.raises(ValueError, match="batch must be given"):
         again.characteristic_importance()
     with pytest.raises(ValueError, match="requires returns"):
@@ -305,10 +305,10 @@ def test_dates_with_too_few_assets_do_not_count():
     mask[7, 1:] = False
     model = ipca()
     model.fit(CrossSectionBatch(batch.characteristics, returns=batch.returns, mask=mask))
-    result = dict(model.summary().table("R squared (uncentred)").rows)
+    result = dict(model.summary().table("R squared (uncentered)").rows)
     ok = np.arange(T) != 7
     few = CrossSectionBatch(batch.characteristics[ok], returns=batch.returns[ok])
-    want = dict(model.summary(few, standard_errors=False).table("R squared (uncentred)").rows)
+    want = dict(model.summary(few, standard_errors=False).table("R squared (uncentered)").rows)
     np.testing.assert_allclose(result["total"], want["total"], rtol=1e-10)
 
 

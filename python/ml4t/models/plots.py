@@ -3,7 +3,7 @@
 | function | shows |
 |---|---|
 | `plot_gamma` | loadings of factors on characteristics, as a heat map |
-| `plot_factors` | realised factors through time |
+| `plot_factors` | realized factors through time |
 | `plot_importance` | fall of the R squared without each characteristic |
 | `plot_bootstrap` | draws under the null, and the statistic among them |
 | `plot_convergence` | objective and steps of a fit, and its convergence certificate |
@@ -81,7 +81,7 @@ def plot_gamma(model: IPCAModel) -> Any:
 
 
 def plot_factors(source: Any, *, cumulative: bool = False) -> Any:
-    """Paths of realised factors.
+    """Paths of realized factors.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def plot_factors(source: Any, *, cumulative: bool = False) -> Any:
     ModuleNotFoundError
         Without plotly.
     ValueError
-        When the state has no realised factors.
+        When the state has no realized factors.
     """
     graphs = _graphs()
     if isinstance(source, LatentFactorState):

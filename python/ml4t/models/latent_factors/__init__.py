@@ -1,4 +1,4 @@
-"""Latent factor models: exposures and realised factors."""
+"""Latent factor models: exposures and realized factors."""
 
 from ml4t.models.latent_factors.cae.model import CAEModel
 from ml4t.models.latent_factors.ipca.evaluation import (

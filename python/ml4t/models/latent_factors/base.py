@@ -41,7 +41,7 @@ FitT = TypeVar("FitT")
 
 
 class BaseLatentFactorModel(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
-    """Base of models that give exposures and realised factors of a batch.
+    """Base of models that give exposures and realized factors of a batch.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class BaseLatentFactorModel(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
 
     @abstractmethod
     def extract(self, batch: Any, *, checkpoint: int | None = None) -> LatentFactorState:
-        """Give the exposures of a batch, and its realised factors where it has returns."""
+        """Give the exposures of a batch, and its realized factors where it has returns."""
 
     def fit_extract(self, batch: Any, **options: Any) -> tuple[FitSummary, LatentFactorState]:
         """Fit, and extract from the same batch what a forecaster learns from.
@@ -74,7 +74,7 @@ class BaseLatentFactorModel(Fittable[ConfigT, FitT], Generic[ConfigT, FitT]):
         -------
         FitSummary
         LatentFactorState
-            Realised factors of every date. Exposures may be those of no asset.
+            Realized factors of every date. Exposures may be those of no asset.
         """
         summary = self.fit(batch, **options)
         taken = inspect.signature(self.extract).parameters.keys() & options.keys()
@@ -177,7 +177,7 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
     def extract(
         self, batch: PersistentPanelBatch, *, checkpoint: int | None = None
     ) -> LatentFactorState:
-        """Exposures at the dates of `batch`, and realised factors where it has returns.
+        """Exposures at the dates of `batch`, and realized factors where it has returns.
 
         Parameters
         ----------
@@ -190,7 +190,7 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         -------
         LatentFactorState
             `asset_betas` (T, N, K) in the order of the batch, the same at every date;
-            `factor_returns` (T, K) realised return per period, NaN where a date has no return;
+            `factor_returns` (T, K) realized return per period, NaN where a date has no return;
             None without returns.
 
         Raises
@@ -211,12 +211,12 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
             requested=batch.asset_ids,
             n_requested=batch.n_assets,
         )
-        realised = None
+        realized = None
         if batch.returns is not None:
-            realised = self._realised(fit, batch.returns, order).astype(betas.dtype, copy=False)
-            realised[~np.isfinite(batch.returns).any(axis=1)] = np.nan
+            realized = self._realized(fit, batch.returns, order).astype(betas.dtype, copy=False)
+            realized[~np.isfinite(batch.returns).any(axis=1)] = np.nan
         asset_ids = labels(batch.asset_ids, asset_ids, batch.n_assets)
-        return self._state_of(fit, batch, betas[order], asset_ids, realised)
+        return self._state_of(fit, batch, betas[order], asset_ids, realized)
 
     def fit_extract(
         self, batch: PersistentPanelBatch, **options: Any
@@ -247,12 +247,12 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         batch: PersistentPanelBatch,
         betas: NDArray[Any],
         asset_ids: Sequence[str],
-        realised: NDArray[Any] | None,
+        realized: NDArray[Any] | None,
     ) -> LatentFactorState:
         # One (N, K) block in T views: no memory grows with the number of dates.
         return LatentFactorState(
             np.broadcast_to(betas, (batch.n_periods, *betas.shape)),
-            factor_returns=realised,
+            factor_returns=realized,
             timestamps=batch.timestamps,
             asset_ids=tuple(asset_ids),
             metadata=self._metadata(fit),
@@ -267,7 +267,7 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
 
     @property
     def train_factor_returns(self) -> NDArray[Any]:
-        """Realised factors of the training dates, shape (T, K), return per period; NaN is none."""
+        """Realized factors of the training dates, shape (T, K), return per period; NaN is none."""
         return self._train_factors(self._fitted("train_factor_returns is read"))
 
     def summary(self, batch: PersistentPanelBatch | None = None) -> ModelSummary:
@@ -303,10 +303,10 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
         if batch is not None:
             returns = require_returns(type(self).__name__, batch.returns)
             state = self.extract(batch)
-            realised = np.empty((0, n_factors)) if (f := state.factor_returns) is None else f
+            realized = np.empty((0, n_factors)) if (f := state.factor_returns) is None else f
             premia = np.nanmean(factors, axis=0)
             tables.append(
-                measures_table(panel_measures(returns, state.asset_betas[0], realised, premia))
+                measures_table(panel_measures(returns, state.asset_betas[0], realized, premia))
             )
         tables.append(statistics_table(factors, names))
         return ModelSummary(f"{type(self).__name__}: {counted(n_factors)}", tuple(tables))
@@ -350,14 +350,14 @@ class StablePanelModel(BaseLatentFactorModel[PanelConfigT, FitT], Generic[PanelC
 
     @abstractmethod
     def _train_factors(self, fit: FitT) -> NDArray[Any]:
-        """Realised factors (T, K) of the training dates."""
+        """Realized factors (T, K) of the training dates."""
 
     @abstractmethod
     def _explained(self, fit: FitT) -> tuple[Table, ...]:
         """Tables of the measures of fit of the method."""
 
     @abstractmethod
-    def _realised(
+    def _realized(
         self, fit: FitT, returns: NDArray[Any], order: NDArray[np.intp]
     ) -> NDArray[np.float64]:
         """Factor returns (T, K) of new returns whose columns are the fitted assets `order`."""

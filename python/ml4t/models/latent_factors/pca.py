@@ -44,7 +44,7 @@ class PCAFit:
     loadings : ndarray, shape (N, K)
         Leading right singular vectors of the demeaned panel, orthonormal.
     train_factor_returns : ndarray, shape (T, K)
-        Raw returns times loadings: realised return of each factor portfolio per period.
+        Raw returns times loadings: realized return of each factor portfolio per period.
     asset_ids : tuple of str
         In the order of the rows of `loadings`; empty when the batch had none.
     explained_variance_ratio : ndarray of float64, shape (K,), optional
@@ -76,7 +76,7 @@ class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
     """Latent factors as principal components of returns.
 
     Every asset is demeaned; the loadings are the leading right singular vectors of the demeaned
-    panel. Factors are portfolios: their realised returns are raw returns times loadings, so their
+    panel. Factors are portfolios: their realized returns are raw returns times loadings, so their
     means are premia. Missing returns are completed by the factors until they are stationary (EM),
     and the factors of a date with gaps are the least-squares coefficients of its observed returns;
     or they count as the mean of their asset (`missing="mean"`).
@@ -175,7 +175,7 @@ class PCAModel(StablePanelModel[PCAConfig, PCAFit]):
         )
         return (Table("Explained variance", ("share", "sum"), rows),)
 
-    def _realised(
+    def _realized(
         self, fit: PCAFit, returns: NDArray[Any], order: NDArray[np.intp]
     ) -> NDArray[np.float64]:
         mean, loadings = fit.asset_mean[order], fit.loadings[order]

@@ -39,7 +39,7 @@ class RPPCAFit:
     factor_weights : ndarray, shape (N, K)
         Portfolio weights of the factors.
     train_factor_returns : ndarray, shape (T, K)
-        Realised return of each factor portfolio per period.
+        Realized return of each factor portfolio per period.
     eigenvalues : ndarray, shape (K,)
         Leading eigenvalues of the risk-premium matrix, largest first, in squared return units.
     asset_ids : tuple of str
@@ -201,13 +201,13 @@ class RPPCAModel(StablePanelModel[RPPCAConfig, RPPCAFit]):
         if fit.rms_alpha is None or fit.idiosyncratic_share is None:
             return ()
         rows = (
-            ("R squared (centred)", (1.0 - fit.idiosyncratic_share,)),
+            ("R squared (centered)", (1.0 - fit.idiosyncratic_share,)),
             ("idiosyncratic share", (fit.idiosyncratic_share,)),
             ("RMS alpha", (fit.rms_alpha,)),
         )
         return (Table("Time-series regressions", (), rows),)
 
-    def _realised(
+    def _realized(
         self, fit: RPPCAFit, returns: NDArray[Any], order: NDArray[np.intp]
     ) -> NDArray[np.float64]:
         return kernels.project_rp_pca(returns, fit.factor_weights[order])

@@ -1,4 +1,4 @@
-"""Statistics of realised factors, and the share of returns that factors explain."""
+"""Statistics of realized factors, and the share of returns that factors explain."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def counted(n_factors: int) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FactorStatistics(Record):
-    r"""Moments of realised factors over the dates with a value; population moments.
+    r"""Moments of realized factors over the dates with a value; population moments.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class FactorStatistics(Record):
 
 
 def factor_statistics(factors: NDArray[Any]) -> FactorStatistics:
-    """Summarise realised factors (T, K); NaN is missing."""
+    """Summarize realized factors (T, K); NaN is missing."""
     values = factors.astype(np.float64)
     columns = [x[np.isfinite(x)] for x in values.T]
     mean = np.array([x.mean() if x.size else np.nan for x in columns])
@@ -86,7 +86,7 @@ def statistics_table(factors: NDArray[Any], names: Sequence[str]) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class PanelMeasures:
-    """Uncentred coefficients of determination on a panel of assets.
+    """Uncentered coefficients of determination on a panel of assets.
 
     Attributes
     ----------
@@ -138,7 +138,7 @@ def measures_table(measures: PanelMeasures) -> Table:
         ("predictive", (measures.predictive,)),
         ("cross-sectional", (measures.cross_sectional,)),
     )
-    return Table("R squared (uncentred)", ("assets",), rows)
+    return Table("R squared (uncentered)", ("assets",), rows)
 
 
 def sample_table(record: FitRunRecord, sizes: dict[str, int]) -> Table:

@@ -38,7 +38,7 @@ class RSquared(Record):
     Attributes
     ----------
     against_zero : float
-        Uncentred: the benchmark is zero, as in Kelly, Pruitt and Su.
+        Uncentered: the benchmark is zero, as in Kelly, Pruitt and Su.
     against_mean : float
         The benchmark is each asset's (or portfolio's) own mean.
     against_pooled_mean : float
@@ -57,9 +57,9 @@ class FitLevel(Record):
     Attributes
     ----------
     total : RSquared
-        :math:`1 - \sum (y_{it} - \beta_{it}'f_t)^2 / \sum (y_{it} - b)^2`: realised factors.
+        :math:`1 - \sum (y_{it} - \beta_{it}'f_t)^2 / \sum (y_{it} - b)^2`: realized factors.
     predictive : RSquared
-        The same with the mean factors of the fit in place of the realised ones.
+        The same with the mean factors of the fit in place of the realized ones.
     cross_sectional : RSquared
         :math:`1 - \sum_i \bar\varepsilon_i^2 / \sum_i (\bar y_i - b)^2`: time averages of the
         errors of `total`, each asset once.
@@ -72,7 +72,7 @@ class FitLevel(Record):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FitMeasures(Record):
-    """How much of a panel a fitted IPCA explains.
+    """Measures of fit of IPCA on a panel.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class FactorPortfolio(Record):
         On the latent factors; on the instruments' loadings for the arbitrage portfolio. Scaled so
         that the standard deviation over the training dates is the target.
     returns : ndarray of float64, shape (T,)
-        Per period; NaN on dates without a realised factor.
+        Per period; NaN on dates without a realized factor.
     timestamps : sequence of length T
         As in the panel; empty for training dates.
     """
@@ -136,12 +136,12 @@ def realized_sample(
     batch: CrossSectionBatch | CharacteristicMoments,
     observed_factors: NDArray[Any] | None,
 ) -> tuple[Sample, NDArray[np.float64]]:
-    """Sample of a batch and its realised factors (T, K + M), as `extract` gives them."""
+    """Sample of a batch and its realized factors (T, K + M), as `extract` gives them."""
     require_fitted_features(fitted.fit, batch)
     sample = sample_with_factors(fitted, batch, observed_factors)
     if sample is None:
         what = "returns" if getattr(batch, "returns", None) is None else "observed_factors"
-        raise ValueError(f"realised factors need {what}; got none")
+        raise ValueError(f"realized factors need {what}; got none")
     factors = factors_of(fitted, sample).astype(fitted.fit.gamma.dtype, copy=False)
     return sample, factors.astype(np.float64)
 
@@ -252,7 +252,7 @@ class Explained:
     gamma : ndarray, shape (P, Q)
         Loadings, latent and observed.
     factors : ndarray, shape (T, Q)
-        Realised; NaN on dates that do not count.
+        Realized; NaN on dates that do not count.
     premia : ndarray, shape (Q,)
         Mean factors of the fit.
     constant : bool

@@ -29,7 +29,7 @@ class IPCAFit:
     gamma_observed : ndarray, shape (P, M)
         Loadings of the observed factors, the instrumented alpha last.
     train_factor_returns : ndarray, shape (T_used, K)
-        Realised latent factors on the dates that entered the fit.
+        Realized latent factors on the dates that entered the fit.
     instrument_second_moment : ndarray of float64, shape (P, P)
         Pooled second moment of the instruments per asset: the metric of the ridges.
     ridge : float or None

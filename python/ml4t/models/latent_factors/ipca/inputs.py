@@ -1,4 +1,4 @@
-"""From batches to moments, exposures, realised and observed factors of IPCA."""
+"""From batches to moments, exposures, realized and observed factors of IPCA."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def kernel_settings(config: IPCAConfig) -> kernels.IPCASettings:
 
 
 def factors_of(fitted: FittedIPCA, sample: Sample) -> NDArray[np.float64]:
-    """Realised latent factors and observed factors side by side, (T, K + M)."""
+    """Realized latent factors and observed factors side by side, (T, K + M)."""
     config, fit = fitted.config, fitted.fit
     latent = kernels.ipca_factors(
         sample.moments,
@@ -239,7 +239,7 @@ def state_of(
     sample: Sample | None,
     rows: CrossSectionBatch | None = None,
 ) -> LatentFactorState:
-    """Combine realised factors of a sample with exposures of rows, by default of no asset."""
+    """Combine realized factors of a sample with exposures of rows, by default of no asset."""
     config, fit = fitted.config, fitted.fit
     gamma, certificate = np.hstack([fit.gamma, fit.gamma_observed]), fit.certificate
     factors = None

@@ -96,7 +96,7 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
 
     @property
     def train_factor_returns(self) -> NDArray[Any]:
-        """Realised latent factors on the dates that entered the fit, shape (T_used, K)."""
+        """Realized latent factors on the dates that entered the fit, shape (T_used, K)."""
         return self._fitted("train_factor_returns is read").train_factor_returns
 
     @property
@@ -178,7 +178,7 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
             Blocks of consecutive dates. Each is predicted from all others, later ones included: a
             choice to be judged by dates after the batch.
         score : {"total", "predictive"}
-            What explains a date left out: its realised factors, by cross-sectional regression on
+            What explains a date left out: its realized factors, by cross-sectional regression on
             the exposures, or the mean factors of the other dates. Observed factors are given in
             the former.
 
@@ -207,7 +207,7 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         checkpoint: int | None = None,
         observed_factors: NDArray[Any] | None = None,
     ) -> LatentFactorState:
-        """Conditional exposures of `batch`, and realised factors where it has returns.
+        """Conditional exposures of `batch`, and realized factors where it has returns.
 
         Parameters
         ----------
@@ -217,7 +217,7 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         checkpoint : None
             IPCA has no checkpoints.
         observed_factors : array_like, shape (T, M), optional
-            The observed factors of these dates, where the fit had some; realised factors need them.
+            The observed factors of these dates, where the fit had some; realized factors need them.
 
         Returns
         -------
@@ -243,7 +243,7 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
     def fit_extract(
         self, batch: CrossSectionBatch | CharacteristicMoments, **options: Any
     ) -> tuple[FitSummary, LatentFactorState]:
-        """Fit, and realise the factors of the same dates from the moments of the fit.
+        """Fit, and realize the factors of the same dates from the moments of the fit.
 
         Parameters
         ----------
@@ -491,7 +491,7 @@ class IPCAModel(BaseLatentFactorModel[IPCAConfig, IPCAFit]):
         Returns
         -------
         FitMeasures
-            Realised factors are those of the panel, mean factors those of the fit.
+            Realized factors are those of the panel, mean factors those of the fit.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Which of the equivalent forms of a fit is reported. Fitted values are the same in each."""
+"""Equivalent forms of Gamma: orthonormal, or the identity on chosen instruments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SINGULAR = 1e-10
 
 
 def instrument_rows(entries: Iterable[str | int], names: Sequence[str], what: str) -> list[int]:
-    """Find instruments by name, or by row of Gamma.
+    """Look up instruments by name, or by row of Gamma.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def identity_on(
     rows : sequence of int, length K
         Of the block that becomes the identity.
     names : sequence of str, length P
-        For the refusal.
+        For the message.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def identity_on(
 def orthonormal(
     gamma: NDArray[np.float64], factors: NDArray[np.float64]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Give the form of Kelly, Pruitt and Su: orthonormal loadings, uncorrelated factors.
+    """Rotate to the form of Kelly, Pruitt and Su: orthonormal loadings, uncorrelated factors.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ with :math:`s_l` the root mean square of instrument l, :math:`\sigma` that of re
 with factors twice as large, is the same model. In factors that are orthonormal over time,
 :math:`u_l` is the norm of row l of Gamma, so that this is the elastic net with one group for each
 row; it depends on no rotation, and no scale of factors, returns or characteristics. With a single
-observed factor and no latent one it is the elastic net of standardised regressors.
+observed factor and no latent one it is the elastic net of standardized regressors.
 
 Each sweep solves for the rows by FISTA, then for the latent factors with the penalty replaced by a
 quadratic that touches it from above: no sweep raises the objective, and rows become zero exactly.
@@ -45,7 +45,7 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Penalty:
-    """How much, and of which kind.
+    """Size and kind of the penalty.
 
     Attributes
     ----------
@@ -57,13 +57,13 @@ class Penalty:
     l1_ratio: float
 
     def value(self, rows: NDArray[np.float64]) -> float:
-        """Give the penalty of rows (P, Q) in orthonormal factors."""
+        """Compute the penalty of rows (P, Q) in orthonormal factors."""
         u = np.linalg.norm(rows, axis=1)
         kinds = self.l1_ratio * u + 0.5 * (1.0 - self.l1_ratio) * u**2
         return self.size * float(kinds.sum())
 
     def shrunk(self, rows: NDArray[np.float64], step: float) -> NDArray[np.float64]:
-        """Minimise half the squared distance to `rows` plus `step` times the penalty."""
+        """Minimize half the squared distance to `rows` plus `step` times the penalty."""
         u = np.linalg.norm(rows, axis=1, keepdims=True)
         left = np.maximum(u - step * self.size * self.l1_ratio, 0.0)
         kept = np.divide(left, u, out=np.zeros_like(u), where=u > 0.0)
@@ -80,7 +80,7 @@ class Penalty:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
-    """Moments of standardised instruments and returns, each date by its weight.
+    """Moments of standardized instruments and returns, each date by its weight.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class Problem:
 
     @classmethod
     def of(cls, sample: Sample, solution: kernels.IPCASolution, weighting: str) -> Problem:
-        """Standardise the dates that an estimate without penalty used."""
+        """Standardize the dates that an estimate without penalty used."""
         moments, dates = sample.moments, solution.dates_used
         counts = moments.n_assets[dates].astype(np.float64)
         weights = np.ones(len(dates)) if weighting == "panel" else 1.0 / counts
@@ -149,13 +149,13 @@ class Point:
 
     @property
     def slopes(self) -> NDArray[np.float64]:
-        """Standardised slopes b, shape (T, P)."""
+        """Standardized slopes b, shape (T, P)."""
         return self.factors @ self.rows.T
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Penalised:
-    """Where the sweeps ended.
+class Penalized:
+    """Result of the sweeps.
 
     Attributes
     ----------
@@ -185,7 +185,7 @@ class Penalised:
 
 
 def start_from(problem: Problem, slopes: NDArray[np.float64], n_latent: int) -> Point:
-    """Write standardised slopes (T, P) in orthonormal factors, at most K of them latent."""
+    """Write standardized slopes (T, P) in orthonormal factors, at most K of them latent."""
     g = problem.observed
     own = slopes.T @ g / len(g)
     left, sizes, right = np.linalg.svd(slopes - g @ own.T, full_matrices=False)
@@ -197,7 +197,7 @@ def start_from(problem: Problem, slopes: NDArray[np.float64], n_latent: int) -> 
     return Point(np.hstack([g, left[:, :n] * root]), np.hstack([own, latent]))
 
 
-def minimise(
+def minimize(
     problem: Problem,
     penalty: Penalty,
     start: Point,
@@ -205,11 +205,11 @@ def minimise(
     n_latent: int,
     tol: float,
     max_sweeps: int,
-) -> Penalised:
+) -> Penalized:
     """Sweep until both first-order conditions and the last step are within `tol`."""
     point, monotone = start, True
     value = objective(problem, penalty, point)
-    result = Penalised(point, value, 0.0, np.inf, np.inf, np.inf, 0, False, True, (value,))
+    result = Penalized(point, value, 0.0, np.inf, np.inf, np.inf, 0, False, True, (value,))
     objectives, steps = [value], list[float]()
     for sweep in range(1, max_sweeps + 1):
         rows, row_condition = best_rows(problem, penalty, point, tol)
@@ -223,7 +223,7 @@ def minimise(
         step = float(np.linalg.norm(following.slopes - point.slopes)) / size
         objectives.append(after)
         steps.append(step)
-        result = Penalised(
+        result = Penalized(
             following,
             after,
             value - after,
@@ -242,7 +242,7 @@ def minimise(
 
 
 def objective(problem: Problem, penalty: Penalty, point: Point) -> float:
-    """Half the share of squared returns that is left, and the penalty."""
+    """Half the unexplained share of squared returns, plus the penalty."""
     b = point.slopes
     curved = np.einsum("tpq,tq->tp", problem.gram, b)
     explained = np.einsum("tp,tp->", b, 2.0 * problem.cross - curved)
@@ -283,7 +283,7 @@ def best_rows(
 def factor_step(
     problem: Problem, penalty: Penalty, point: Point
 ) -> tuple[float, NDArray[np.float64]]:
-    """Norm of the condition of the latent factors, relative, and slopes that suit it better."""
+    """Norm of the condition of the latent factors, relative, and improved slopes."""
     n_observed = problem.observed.shape[1]
     n_dates = len(problem.cross)
     latent, b = point.rows[:, n_observed:], point.slopes
@@ -308,11 +308,11 @@ def path(
     n_latent: int,
     tol: float,
     max_sweeps: int,
-) -> Iterator[Penalised]:
-    """Solve for each of the penalties, best ascending, each from where the one before ended."""
+) -> Iterator[Penalized]:
+    """Solve for each of the penalties, best ascending, each from the solution before."""
     point = start
     for penalty in penalties:
-        result = minimise(
+        result = minimize(
             problem, penalty, point, n_latent=n_latent, tol=tol, max_sweeps=max_sweeps
         )
         point = result.point

@@ -1,4 +1,4 @@
-"""From an estimate without penalty to one with, and the choice of the penalty."""
+"""The penalized estimate, and the choice of the penalty by blocks of dates."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ml4t.models.latent_factors.ipca.fit import Sample
 from ml4t.models.latent_factors.ipca.inputs import factors_for, kernel_settings
 from ml4t.models.latent_factors.ipca.normalization import orthonormal
 from ml4t.models.latent_factors.ipca.penalty import (
-    Penalised,
+    Penalized,
     Penalty,
     Problem,
-    minimise,
+    minimize,
     path,
     start_from,
 )
@@ -79,9 +79,9 @@ class IPCAPenaltyPath(Record):
 def shrunk(
     config: IPCAConfig, sample: Sample, first: kernels.IPCASolution
 ) -> tuple[kernels.IPCASolution, dict[str, float]]:
-    """Put the penalty of the settings on an estimate, and count the instruments that are left."""
+    """Penalize an estimate by the settings, and count the active instruments."""
     problem = Problem.of(sample, first, config.weighting)
-    result = minimise(
+    result = minimize(
         problem,
         Penalty(config.penalty, config.l1_ratio),
         _start(problem, sample, first),
@@ -199,11 +199,11 @@ def _start(problem: Problem, sample: Sample, first: kernels.IPCASolution) -> Poi
 
 
 def _solution(
-    sample: Sample, first: kernels.IPCASolution, problem: Problem, penalised: Penalised
+    sample: Sample, first: kernels.IPCASolution, problem: Problem, penalized: Penalized
 ) -> kernels.IPCASolution:
-    """Give the usual form: the penalty decides the span, factors are what `extract` makes of it."""
+    """Solution in the identified form: the span of the rows, and the factors of `extract`."""
     n_observed, (n_rows, n_latent) = problem.observed.shape[1], first.gamma.shape
-    rows = penalised.point.rows * problem.scale[:, None]
+    rows = penalized.point.rows * problem.scale[:, None]
     own = np.array(np.linalg.solve(problem.observed_root, rows[:, :n_observed].T).T, np.float64)
     latent = rows[:, n_observed:]
     if latent.size:
@@ -213,16 +213,16 @@ def _solution(
     # Directions that the penalty took away have no loadings, and a factor that is zero.
     latent = np.hstack([latent, np.zeros((n_rows, n_latent - latent.shape[1]))])
     raw = replace(first, gamma=latent, gamma_observed=own)
-    n_left = penalised.point.rows.shape[1] - n_observed
+    n_left = penalized.point.rows.shape[1] - n_observed
     turned, _ = orthonormal(latent[:, :n_left], factors_for(sample, raw)[:, :n_left])
     turned[~rows.any(axis=1)] = 0.0
     final = replace(raw, gamma=np.hstack([turned, latent[:, n_left:]]))
     final = replace(final, factors=factors_for(sample, final))
-    return replace(final, certificate=_certificate(sample, final, penalised))
+    return replace(final, certificate=_certificate(sample, final, penalized))
 
 
 def _certificate(
-    sample: Sample, solution: kernels.IPCASolution, penalised: Penalised
+    sample: Sample, solution: kernels.IPCASolution, penalized: Penalized
 ) -> kernels.IPCACertificate:
     used = _part(sample, solution.dates_used)
     g = np.empty((len(solution.factors), 0)) if used.observed is None else used.observed
@@ -231,18 +231,18 @@ def _certificate(
     )
     return replace(
         solution.certificate,
-        stopping="converged" if penalised.converged else "max_iter",
-        gamma_condition=penalised.row_condition,
-        factor_condition=penalised.factor_condition,
-        subspace_step=penalised.step,
-        objective_delta=2.0 * penalised.objective_delta,
-        n_als=penalised.n_sweeps,
+        stopping="converged" if penalized.converged else "max_iter",
+        gamma_condition=penalized.row_condition,
+        factor_condition=penalized.factor_condition,
+        subspace_step=penalized.step,
+        objective_delta=2.0 * penalized.objective_delta,
+        n_als=penalized.n_sweeps,
         n_newton=0,
-        objective=2.0 * penalised.objective,
+        objective=2.0 * penalized.objective,
         ssr=float(used.moments.return_squares.sum() - _explained_by(used.moments, slopes).sum()),
-        monotone=penalised.monotone,
-        objectives=tuple(2.0 * value for value in penalised.objectives),
-        steps=penalised.steps,
+        monotone=penalized.monotone,
+        objectives=tuple(2.0 * value for value in penalized.objectives),
+        steps=penalized.steps,
     )
 
 

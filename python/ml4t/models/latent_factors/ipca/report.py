@@ -41,7 +41,7 @@ class CharacteristicImportance(Record):
     names : tuple of str
         The P instruments.
     total_r2 : float
-        Uncentred, of asset returns, with all of them.
+        Uncentered, of asset returns, with all of them.
     drop : ndarray of float64, shape (P,)
         By how much it falls when the instrument's row of Gamma is zero and all else, the factors
         included, stays.
@@ -108,7 +108,7 @@ def measures_table(measures: FitMeasures) -> Table:
             cells = tuple(None if np.isnan(value) else value for value in values)
             rows.append((f"{name.replace('_', '-')}{suffix}", cells))
     columns = ("assets", "managed portfolios")
-    return Table("R squared (uncentred)", columns, tuple(rows))
+    return Table("R squared (uncentered)", columns, tuple(rows))
 
 
 def gamma_table(

@@ -111,7 +111,7 @@ def solve(
 
 
 def lacks_rank(start: NDArray[Any], n_instruments: int, n_factors: int) -> bool:
-    """Say whether the first K columns are dependent; other faults are for the kernel to name."""
+    """Check the first K columns for dependence; the kernel reports every other fault."""
     latent = start[:, :n_factors].astype(np.float64)
     fits = latent.shape == (n_instruments, n_factors) and n_factors <= n_instruments
     sound = fits and bool(np.isfinite(latent).all())
@@ -181,7 +181,7 @@ def random_starts(config: IPCAConfig, first: kernels.IPCASolution) -> list[NDArr
 def unidentified_note(
     solution: kernels.IPCASolution, names: Sequence[str], *, constant: bool
 ) -> tuple[str, ...]:
-    """Name the instruments that the estimate leaves out, wholly or along some direction."""
+    """List the instruments with an unidentified direction."""
     if not len(solution.unidentified):
         return ()
     count, level = solution.certificate.n_unidentified, " about its mean" if constant else ""
