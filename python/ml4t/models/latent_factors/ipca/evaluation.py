@@ -20,13 +20,13 @@ from ml4t.models.latent_factors.ipca.inputs import (
 from ml4t.models.moments.characteristic_moments import CharacteristicMoments
 from ml4t.models.panel.imputation import fill_with_median, present_rows
 from ml4t.models.panel.masks import known, require_returns
+from ml4t.models.types import CrossSectionBatch
 from ml4t.models.types.base import Record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ml4t.models.latent_factors.ipca.fit import FittedIPCA, Sample
-    from ml4t.models.types import CrossSectionBatch
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -139,9 +139,10 @@ def realized_sample(
     """Sample of a batch and its realized factors (T, K + M), as `extract` gives them."""
     require_fitted_features(fitted.fit, batch)
     sample = sample_with_factors(fitted, batch, observed_factors)
+    if isinstance(batch, CrossSectionBatch) and batch.returns is None:
+        raise ValueError("IPCAModel requires returns to realize factors; the batch has none")
     if sample is None:
-        what = "returns" if getattr(batch, "returns", None) is None else "observed_factors"
-        raise ValueError(f"realized factors need {what}; got none")
+        raise ValueError("realized factors need observed_factors; got none")
     factors = factors_of(fitted, sample).astype(fitted.fit.gamma.dtype, copy=False)
     return sample, factors.astype(np.float64)
 
