@@ -1,4 +1,4 @@
-"""Several fits as one: all of them succeed, or none is taken."""
+"""Several fits as one: all succeed, or every part keeps its earlier fit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def restored_on_failure(*parts: object) -> Iterator[None]:
-    """Give the parts back what they had if the body raises or is interrupted; records stay.
+    """Restore the attributes of the parts if the body raises or is interrupted; records stay.
 
     Works on any object that replaces its attributes when it is fitted, as all of this package do.
-    What has no attributes of its own has nothing to give back.
+    Parts without attributes of their own stay as they are.
     """
     parts = tuple(part for part in parts if hasattr(part, "__dict__"))
     before = [dict(vars(part)) for part in parts]
