@@ -246,7 +246,7 @@ def complaints(call, parameters, valid):
                 if name not in str(error) and not any(word in str(error) for word in CLEAR):
                     yield f"{name}={label}: {type(error).__name__}: {str(error)[:120]}"
             except KeyError as error:
-                if "not found in" not in str(error) and "must be there" not in str(error):
+                if "not found in" not in str(error) and "must be among" not in str(error):
                     yield f"{name}={label}: {type(error).__name__}: {str(error)[:120]}"
             except Exception as error:
                 yield f"{name}={label}: {type(error).__name__}: {str(error)[:120]}"
