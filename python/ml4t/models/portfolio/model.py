@@ -96,6 +96,7 @@ class NeuralPortfolioModel(
 
     fit_type: ClassVar[type] = NeuralPortfolioFit
     batch_type: ClassVar[type] = PortfolioSequenceBatch
+    is_causal: ClassVar[bool] = True
     _with_graph: ClassVar[bool] = False
 
     def __init__(self, config: NeuralPortfolioConfig) -> None:
@@ -334,7 +335,6 @@ class LSTMPortfolioModel(NeuralPortfolioModel):
     """
 
     config_type: ClassVar[type] = LSTMPortfolioConfig
-    is_causal: ClassVar[bool] = True
 
     def _policy(self, fit: NeuralPortfolioFit, maker: Any) -> nn.Module:
         from ml4t.models.portfolio.policies.lstm import LSTMPolicy  # noqa: PLC0415
@@ -359,7 +359,6 @@ class DeepPortfolioModel(NeuralPortfolioModel):
     """
 
     config_type: ClassVar[type] = DeepPortfolioConfig
-    # Causal up to rounding alone: attention over more dates sums in another order.
     _with_graph: ClassVar[bool] = True
 
     def _policy(self, fit: NeuralPortfolioFit, maker: Any) -> nn.Module:

@@ -42,8 +42,8 @@ class Neural(Fittable[ConfigT, FitT]):
     """
 
     batch_type: ClassVar[type] = CrossSectionBatch
-    # Whether predictions of all dates of a batch have the same bits as those of one date after the
-    # other, each in a batch that ends there.
+    # Whether the prediction of a date depends on no later date: up to rounding, predictions of all
+    # dates of a batch are those of one date after the other.
     is_causal: ClassVar[bool] = False
 
     @property
