@@ -157,7 +157,7 @@ fn every_refusal_names_its_argument() {
     let view = MomentsView::from(&moments);
     let none = Array2::zeros((12, 0));
     let refusal = |settings: Settings, observed: &Array2<f64>, start: Option<&Array2<f64>>| {
-        let start = start.map(Array2::view);
+        let start = start.map(|start| start.view());
         match fit(&view, observed.view(), start, &settings) {
             Err(CoreError::Range { what, .. } | CoreError::Shape { what, .. }) => what,
             Err(CoreError::Rank { what, .. } | CoreError::EmptySample { what, .. }) => what,
