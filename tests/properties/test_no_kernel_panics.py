@@ -167,9 +167,8 @@ def ipca(draw):
     k, observed = draw.size() // 2, draw.observed(t)
     m = 0 if observed is None else observed.shape[1]
     start = draw.one([None, draw.floats(p, k + m)])
-    near = draw.chance(0.3)
     options = draw.settings()
-    return kernels.ipca(moments, k, observed=observed, start=start, near=near, **options)
+    return kernels.ipca(moments, k, observed=observed, start=start, **options)
 
 
 def ipca_factors(draw):
