@@ -279,7 +279,7 @@ def path_of_penalties():
 
 def large_refit():
     model, _ = ipca_model()
-    z, r = RNG.standard_normal((80, 300, 150)), RNG.standard_normal((80, 300))
+    z, r = RNG.standard_normal((100, 500, 300)), RNG.standard_normal((100, 500))
     return model, lambda: model.fit(m.CrossSectionBatch(z, returns=r))
 
 

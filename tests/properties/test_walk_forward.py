@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +36,7 @@ from ml4t.models import (
     RPPCAConfig,
     RPPCAModel,
     WalkForward,
+    persistent_panel_batch_from_long_frame,
     predictions_frame_from_asset_forecast,
 )
 from ml4t.models.walk_forward import factor_alignment as align
@@ -613,3 +615,25 @@ def test_a_model_may_give_its_own_reference_loadings_and_walk_data():
     alone.fit(replace(panel().slice(0, 12), returns=0.5 * panel().returns[:12]))
     got = np.abs(result.models[0].train_factor_returns)
     np.testing.assert_allclose(got, np.abs(alone.train_factor_returns), rtol=1e-9)
+
+
+def test_names_of_key_columns_travel_from_a_long_frame_to_the_frame_of_a_walk():
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame(
+        {
+            "month": pl.Series([dt.date(2001 + i // 12, 1 + i % 12, 28) for i in range(30)])
+            .repeat_by(3)
+            .explode(),
+            "portfolio": ["a", "b", "c"] * 30,
+            "excess": 0.01 * rng.standard_normal(90),
+        }
+    )
+    batch = persistent_panel_batch_from_long_frame(
+        frame, return_col="excess", timestamp_col="month", entity_col="portfolio"
+    )
+    model = LatentFactorForecastPipeline(
+        PCAModel(PCAConfig(n_factors=1)), ExpandingMeanFactorForecaster(), BetaLambdaMapper()
+    )
+    predicted = WalkForward(model, min_periods=24).run(batch).frame().to_polars()
+    assert predicted.columns == ["month", "portfolio", "prediction_value"]
+    assert predicted["month"].unique().sort().to_list() == sorted(set(frame["month"]))[24:]

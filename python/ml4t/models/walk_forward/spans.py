@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any, TypeAlias
@@ -20,6 +20,8 @@ Data: TypeAlias = (
     PersistentPanelBatch | CrossSectionBatch | PortfolioSequenceBatch | CharacteristicMoments
 )
 
+KEY_NAMES = ("timestamp_col", "entity_col", "timestamp_dtype", "entity_dtype")
+"""What a long frame says of its key columns in the metadata of its batch."""
 # Fields that hold what is not known before the date is over.
 _REALISED = ("returns", "factor_returns")
 
@@ -108,6 +110,20 @@ def labelled(
         fits = not asset_ids or len(asset_ids) in n_assets
         given["asset_ids"] = asset_ids if fits else ()
     return replace(result, **given)
+
+
+def with_key_names(result: Any, metadata: Mapping[str, Any]) -> Any:
+    """Give a result, or all that it is made of, the names of the key columns of the data."""
+    names = {key: metadata[key] for key in KEY_NAMES if key in metadata}
+    if not names:
+        return result
+    if not _require_result(result).time_axes:
+        parts = {
+            field.name: with_key_names(getattr(result, field.name), names)
+            for field in fields(result)
+        }
+        return replace(result, **parts)
+    return replace(result, metadata={**names, **result.metadata})
 
 
 def _require_result(value: Any) -> Any:

@@ -20,7 +20,7 @@ from ml4t.models.walk_forward.fold import Course, Outcome, estimator_of, loading
 from ml4t.models.walk_forward.fold_store import FoldStore
 from ml4t.models.walk_forward.postprocessing import one_book
 from ml4t.models.walk_forward.schedule import Fold, schedule
-from ml4t.models.walk_forward.spans import Data, joined, labelled, require_data
+from ml4t.models.walk_forward.spans import Data, joined, labelled, require_data, with_key_names
 
 if TYPE_CHECKING:
     import os
@@ -300,6 +300,7 @@ def _result(course: Course, outcomes: Sequence[Outcome]) -> WalkForwardResult:
     whole = labelled(
         whole, predicted.timestamps, getattr(data, "asset_ids", ()), windows_of(predicted)
     )
+    whole = with_key_names(whole, getattr(data, "metadata", {}))
     folds = tuple(
         WalkForwardFold(outcome.fold, outcome.summary, outcome.model, alignment)
         for outcome, alignment in zip(outcomes, alignments, strict=True)
