@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 import ml4t.models as m
@@ -283,8 +285,52 @@ def large_refit():
     return model, lambda: model.fit(m.CrossSectionBatch(z, returns=r))
 
 
+def regimes():
+    state = m.LatentFactorState(np.ones((5_000, 1, 3)), 0.01 * RNG.standard_normal((5_000, 3)))
+    mapper = m.RegimeSwitchingMapper(m.RegimeSwitchingMapperConfig(n_regimes=4, tol=1e-15))
+    short = m.LatentFactorState(state.asset_betas[:50], state.factor_returns[:50])
+    mapper.fit(short)
+    return mapper, lambda: mapper.fit(state)
+
+
+def long_frame(n_dates=400, n_assets=3_000):
+    n_rows = n_dates * n_assets
+    columns = {f"x{i}": RNG.random(n_rows) for i in range(12)}
+    dates = np.repeat(np.arange(n_dates), n_assets)
+    return pl.DataFrame({"date": dates, "ret": RNG.standard_normal(n_rows)} | columns)
+
+
+def scanned(frame, **options):
+    names = [name for name in frame.columns if name.startswith("x")]
+    keys = {"return_col": "ret", "timestamp_col": "date"}
+    return m.CharacteristicMoments.scan(frame, feature_cols=names, rank=True, **keys, **options)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize("begin", [warm_walk, bootstrap_test, path_of_penalties, large_refit])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_scan_stops_on_ctrl_c_and_gives_the_same_bits_after(workers):
+    frame = long_frame()
+    want = scanned(frame.head(60_000))
+    with ThreadPoolExecutor(2) as pool:
+        options = {"executor": pool} if workers else {}
+        assert interrupted_after(0.1, lambda: scanned(frame, **options)) < SOON
+        assert scanned(frame.head(60_000), **options) == want
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_walk_by_workers_stops_on_ctrl_c_and_keeps_the_model():
+    x = m.PersistentPanelBatch(0.02 * RNG.standard_normal((1_500, 300)))
+    model = m.PCAModel(m.PCAConfig(n_factors=5))
+    with ThreadPoolExecutor(2) as pool:
+        walk = m.WalkForward(model, min_periods=500, window=500, executor=pool)
+        assert interrupted_after(0.3, lambda: walk.run(x)) < SOON
+    assert not model.is_fitted
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    "begin", [regimes, warm_walk, bootstrap_test, path_of_penalties, large_refit]
+)
 def test_a_long_loop_stops_on_ctrl_c_and_keeps_the_fit(begin):
     model, work = begin()
     before = model._state
