@@ -182,6 +182,62 @@ METHODS = {
         {"source": LONG, "return_col": "ret", "later": None, "timestamps": [0]},
     ),
 }
+LONG_STATE = m.LatentFactorState(
+    RNG.standard_normal((40, N, 1)),
+    factor_returns=RNG.standard_normal((40, 1)),
+    context_features=RNG.standard_normal((40, 1)),
+)
+FORECASTERS = {
+    "AR1FactorForecaster": (m.AR1ForecasterConfig(), LONG_STATE),
+    "VAR1FactorForecaster": (m.VAR1ForecasterConfig(), LONG_STATE),
+    "EWMABaseFactorForecaster": (m.EWMABaseForecasterConfig(), LONG_STATE),
+    "MacroFactorForecaster": (m.MacroForecasterConfig(), LONG_STATE),
+    "CombinedFactorForecaster": (m.CombinedForecasterConfig(), LONG_STATE),
+    "StateConditionalMapper": (m.StateConditionalMapperConfig(), LONG_STATE),
+    "RegimeSwitchingMapper": (m.RegimeSwitchingMapperConfig(), LONG_STATE),
+}
+NET = {"n_epochs": 1}
+STEPS = {"hidden_size": 2, "vvsn_hidden_dim": 2, "max_iters": 1, "checkpoint_steps": (1,)}
+SDF = {
+    **{"state_dim_sdf": 2, "state_dim_moment": 2, "hidden_dim": 2, "n_instruments": 1},
+    **{"n_epochs_unc": 1, "n_epochs_moment": 1, "n_epochs_cond": 1},
+}
+METHODS |= {
+    "CAEModel": (
+        lambda: latent(m.CAEModel, m.CAEConfig(n_factors=1, hidden_units=(2,), **NET), CROSS),
+        {},
+    ),
+    "SAEModel": (
+        lambda: latent(
+            m.SAEModel,
+            m.SAEConfig(bottleneck_dim=2, aux_hidden_dim=2, main_hidden_units=(2, 2, 2, 2), **NET),
+            CROSS,
+        ),
+        {},
+    ),
+    "StochasticDiscountFactorModel": (
+        lambda: latent(
+            m.StochasticDiscountFactorModel, m.StochasticDiscountFactorConfig(**SDF), CROSS
+        ),
+        {},
+    ),
+    "LSTMPortfolioModel": (
+        lambda: latent(m.LSTMPortfolioModel, m.LSTMPortfolioConfig(**STEPS), WINDOWS),
+        {"batch": WINDOWS},
+    ),
+    "DeepPortfolioModel": (
+        lambda: latent(
+            m.DeepPortfolioModel,
+            m.DeepPortfolioConfig(d_model=2, max_iters=1, checkpoint_steps=(1,)),
+            WINDOWS,
+        ),
+        {"batch": WINDOWS},
+    ),
+    **{
+        name: (lambda name=name: latent(getattr(m, name), *FORECASTERS[name]), {})
+        for name in FORECASTERS
+    },
+}
 # Methods that are inherited from elsewhere, take what the caller pleases, or write files.
 SKIPPED = {
     "save",
@@ -220,6 +276,8 @@ def methods():
     for name, (make, valid) in METHODS.items():
         kind = getattr(m, name)
         for method, _ in inspect.getmembers(kind, callable):
+            if inspect.isclass(getattr(kind, method)):
+                continue
             if not method.startswith("_") and method not in SKIPPED | {
                 "config_type",
                 "fit_type",

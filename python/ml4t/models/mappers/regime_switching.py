@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ml4t.models.checks import require_shape
+from ml4t.models.checks import require_shape, require_type
 from ml4t.models.configs import RegimeSwitchingMapperConfig
 from ml4t.models.lifecycle.estimator import Estimated
 from ml4t.models.mappers.base import ConditionalMapper
@@ -134,6 +134,7 @@ class RegimeSwitchingMapper(ConditionalMapper[RegimeSwitchingMapperConfig, Regim
         RuntimeError
             Before a fit.
         """
+        require_type("state", state, LatentFactorState)
         return self._predicted(self._fitted("probabilities"), state)
 
     @classmethod

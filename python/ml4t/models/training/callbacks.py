@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ml4t.models.checks import require_bool
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -170,7 +172,8 @@ def listeners(
     Raises
     ------
     TypeError
-        When `callbacks` holds something that lacks one of the three methods.
+        When `callbacks` holds something that lacks one of the three methods, or `progress` is no
+        bool.
     """
     if isinstance(callbacks, str) or not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks must be a sequence of Callback; got {type(callbacks).__name__}")
@@ -181,7 +184,7 @@ def listeners(
                 "callbacks must be a sequence of Callback; "
                 f"got {type(callback).__name__} at {index}"
             )
-    bar = (ProgressBar(),) if progress else ()
+    bar = (ProgressBar(),) if require_bool("progress", progress) else ()
     if owner is not None:
         own = tuple(_Signed(callback, owner) for callback in own)
     return (_Log(), *own, *bar)

@@ -244,6 +244,11 @@ def choose_checkpoint(
     ValueError
         When the label is not available, naming it and those that are.
     """
+    if not isinstance(requested, Hashable):
+        raise TypeError(
+            f"checkpoint must be one of available_checkpoints {tuple(available)}; "
+            f"got {type(requested).__name__}"
+        )
     if requested is not None:
         if requested not in available:
             raise ValueError(

@@ -81,7 +81,7 @@ def training_sample(
     panel = batch.characteristics.shape[:2]
     if targets is None:
         targets = masks.require_returns(what, batch.returns)[:, :, None]
-    require_shape(f"targets for {what}", (*panel, targets.shape[-1]), targets.shape)
+    require_shape(f"targets for {what}", (*panel, *(targets.shape[2:3] or (1,))), targets.shape)
     for name, size in (("target", targets.shape[-1]), ("feature", batch.characteristics.shape[2])):
         if size == 0:
             raise ValueError(f"{what} needs at least 1 {name}; got 0")
