@@ -1,7 +1,8 @@
 //! Dense factorisations, on `ndarray` outside and `faer` inside.
 //!
-//! Everything here runs on the calling thread: callers parallelise over dates or columns, so that
-//! results do not depend on the number of threads.
+//! Everything here runs on one thread: callers parallelise over dates or columns, so that results do
+//! not depend on the number of threads. A long factorisation runs on a thread of its own that owns
+//! a copy of its matrix, so that the caller can stop waiting for it.
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::Solve;
